@@ -1,0 +1,35 @@
+//! Definitions: matrices known by their generators and never formed unless asked.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::error::Result;
+use crate::scalar::Field;
+
+/// A matrix known by its generators.
+///
+/// [`to_dense`](Self::to_dense) *is* the definition; everything else must agree with it.
+/// Cotangents follow the inner product ⟨u, v⟩ = Re Σ conj(u) v, so that for real matrices a vjp is the
+/// transposed product and for complex ones the adjoint.
+pub trait StructuredMatrix<E: Field> {
+    /// The same generators, holding their cotangents.
+    type Gradient;
+
+    /// (rows, columns).
+    fn shape(&self) -> (usize, usize);
+
+    /// All entries, from the definition.
+    fn to_dense(&self) -> Array2<E>;
+
+    /// `M x` without forming `M`. `x`: (columns, k); result: (rows, k).
+    fn matmul(&self, x: ArrayView2<'_, E>) -> Result<Array2<E>>;
+
+    /// `Mᴴ y` without forming `M`. `y`: (rows, k); result: (columns, k).
+    fn adjoint_matmul(&self, y: ArrayView2<'_, E>) -> Result<Array2<E>>;
+
+    /// Cotangents of the generators and of `x`, given the cotangent `dy` of `M x`.
+    /// `x`: (columns, k); `dy`: (rows, k).
+    fn vjp(&self, x: ArrayView2<'_, E>, dy: ArrayView2<'_, E>) -> Result<(Self::Gradient, Array2<E>)>;
+
+    /// Cotangents of the generators, given the cotangent of every entry of the dense form.
+    fn pull_back(&self, d_dense: ArrayView2<'_, E>) -> Result<Self::Gradient>;
+}

@@ -1,0 +1,41 @@
+//! Independent work on several threads: the only file that names `rayon`.
+//!
+//! Without the feature `parallel` everything runs on the calling thread. No function here changes the
+//! order of a sum, so results do not depend on the number of threads.
+
+/// Calls `f` on every item, in any order.
+pub(crate) fn for_each<I: Send>(items: Vec<I>, f: impl Fn(I) + Sync + Send) {
+    #[cfg(feature = "parallel")]
+    if items.len() > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        items.into_par_iter().with_max_len(1).for_each(f);
+        return;
+    }
+    items.into_iter().for_each(f);
+}
+
+/// `f` of every item, in the order of the items.
+pub(crate) fn map<I: Send, O: Send>(items: Vec<I>, f: impl Fn(I) -> O + Sync + Send) -> Vec<O> {
+    #[cfg(feature = "parallel")]
+    if items.len() > 1 && rayon::current_num_threads() > 1 {
+        use rayon::prelude::*;
+        return items.into_par_iter().with_max_len(1).map(f).collect();
+    }
+    items.into_iter().map(f).collect()
+}
+
+/// Both results, the two calls side by side if there are threads for it.
+pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    #[cfg(feature = "parallel")]
+    return rayon::join(a, b);
+    #[cfg(not(feature = "parallel"))]
+    (a(), b())
+}
+
+/// How many threads there are to fill.
+pub(crate) fn threads() -> usize {
+    #[cfg(feature = "parallel")]
+    return rayon::current_num_threads();
+    #[cfg(not(feature = "parallel"))]
+    1
+}
