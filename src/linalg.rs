@@ -2,7 +2,7 @@
 
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
 use num_complex::Complex;
 
 use crate::scalar::Field;
@@ -76,4 +76,106 @@ pub(crate) fn add_matmul<E: Field>(dst: ArrayViewMut2<'_, E>, a: ArrayView2<'_, 
 /// Runs a loop over slices compiled for the widest vectors that this machine has.
 pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
+}
+
+/// Partial sums that a dot product keeps, so that additions do not wait for one another.
+pub(crate) const LANES: usize = 32;
+
+/// `Σ a b` of two slices of one length.
+#[inline(always)]
+pub(crate) fn dot<A: Field>(a: &[A], b: &[A]) -> A {
+    let mut sums = [A::zero(); LANES];
+    let (mut a, mut b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    for (a, b) in (&mut a).zip(&mut b) {
+        for k in 0..LANES {
+            sums[k] += a[k] * b[k];
+        }
+    }
+    let tail: A = a.remainder().iter().zip(b.remainder()).map(|(&a, &b)| a * b).sum();
+    total(sums) + tail
+}
+
+/// The sum of partial sums, pairwise.
+#[inline(always)]
+pub(crate) fn total<A: Field>(mut sums: [A; LANES]) -> A {
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for k in 0..width {
+            let other = sums[k + width];
+            sums[k] += other;
+        }
+    }
+    sums[0]
+}
+
+/// Rows of a tile: triangular products skip what lies above the diagonal in steps of this many rows.
+const TILE: usize = 32;
+
+/// The tiles on and below the diagonal of `dst = a b`; those above are left as they are.
+/// `a`: (n, k), `b`: (k, n).
+pub(crate) fn set_lower_matmul<E: Field>(
+    mut dst: ArrayViewMut2<'_, E>,
+    a: ArrayView2<'_, E>,
+    b: ArrayView2<'_, E>,
+) {
+    let n = a.nrows();
+    for start in (0..n).step_by(TILE) {
+        let end = n.min(start + TILE);
+        set_matmul(dst.slice_mut(s![start..end, ..end]), a.slice(s![start..end, ..]), b.slice(s![.., ..end]));
+    }
+}
+
+/// `dst += w x` with `w` lower triangular, zeros stored above the diagonal in its diagonal tiles.
+/// `w`: (n, n), `x`: (n, k).
+pub(crate) fn add_triangular_matmul<E: Field>(
+    mut dst: ArrayViewMut2<'_, E>,
+    w: ArrayView2<'_, E>,
+    x: ArrayView2<'_, E>,
+) {
+    let n = w.nrows();
+    for start in (0..n).step_by(TILE) {
+        let end = n.min(start + TILE);
+        add_matmul(dst.slice_mut(s![start..end, ..]), w.slice(s![start..end, ..end]), x.slice(s![..end, ..]));
+    }
+}
+
+/// `dst = wᵀ y` with `w` as in [`add_triangular_matmul`].
+pub(crate) fn set_triangular_adjoint_matmul<E: Field>(
+    mut dst: ArrayViewMut2<'_, E>,
+    w: ArrayView2<'_, E>,
+    y: ArrayView2<'_, E>,
+) {
+    let n = w.nrows();
+    for start in (0..n).step_by(TILE) {
+        let end = n.min(start + TILE);
+        set_matmul(
+            dst.slice_mut(s![start..end, ..]),
+            w.slice(s![start.., start..end]).t(),
+            y.slice(s![start.., ..]),
+        );
+    }
+}
+
+/// The same matrix with every row contiguous: itself, or a copy.
+pub(crate) fn with_flat_rows<A: Clone>(m: CowArray<'_, A, Ix2>) -> CowArray<'_, A, Ix2> {
+    if m.ncols() <= 1 || m.strides()[1] == 1 { m } else { m.as_standard_layout().into_owned().into() }
+}
+
+/// The elements of a row that is known to be contiguous.
+#[inline(always)]
+pub(crate) fn flat<A>(row: ArrayView1<'_, A>) -> &[A] {
+    match row.to_slice() {
+        Some(row) => row,
+        None => unreachable!("rows of scratch memory are contiguous"),
+    }
+}
+
+/// The elements of a row that is known to be contiguous.
+#[inline(always)]
+pub(crate) fn flat_mut<A>(row: ArrayViewMut1<'_, A>) -> &mut [A] {
+    match row.into_slice() {
+        Some(row) => row,
+        None => unreachable!("rows of scratch memory are contiguous"),
+    }
 }

@@ -1,0 +1,266 @@
+//! The door: checks x, cuts the rows into runs, calls one algorithm on each.
+
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut4, Axis, Zip};
+
+use super::run::{Run, RunGrad, Slot, cut, slots};
+use super::sequences::Span;
+use super::{Algorithm, Grad, Output, Ssd, chunked, quadratic, recurrent};
+use crate::error::{Error, Result, check_shape};
+use crate::parallel;
+use crate::scalar::Scalar;
+
+impl<'a, T: Scalar> Ssd<'a, T> {
+    /// `y = M x` and the final states, from the given initial states or from zero.
+    ///
+    /// # Shapes
+    /// `x`: (batch, len, heads, head_dim); `initial`: (batch, heads, head_dim, state_dim), or one for each sequence
+    /// with [`super::States::PerSequence`].
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` or `initial` does not fit the matrix or head_dim is 0; [`Error::Config`] if the
+    /// chunk is 0.
+    pub fn matmul(
+        &self,
+        x: ArrayView4<'_, T>,
+        initial: Option<ArrayView4<'_, T::Acc>>,
+        how: Algorithm,
+    ) -> Result<Output<T>> {
+        let mut state = self.initial_state(x.dim().3, initial)?;
+        let y = self.matmul_in_place(x, state.view_mut(), how)?;
+        Ok(Output { y, state })
+    }
+
+    /// `y = M x`, the states read from and written to `state`: decoding is this with one position at a time.
+    ///
+    /// # Errors
+    /// As [`Ssd::matmul`].
+    pub fn matmul_in_place(
+        &self,
+        x: ArrayView4<'_, T>,
+        mut state: ArrayViewMut4<'_, T::Acc>,
+        how: Algorithm,
+    ) -> Result<Array4<T>> {
+        self.check(&x, state.shape(), how)?;
+        if !state.is_standard_layout() {
+            let mut own = state.to_owned();
+            let y = self.matmul_in_place(x, own.view_mut(), how)?;
+            state.assign(&own);
+            return Ok(y);
+        }
+        let mut y = Array4::from_elem(x.raw_dim(), T::narrow(*<T::Acc as crate::Real>::ZERO));
+        let spans = self.sequences.spans();
+        let d = self.skip(x.dim().3);
+        let entering = self.entering(&state, |span| (span.enters, span.leaves));
+        let state = slots(&spans, self.groups(), &entering, state.view_mut(), |s| (s.enters, s.leaves));
+        let y_parts = cut(y.view_mut(), &spans, self.groups());
+        let work: Vec<_> = self.runs(&spans, d, &x).into_iter().zip(state).zip(y_parts).collect();
+        let plan = Plan { others: work.len() };
+        parallel::for_each(work, |((run, slot), y)| {
+            slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| match how.resolve(run.len()) {
+                Algorithm::Quadratic => quadratic::forward(&run, h, y),
+                Algorithm::Recurrent => recurrent::forward(&run, h, y),
+                Algorithm::Chunked { chunk } => chunked::forward(&run, h, y, chunk, plan),
+                Algorithm::Automatic => unreachable!("resolve never returns it"),
+            });
+        });
+        Ok(y)
+    }
+
+    /// Cotangents of every input of [`Ssd::matmul`], given the cotangent of its output; `how` may differ from the
+    /// algorithm of the product.
+    ///
+    /// # Errors
+    /// As [`Ssd::matmul`], and [`Error::Shape`] if the cotangents do not have the shapes of the output.
+    pub fn vjp(
+        &self,
+        x: ArrayView4<'_, T>,
+        initial: Option<ArrayView4<'_, T::Acc>>,
+        how: Algorithm,
+        cotangent: &Output<T>,
+    ) -> Result<Grad<T>> {
+        let initial = self.initial_state(x.dim().3, initial)?;
+        self.check(&x, initial.shape(), how)?;
+        check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), cotangent.y.shape())?;
+        check_shape("dfinal_state", "the shape of the state", initial.shape(), cotangent.state.shape())?;
+
+        let (nothing, zero) = (T::narrow(*<T::Acc as crate::Real>::ZERO), *<T::Acc as crate::Real>::ZERO);
+        let mut grad = Grad::<T> {
+            log_a: Array3::from_elem(self.log_a.raw_dim(), zero),
+            dt: Array3::from_elem(self.log_a.raw_dim(), zero),
+            b: Array4::from_elem(self.b.raw_dim(), nothing),
+            c: Array4::from_elem(self.b.raw_dim(), nothing),
+            d: self.skip_vjp(&x, &cotangent.y),
+            x: Array4::from_elem(x.raw_dim(), nothing),
+            state: cotangent.state.clone(),
+        };
+        let (spans, groups) = (self.sequences.spans(), self.groups());
+        let d = self.skip(x.dim().3);
+        let entering = self.entering(&grad.state.view_mut(), |span| (span.leaves, span.enters));
+        let d_states = slots(&spans, groups, &entering, grad.state.view_mut(), |s| (s.leaves, s.enters));
+        let parts = cut(grad.log_a.view_mut(), &spans, groups)
+            .into_iter()
+            .zip(cut(grad.dt.view_mut(), &spans, groups))
+            .zip(cut(grad.b.view_mut(), &spans, groups))
+            .zip(cut(grad.c.view_mut(), &spans, groups))
+            .zip(cut(grad.x.view_mut(), &spans, groups))
+            .map(|((((log_a, dt), b), c), x)| RunGrad {
+                log_a,
+                dt,
+                b: b.index_axis_move(Axis(1), 0),
+                c: c.index_axis_move(Axis(1), 0),
+                x,
+            });
+        let dy = cotangent.y.view();
+        let work: Vec<_> = (self.runs(&spans, d, &x).into_iter())
+            .zip(self.runs(&spans, d, &dy))
+            .zip(initial_views(&spans, groups, &initial))
+            .zip(d_states)
+            .zip(parts)
+            .collect();
+        let plan = Plan { others: work.len() };
+        parallel::for_each(work, |((((run, dy), h), dh), grad)| {
+            let dy = dy.x;
+            let shape = (run.heads(), run.head_dim(), run.state_dim());
+            h.with(shape, |h| {
+                dh.with(shape, |dh| match how.resolve(run.len()) {
+                    Algorithm::Quadratic => quadratic::vjp(&run, h.view(), dy, dh, grad),
+                    Algorithm::Recurrent => recurrent::vjp(&run, h.view(), dy, dh, grad),
+                    Algorithm::Chunked { chunk } => chunked::vjp(&run, h.view(), dy, dh, grad, chunk, plan),
+                    Algorithm::Automatic => unreachable!("resolve never returns it"),
+                })
+            });
+        });
+        Ok(grad)
+    }
+
+    /// The given initial states, or zeros, as an array of the right shape.
+    fn initial_state(
+        &self,
+        head_dim: usize,
+        given: Option<ArrayView4<'_, T::Acc>>,
+    ) -> Result<Array4<T::Acc>> {
+        let shape = (self.sequences.state_count(), self.heads(), head_dim, self.state_dim());
+        match given {
+            None => Ok(Array4::zeros(shape)),
+            Some(state) => {
+                let expected = [shape.0, shape.1, shape.2, shape.3];
+                check_shape(
+                    "initial_state",
+                    "(states, heads, head_dim, state_dim)",
+                    &expected,
+                    state.shape(),
+                )?;
+                Ok(state.to_owned())
+            }
+        }
+    }
+
+    /// Everything that `new` could not know: `x`, the state, the skip's width, the chunk.
+    fn check(&self, x: &ArrayView4<'_, T>, state: &[usize], how: Algorithm) -> Result<()> {
+        let (batch, len, heads) = self.log_a.dim();
+        let head_dim = x.dim().3;
+        if (x.dim().0, x.dim().1, x.dim().2) != (batch, len, heads) || head_dim == 0 {
+            let expected = format!("(batch, len, heads, head_dim) = [{batch}, {len}, {heads}, at least 1]");
+            return Err(Error::shape("x", expected, x.shape()));
+        }
+        if self.d.ncols() != 1 && self.d.ncols() != head_dim {
+            return Err(Error::shape(
+                "d",
+                format!("(heads, 1 or head_dim) = [{heads}, 1 or {head_dim}]"),
+                self.d.shape(),
+            ));
+        }
+        if how == (Algorithm::Chunked { chunk: 0 }) {
+            return Err(Error::Config { field: "chunk", reason: "expected at least 1, found 0".into() });
+        }
+        let expected = [self.sequences.state_count(), heads, head_dim, self.state_dim()];
+        check_shape("state", "(states, heads, head_dim, state_dim)", &expected, state)
+    }
+
+    /// The skip as (heads, head_dim), without a copy.
+    fn skip(&self, head_dim: usize) -> ArrayView2<'_, T::Acc> {
+        match self.d.broadcast((self.heads(), head_dim)) {
+            Some(d) => d,
+            None => unreachable!("`check` found one column or head_dim of them"),
+        }
+    }
+
+    /// `dd_p = Σ_t dy_tp x_tp`, summed over the channels if there is one number a head.
+    fn skip_vjp(&self, x: &ArrayView4<'_, T>, dy: &Array4<T>) -> Array2<T::Acc> {
+        let (heads, head_dim) = (self.heads(), x.dim().3);
+        let rows = parallel::map((0..heads).collect(), |h| {
+            let (x, dy) = (x.index_axis(Axis(2), h), dy.index_axis(Axis(2), h));
+            let mut sum = ndarray::Array1::<T::Acc>::zeros(head_dim);
+            for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
+                for (x, dy) in x.axis_chunks_iter(Axis(0), 256).zip(dy.axis_chunks_iter(Axis(0), 256)) {
+                    let mut part = ndarray::Array1::<T::Acc>::zeros(head_dim);
+                    for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
+                        Zip::from(&mut part)
+                            .and(&x)
+                            .and(&dy)
+                            .for_each(|s, x, dy| *s += x.widen() * dy.widen());
+                    }
+                    sum += &part;
+                }
+            }
+            sum
+        });
+        let mut d = Array2::zeros(self.d.raw_dim());
+        for (mut d, sum) in d.outer_iter_mut().zip(rows) {
+            if d.len() == head_dim { d.assign(&sum) } else { d.fill(sum.sum()) }
+        }
+        d
+    }
+
+    /// The states as they come in, kept where a row's state memory does not travel with one sequence.
+    fn entering(
+        &self,
+        state: &ArrayViewMut4<'_, T::Acc>,
+        ends: impl Fn(&Span) -> (Option<usize>, Option<usize>),
+    ) -> Array4<T::Acc> {
+        let travels = self.sequences.spans().iter().all(|span| {
+            let (inward, outward) = ends(span);
+            inward == outward
+        });
+        if travels { Array4::zeros((0, 0, 0, 0)) } else { state.to_owned() }
+    }
+
+    /// One run for each span and group, spans first.
+    fn runs<'r>(
+        &'r self,
+        spans: &[Span],
+        d: ArrayView2<'r, T::Acc>,
+        x: &'r ArrayView4<'_, T>,
+    ) -> Vec<Run<'r, T>> {
+        (spans.iter())
+            .flat_map(|&span| (0..self.groups()).map(move |group| (span, group)))
+            .map(|(span, group)| Run::new(self, d, x.index_axis(Axis(0), span.row), span, group))
+            .collect()
+    }
+}
+
+/// The initial state of every run, for reading.
+fn initial_views<'a, A>(spans: &[Span], groups: usize, initial: &'a Array4<A>) -> Vec<Slot<'a, A>> {
+    let per = initial.dim().1 / groups;
+    let one = |k: usize| initial.index_axis(Axis(0), k);
+    (spans.iter())
+        .flat_map(|span| (0..groups).map(move |g| (span.enters, g * per)))
+        .map(|(k, first)| match k {
+            Some(k) => Slot::Entering(one(k).slice_axis_move(Axis(0), (first..first + per).into())),
+            None => Slot::Fresh,
+        })
+        .collect()
+}
+
+/// What a run may know of the whole product: how many runs there are besides its own heads to fill the threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub others: usize,
+}
+
+impl Plan {
+    /// Whether `heads` independent heads in each run leave threads idle, so that time has to be shared out too.
+    pub fn starved(self, heads: usize) -> bool {
+        self.others * heads < parallel::threads()
+    }
+}

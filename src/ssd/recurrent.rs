@@ -1,0 +1,223 @@
+//! The state space form (paper, sections 1 and 5): one step after the other, one state of memory.
+//!
+//! ```math
+//! h_t = a_t h_{t-1} + \mathrm{dt}_t\, x_t b_t^\top, \qquad y_t = h_t c_t + d \circ x_t
+//! ```
+//!
+//! Each row of the state, (state_dim) for one channel, is read and updated in one pass, so that a single token moves
+//! every byte of the state once in each direction. With a free diagonal `y_t` reads `a_t h_{t-1}` instead of `h_t`.
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use num_traits::Float;
+
+use super::Diagonal;
+use super::run::{HEAD_BLOCK, Head, Run, RunGrad};
+use crate::linalg::{LANES, dot, flat, flat_mut, total, vectorize, with_flat_rows};
+use crate::parallel;
+use crate::scalar::{Real, Scalar};
+
+/// Steps between states that the vjp keeps; the states between are computed again.
+const CHECKPOINT: usize = 64;
+
+/// `y = M x` for one run; `state`: (heads, head_dim, state_dim), in and out.
+pub(super) fn forward<T: Scalar>(
+    run: &Run<'_, T>,
+    mut state: ArrayViewMut3<'_, T::Acc>,
+    mut y: ArrayViewMut3<'_, T>,
+) {
+    let (b, c) = (with_flat_rows(T::widen_view(run.b)), with_flat_rows(T::widen_view(run.c)));
+    let heads = state.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate().collect();
+    parallel::for_each(heads, |(r, (mut h, mut y))| {
+        let head = run.head(r, 0, run.len());
+        vectorize(|| {
+            for (t, mut y) in y.outer_iter_mut().enumerate() {
+                let (b, c) = (flat(b.row(t)), flat(c.row(t)));
+                let (a, dt) = (head.log_a[t].exp(), head.dt[t]);
+                let own = on_diagonal(run.diagonal, dot(b, c));
+                for (p, y) in y.iter_mut().enumerate() {
+                    let x = head.x[[t, p]].widen();
+                    let read = step(flat_mut(h.row_mut(p)), a, dt * x, b, c);
+                    *y = T::narrow(read + own * dt * x + head.d[p] * x);
+                }
+            }
+        });
+    });
+}
+
+/// One row: returns `⟨a h, c⟩`, then `h = a h + u b`.
+#[inline(always)]
+fn step<A: Real>(h: &mut [A], a: A, u: A, b: &[A], c: &[A]) -> A {
+    let mut sums = [A::zero(); LANES];
+    let mut read = A::zero();
+    let whole = h.len() / LANES * LANES;
+    let (h, h_tail) = h.split_at_mut(whole);
+    for ((h, b), c) in h.chunks_exact_mut(LANES).zip(b.chunks_exact(LANES)).zip(c.chunks_exact(LANES)) {
+        for k in 0..LANES {
+            let kept = a * h[k];
+            sums[k] += kept * c[k];
+            h[k] = kept + u * b[k];
+        }
+    }
+    for ((h, &b), &c) in h_tail.iter_mut().zip(&b[whole..]).zip(&c[whole..]) {
+        let kept = a * *h;
+        read += kept * c;
+        *h = kept + u * b;
+    }
+    read + total(sums)
+}
+
+/// What a step's own score counts for.
+fn on_diagonal<A: Real>(diagonal: Diagonal, score: A) -> A {
+    match diagonal {
+        Diagonal::Scores => score,
+        Diagonal::Free => A::zero(),
+    }
+}
+
+/// Cotangents of one run, by the recurrence run backwards; `dh`: the cotangent of the final state in, of the initial
+/// state out. States are kept every few steps and computed again between.
+pub(super) fn vjp<T: Scalar>(
+    run: &Run<'_, T>,
+    h: ArrayView3<'_, T::Acc>,
+    dy: ArrayView3<'_, T>,
+    mut dh: ArrayViewMut3<'_, T::Acc>,
+    mut grad: RunGrad<'_, T>,
+) {
+    let (b, c) = (with_flat_rows(T::widen_view(run.b)), with_flat_rows(T::widen_view(run.c)));
+    let blocks: Vec<_> = (dh.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
+        .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+        .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+        .zip(grad.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+        .enumerate()
+        .collect();
+    let shares = parallel::map(blocks, |(block, (((mut dh, mut dx), mut ddt), mut dlog_a))| {
+        let mut db = Array2::zeros(b.raw_dim());
+        let mut dc = Array2::zeros(b.raw_dim());
+        for (k, mut dh) in dh.outer_iter_mut().enumerate() {
+            let r = block * HEAD_BLOCK + k;
+            let head = run.head(r, 0, run.len());
+            for (start, states) in (Sweep { head: &head, b: b.view() }).segments(h.index_axis(Axis(0), r)) {
+                for (t, before) in states.outer_iter().enumerate().rev().map(|(k, h)| (start + k, h)) {
+                    let at = Step {
+                        a: head.log_a[t].exp(),
+                        dt: head.dt[t],
+                        diagonal: run.diagonal,
+                        b: flat(b.row(t)),
+                        c: flat(c.row(t)),
+                        before,
+                    };
+                    let (db, dc) = (flat_mut(db.row_mut(t)), flat_mut(dc.row_mut(t)));
+                    let dy = dy.slice(s![t, r, ..]);
+                    let mut out = StepGrad { dh: dh.view_mut(), db, dc };
+                    vectorize(|| {
+                        for (p, dx) in dx.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
+                            let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
+                            let (du, da) = at.back(p, at.dt * x, dy, &mut out);
+                            *dx = T::narrow(at.dt * du + head.d[p] * dy);
+                            ddt[[t, k]] += x * du;
+                            dlog_a[[t, k]] += at.a * da;
+                        }
+                    });
+                }
+            }
+        }
+        (db, dc)
+    });
+    for (mut total, share) in [(grad.b, 0), (grad.c, 1)] {
+        let mut sum = Array2::zeros(b.raw_dim());
+        for (db, dc) in &shares {
+            sum += if share == 0 { db } else { dc };
+        }
+        total.zip_mut_with(&sum, |total, &sum| *total = T::narrow(sum));
+    }
+}
+
+/// One step of one head, for going back through it.
+struct Step<'a, A> {
+    a: A,
+    dt: A,
+    diagonal: Diagonal,
+    b: &'a [A],
+    c: &'a [A],
+    before: ArrayView2<'a, A>, // (head_dim, state_dim) the state that enters the step
+}
+
+/// What a step adds to while it is gone back through.
+struct StepGrad<'a, A> {
+    dh: ArrayViewMut2<'a, A>, // (head_dim, state_dim)
+    db: &'a mut [A],
+    dc: &'a mut [A],
+}
+
+impl<A: Real> Step<'_, A> {
+    /// Channel `p` of one step; returns the cotangents of `u = dt x` and (its share) of a:
+    ///
+    /// ```math
+    /// dh \mathrel{+}= dy\, c^\top, \quad dc \mathrel{+}= h_t^\top dy, \quad db \mathrel{+}= u^\top dh, \quad
+    /// du = dh\, b, \quad da = \langle dh, h_{t-1} \rangle, \quad dh_{t-1} = a\, dh
+    /// ```
+    #[inline(always)]
+    fn back(&self, p: usize, u: A, dy: A, out: &mut StepGrad<'_, A>) -> (A, A) {
+        let before = flat(self.before.row(p));
+        let dh = flat_mut(out.dh.row_mut(p));
+        let (early, late, seen) = match self.diagonal {
+            Diagonal::Scores => (dy, A::zero(), u),
+            Diagonal::Free => (A::zero(), dy, A::zero()),
+        };
+        for n in 0..dh.len() {
+            out.dc[n] += dy * (self.a * before[n] + seen * self.b[n]);
+            dh[n] += early * self.c[n];
+            out.db[n] += u * dh[n];
+        }
+        let du = dot(dh, self.b);
+        for n in 0..dh.len() {
+            dh[n] += late * self.c[n];
+        }
+        let da = dot(dh, before);
+        for dh in dh.iter_mut() {
+            *dh *= self.a;
+        }
+        (du, da)
+    }
+}
+
+/// One head, to be gone through forwards for its states.
+struct Sweep<'a, T: Scalar> {
+    head: &'a Head<'a, T>,
+    b: ArrayView2<'a, T::Acc>,
+}
+
+impl<T: Scalar> Sweep<'_, T> {
+    /// From the last segment to the first: its start and the states that enter each of its steps.
+    fn segments(self, h: ArrayView2<'_, T::Acc>) -> impl Iterator<Item = (usize, Array3<T::Acc>)> {
+        let len = self.head.x.nrows();
+        let mut h = h.as_standard_layout().into_owned();
+        let mut kept = Vec::with_capacity(len.div_ceil(CHECKPOINT));
+        for t in 0..len {
+            if t % CHECKPOINT == 0 {
+                kept.push(h.clone());
+            }
+            self.advance(t, &mut h);
+        }
+        kept.into_iter().enumerate().rev().map(move |(k, mut h)| {
+            let steps = k * CHECKPOINT..len.min((k + 1) * CHECKPOINT);
+            let mut states = Array3::zeros((steps.len(), h.nrows(), h.ncols()));
+            for (mut state, t) in states.outer_iter_mut().zip(steps.clone()) {
+                state.assign(&h);
+                self.advance(t, &mut h);
+            }
+            (steps.start, states)
+        })
+    }
+
+    /// `h = a h + u bᵀ`
+    fn advance(&self, t: usize, h: &mut Array2<T::Acc>) {
+        let (a, dt, b) = (self.head.log_a[t].exp(), self.head.dt[t], flat(self.b.row(t)));
+        vectorize(|| {
+            for (mut h, x) in h.outer_iter_mut().zip(self.head.x.row(t)) {
+                let u = dt * x.widen();
+                flat_mut(h.view_mut()).iter_mut().zip(b).for_each(|(h, &b)| *h = a * *h + u * b);
+            }
+        });
+    }
+}
