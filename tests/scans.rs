@@ -125,7 +125,7 @@ fn the_sequential_scan_survives_transitions_whose_products_overflow() {
     b[[48, 0]] = 1e-300;
     let h = sequential::scan(a.view(), b.view(), Some(array![0.0].view())).unwrap();
     assert_eq!(h[[47, 0]], 0.0);
-    assert!((h[[49, 0]] - 1.0).abs() < 1e-15);
+    assert!(f64::abs(h[[49, 0]] - 1.0) < 1e-15);
 }
 
 #[test]
