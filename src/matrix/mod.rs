@@ -1,4 +1,21 @@
 //! Definitions: matrices known by their generators and never formed unless asked.
+//!
+//! | matrix | entries | product with one column |
+//! |---|---|---|
+//! | [`OneSemiseparable`] | $`a_i \cdots a_{j+1}`$ for i ≥ j | O(len), a scan ([`scan`]) |
+//! | [`Bidiagonal`], its inverse | two diagonals | O(len) |
+//! | the masks of [`mask`] | all ones, causal, decay, Toeplitz, Fourier, banded, dense | see there |
+
+mod bidiagonal;
+pub(crate) mod check;
+pub mod mask;
+mod one_semiseparable;
+pub mod scan;
+mod segment_sum;
+
+pub use bidiagonal::Bidiagonal;
+pub use one_semiseparable::OneSemiseparable;
+pub use segment_sum::{segment_sums, segment_sums_by_difference};
 
 use ndarray::{Array2, ArrayView2};
 

@@ -1,0 +1,180 @@
+//! The sequential recurrence, row after row.
+//!
+//! One column is a chain: every row waits for the one before it. So four rows are taken at once. Their local
+//! results l and products p do not depend on h and overlap with the chain, of which one product and one sum
+//! in four rows remain:
+//!
+//! ```math
+//! h_{t+r} = p_r h_{t-1} + l_r, \qquad p_r = a_{t+r} \cdots a_t, \qquad l_r = a_{t+r} l_{r-1} + b_{t+r}
+//! ```
+//!
+//! Many columns are many chains, and each row is one vector loop.
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use super::check_scan;
+use crate::error::Result;
+use crate::linalg::vectorize;
+use crate::matrix::check::is_finite;
+use crate::scalar::Field;
+
+/// Rows between two looks at whether a product of transitions overflowed.
+const STRETCH: usize = 1024;
+
+/// $`h_t = a_t h_{t-1} + b_t`$, one row after the other.
+///
+/// Work O(len), depth O(len), memory O(1). Products of more than four transitions are never formed, and where
+/// one of those overflows its stretch is done again row by row.
+///
+/// # Shapes
+/// `a`: (len); `b`: (len, k); `initial`: (k), zero if absent; result: (len, k).
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if `b` or `initial` does not fit.
+pub fn scan<E: Field>(
+    a: ArrayView1<'_, E>,
+    b: ArrayView2<'_, E>,
+    initial: Option<ArrayView1<'_, E>>,
+) -> Result<Array2<E>> {
+    check_scan(a, b, initial)?;
+    let mut h = Array2::zeros(b.dim());
+    let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
+    let initial = initial.map(|initial| initial.to_vec());
+    forward(
+        a.as_slice().expect("standard layout"),
+        b.as_slice().expect("standard layout"),
+        b.ncols(),
+        initial.as_deref(),
+        h.as_slice_mut().expect("new arrays are contiguous"),
+    );
+    Ok(h)
+}
+
+/// `h_t = a_t h_{t-1} + b_t` over rows of k numbers; without an initial row, `a_0` is not touched.
+pub(crate) fn forward<E: Field>(a: &[E], b: &[E], k: usize, initial: Option<&[E]>, h: &mut [E]) {
+    debug_assert!(b.len() == a.len() * k && h.len() == b.len());
+    if b.is_empty() {
+        return;
+    }
+    let (a, b, h, first) = match initial {
+        Some(initial) => (a, b, h, initial),
+        None => {
+            let (row, rest) = h.split_at_mut(k);
+            row.copy_from_slice(&b[..k]);
+            (&a[1..], &b[k..], rest, &*row)
+        }
+    };
+    vectorize(
+        #[inline(always)]
+        || match k {
+            1 => column_forward(a, b, first[0], h),
+            _ => rows_forward(a, b, first, h),
+        },
+    );
+}
+
+/// `g_t = f(a_{t+1}) g_{t+1} + b_t` over rows of k numbers, from the last to the first; `a_0` is not touched.
+pub(crate) fn reverse<E: Field>(a: &[E], b: &[E], k: usize, f: impl Fn(E) -> E + Copy, g: &mut [E]) {
+    debug_assert!(b.len() == a.len() * k && g.len() == b.len());
+    if b.is_empty() {
+        return;
+    }
+    let (b, last) = b.split_at(b.len() - k);
+    let (g, row) = g.split_at_mut(b.len());
+    row.copy_from_slice(last);
+    vectorize(
+        #[inline(always)]
+        || match k {
+            1 => column_reverse(&a[1..], b, row[0], f, g),
+            _ => rows_reverse(&a[1..], b, row, f, g),
+        },
+    );
+}
+
+/// Four rows of the chain from the value before them.
+#[inline(always)]
+fn four<E: Field>(a: [E; 4], b: [E; 4], h: E) -> [E; 4] {
+    let l1 = a[1] * b[0] + b[1];
+    let (l2, a32) = (a[2] * l1 + b[2], a[3] * a[2]);
+    let (l3, p1) = (a[3] * l2 + b[3], a[1] * a[0]);
+    [a[0] * h + b[0], p1 * h + l1, (a[2] * p1) * h + l2, (a32 * p1) * h + l3]
+}
+
+#[inline(always)]
+fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
+    for ((a, b), y) in a.chunks(STRETCH).zip(b.chunks(STRETCH)).zip(y.chunks_mut(STRETCH)) {
+        let before = h;
+        let (a4, a_rest) = a.as_chunks::<4>();
+        let (b4, b_rest) = b.as_chunks::<4>();
+        let (y4, y_rest) = y.as_chunks_mut::<4>();
+        for ((&a, &b), y) in a4.iter().zip(b4).zip(y4) {
+            *y = four(a, b, h);
+            h = y[3];
+        }
+        for ((&a, &b), y) in a_rest.iter().zip(b_rest).zip(y_rest) {
+            h = a * h + b;
+            *y = h;
+        }
+        // An infinity in a product or a local result stays in h, perhaps as NaN.
+        if !is_finite(h) {
+            h = before;
+            for ((&a, &b), y) in a.iter().zip(b).zip(y) {
+                h = a * h + b;
+                *y = h;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn column_reverse<E: Field>(a: &[E], b: &[E], mut g: E, f: impl Fn(E) -> E + Copy, y: &mut [E]) {
+    for ((a, b), y) in a.rchunks(STRETCH).zip(b.rchunks(STRETCH)).zip(y.rchunks_mut(STRETCH)) {
+        let before = g;
+        let (a_rest, a4) = a.as_rchunks::<4>();
+        let (b_rest, b4) = b.as_rchunks::<4>();
+        let (y_rest, y4) = y.as_rchunks_mut::<4>();
+        for ((a, b), y) in a4.iter().zip(b4).zip(y4).rev() {
+            let [r3, r2, r1, r0] = four([f(a[3]), f(a[2]), f(a[1]), f(a[0])], [b[3], b[2], b[1], b[0]], g);
+            *y = [r0, r1, r2, r3];
+            g = r0;
+        }
+        for ((&a, &b), y) in a_rest.iter().zip(b_rest).zip(y_rest).rev() {
+            g = f(a) * g + b;
+            *y = g;
+        }
+        if !is_finite(g) {
+            g = before;
+            for ((&a, &b), y) in a.iter().zip(b).zip(y).rev() {
+                g = f(a) * g + b;
+                *y = g;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn rows_forward<E: Field>(a: &[E], b: &[E], first: &[E], y: &mut [E]) {
+    let mut before = first;
+    for ((&a, b), row) in a.iter().zip(b.chunks_exact(first.len())).zip(y.chunks_exact_mut(first.len())) {
+        step(a, before, b, row);
+        before = row;
+    }
+}
+
+#[inline(always)]
+fn rows_reverse<E: Field>(a: &[E], b: &[E], last: &[E], f: impl Fn(E) -> E, y: &mut [E]) {
+    let mut after = last;
+    let rows = a.iter().zip(b.chunks_exact(last.len())).zip(y.chunks_exact_mut(last.len()));
+    for ((&a, b), row) in rows.rev() {
+        step(f(a), after, b, row);
+        after = row;
+    }
+}
+
+/// `row = a h + b`
+#[inline(always)]
+fn step<E: Field>(a: E, h: &[E], b: &[E], row: &mut [E]) {
+    for ((row, &h), &b) in row.iter_mut().zip(h).zip(b) {
+        *row = a * h + b;
+    }
+}

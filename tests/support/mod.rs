@@ -1,0 +1,3 @@
+//! Checkers shared by the tests.
+
+pub mod matrix;
