@@ -95,6 +95,20 @@ pub(crate) fn dot<A: Field>(a: &[A], b: &[A]) -> A {
     total(sums) + tail
 }
 
+/// The sum of a slice.
+#[inline(always)]
+pub(crate) fn sum_of<A: Field>(values: &[A]) -> A {
+    let mut sums = [A::zero(); LANES];
+    let mut values = values.chunks_exact(LANES);
+    for values in &mut values {
+        for k in 0..LANES {
+            sums[k] += values[k];
+        }
+    }
+    let tail: A = values.remainder().iter().copied().sum();
+    total(sums) + tail
+}
+
 /// The sum of partial sums, pairwise.
 #[inline(always)]
 pub(crate) fn total<A: Field>(mut sums: [A; LANES]) -> A {

@@ -17,13 +17,13 @@
 
 mod stages;
 
-use ndarray::{Array3, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
 
 use super::door::Plan;
-use super::run::{HEAD_BLOCK, Run, RunGrad};
+use super::run::{HEAD_BLOCK, Head, Run, RunGrad};
 use crate::parallel;
 use crate::scalar::{Real, Scalar};
-use stages::{Piece, Shared};
+use stages::{HeadGrad, Piece, PieceGrad, Share, Shared};
 
 /// Chunks that are worked on at a time, at least.
 const SEGMENT: usize = 16;
@@ -121,13 +121,201 @@ fn slices<'a, T>(rows: &'a mut ArrayViewMut2<'_, T>, chunks: &[(usize, usize)]) 
     out
 }
 
-pub(super) fn vjp<T: Scalar>(
-    _run: &Run<'_, T>,
-    _h: ArrayView3<'_, T::Acc>,
-    _dy: ArrayView3<'_, T>,
-    _dh: ArrayViewMut3<'_, T::Acc>,
-    _grad: RunGrad<'_, T>,
-    _chunk: usize,
-    _plan: Plan,
+/// Cotangents of one run; `h`: the initial state, `dh`: the cotangent of the final state in, of the initial one out.
+///
+/// Goes forwards once for the states that enter the chunks, then backwards through the stages. What it keeps is one
+/// state for each chunk.
+pub(super) fn vjp<'r, T: Scalar>(
+    run: &Run<'r, T>,
+    h: ArrayView3<'_, T::Acc>,
+    dy: ArrayView3<'r, T>,
+    mut dh: ArrayViewMut3<'_, T::Acc>,
+    mut grad: RunGrad<'_, T>,
+    chunk: usize,
+    plan: Plan,
 ) {
+    let chunk = chunk.min(run.len().max(1));
+    let states = entering_states(run, h, chunk, plan);
+    let mut back = transposed(dh.view());
+    for chunks in segments(run.len(), chunk).into_iter().rev() {
+        let shared = parallel::map(chunks.clone(), |(start, end)| Shared::new(run, start, end));
+        let blocks: Vec<_> = (back.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
+            .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .zip(grad.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .enumerate()
+            .map(|(block, (((dh, x), dt), log_a))| Block {
+                run,
+                first: block * HEAD_BLOCK,
+                dy,
+                dh,
+                x,
+                dt,
+                log_a,
+            })
+            .collect();
+        let shares = if plan.starved(blocks.len()) {
+            blocks.into_iter().map(|block| block.chunks_side_by_side(&shared, &states, chunk)).collect()
+        } else {
+            parallel::map(blocks, |block| block.chunks_in_turn(&shared, &states, chunk))
+        };
+        let rows =
+            shared.iter().zip(slices(&mut grad.b, &chunks)).zip(slices(&mut grad.c, &chunks)).enumerate();
+        parallel::for_each(rows.collect(), |(i, ((k, mut db), mut dc))| {
+            let mut sum = Share::zeros(k.len(), run.state_dim());
+            shares.iter().for_each(|share: &Vec<Share<T::Acc>>| sum.add(&share[i]));
+            sum.scores_vjp(k);
+            db.zip_mut_with(&sum.b, |db, &sum| *db = T::narrow(sum));
+            dc.zip_mut_with(&sum.c, |dc, &sum| *dc = T::narrow(sum));
+        });
+    }
+    for (mut dh, back) in dh.outer_iter_mut().zip(back.outer_iter()) {
+        dh.assign(&back.t());
+    }
+}
+
+/// The states that enter the chunks: (heads, chunks, state_dim, head_dim).
+fn entering_states<T: Scalar>(
+    run: &Run<'_, T>,
+    h: ArrayView3<'_, T::Acc>,
+    chunk: usize,
+    plan: Plan,
+) -> Array4<T::Acc> {
+    let mut h = transposed(h);
+    let mut states = Array4::zeros((run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()));
+    for chunks in segments(run.len(), chunk) {
+        let shared = parallel::map(chunks, |(start, end)| Shared::without_scores(run, start, end));
+        let Some(first) = shared.first().map(|k| k.start / chunk) else { continue };
+        let mut states = states.slice_mut(s![.., first..first + shared.len(), .., ..]);
+        let heads: Vec<_> = h.outer_iter_mut().zip(states.outer_iter_mut()).enumerate().collect();
+        if plan.starved(run.heads().div_ceil(HEAD_BLOCK)) {
+            for (r, (h, mut states)) in heads {
+                states.assign(&pass_side_by_side(run, r, &shared, h));
+            }
+        } else {
+            parallel::for_each(heads, |(r, (mut h, mut states))| {
+                let mut piece = Piece::new(run, chunk);
+                for (k, mut state) in shared.iter().zip(states.outer_iter_mut()) {
+                    state.assign(&h);
+                    piece.load(&run.head(r, k.start, k.end));
+                    piece.chunk_state(k);
+                    piece.state_passing(h.view_mut());
+                }
+            });
+        }
+    }
+    states
+}
+
+/// A few heads, to be gone back through together, and where their cotangents go.
+struct Block<'a, 'r, T: Scalar> {
+    run: &'a Run<'r, T>,
+    first: usize,                     // first head
+    dy: ArrayView3<'r, T>,            // (len, all heads, head_dim)
+    dh: ArrayViewMut3<'a, T::Acc>,    // (heads, state_dim, head_dim)
+    x: ArrayViewMut3<'a, T>,          // (len, heads, head_dim)
+    dt: ArrayViewMut2<'a, T::Acc>,    // (len, heads)
+    log_a: ArrayViewMut2<'a, T::Acc>, // (len, heads)
+}
+
+impl<T: Scalar> Block<'_, '_, T> {
+    /// One chunk after the other, from the last; yields the block's share of each chunk's dB, dC and dS.
+    fn chunks_in_turn(
+        mut self,
+        shared: &[Shared<'_, T::Acc>],
+        states: &Array4<T::Acc>,
+        chunk: usize,
+    ) -> Vec<Share<T::Acc>> {
+        let mut memory = (Piece::new(self.run, chunk), PieceGrad::new(self.run, chunk));
+        let mut shares = Vec::with_capacity(shared.len());
+        for k in shared.iter().rev() {
+            let mut share = Share::zeros(k.len(), self.run.state_dim());
+            for i in 0..self.dh.dim().0 {
+                let h = states.slice(s![self.first + i, k.start / chunk, .., ..]);
+                let rows = s![k.start..k.end, i, ..];
+                let out = HeadGrad {
+                    x: self.x.slice_mut(rows),
+                    dt: self.dt.slice_mut(s![k.start..k.end, i]),
+                    log_a: self.log_a.slice_mut(s![k.start..k.end, i]),
+                };
+                let head = (
+                    self.run.head(self.first + i, k.start, k.end),
+                    self.dy.slice(s![k.start..k.end, self.first + i, ..]),
+                );
+                let mut dh = self.dh.index_axis_mut(Axis(0), i);
+                piece_vjp(&mut memory, k, &head, (h, dh.view()), &mut share, out);
+                memory.1.pass_back(&memory.0, dh.view_mut());
+            }
+            shares.push(share);
+        }
+        shares.reverse();
+        shares
+    }
+
+    /// The same, chunks side by side around the passing of the state's cotangent; head after head.
+    fn chunks_side_by_side(
+        mut self,
+        shared: &[Shared<'_, T::Acc>],
+        states: &Array4<T::Acc>,
+        chunk: usize,
+    ) -> Vec<Share<T::Acc>> {
+        let spans: Vec<_> = shared.iter().map(|k| (k.start, k.end)).collect();
+        let mut shares: Vec<_> = shared.iter().map(|k| Share::zeros(k.len(), self.run.state_dim())).collect();
+        for i in 0..self.dh.dim().0 {
+            let r = self.first + i;
+            let begin = |k: &Shared<'_, T::Acc>| {
+                let head = (self.run.head(r, k.start, k.end), self.dy.slice(s![k.start..k.end, r, ..]));
+                (head, (Piece::new(self.run, k.len()), PieceGrad::new(self.run, k.len())))
+            };
+            let rights = parallel::map(shared.iter().collect(), |k| {
+                let ((head, dy), (mut piece, mut grad)) = begin(k);
+                piece.load(&head);
+                grad.load(dy);
+                grad.right(k, &piece);
+                (piece, grad)
+            });
+            let mut dh = self.dh.index_axis_mut(Axis(0), i);
+            let mut leaving = Array3::zeros((shared.len(), dh.nrows(), dh.ncols()));
+            for ((piece, grad), mut leaves) in rights.iter().zip(leaving.outer_iter_mut()).rev() {
+                leaves.assign(&dh);
+                grad.pass_back(piece, dh.view_mut());
+            }
+            let (mut x, mut dt, mut log_a) = (
+                self.x.index_axis_mut(Axis(1), i),
+                self.dt.slice_mut(s![.., i..i + 1]),
+                self.log_a.slice_mut(s![.., i..i + 1]),
+            );
+            let outs = slices(&mut x, &spans)
+                .into_iter()
+                .zip(slices(&mut dt, &spans))
+                .zip(slices(&mut log_a, &spans));
+            let work = shared.iter().zip(leaving.outer_iter()).zip(outs).zip(&mut shares).collect();
+            parallel::for_each(work, |(((k, dh), ((x, dt), log_a)), share)| {
+                let (head, mut memory) = begin(k);
+                let h = states.slice(s![r, k.start / chunk, .., ..]);
+                let (dt, log_a) = (dt.index_axis_move(Axis(1), 0), log_a.index_axis_move(Axis(1), 0));
+                piece_vjp(&mut memory, k, &head, (h, dh), share, HeadGrad { x, dt, log_a });
+            });
+        }
+        shares
+    }
+}
+
+/// All stages of one head of one chunk, backwards; `states`: the state that enters, and the cotangent of the one that
+/// leaves.
+fn piece_vjp<T: Scalar>(
+    (piece, grad): &mut (Piece<T::Acc>, PieceGrad<T::Acc>),
+    k: &Shared<'_, T::Acc>,
+    (head, dy): &(Head<'_, T>, ArrayView2<'_, T>),
+    (h, dh): (ArrayView2<'_, T::Acc>, ArrayView2<'_, T::Acc>),
+    share: &mut Share<T::Acc>,
+    out: HeadGrad<'_, T>,
+) {
+    piece.load(head);
+    grad.load(*dy);
+    grad.diagonal_block_vjp(k, piece, share);
+    grad.state_output_vjp(k, piece, h, share);
+    grad.chunk_state_vjp(k, piece, dh, share);
+    grad.state_passing_vjp(piece, h, dh);
+    grad.finish(head, *dy, out);
 }

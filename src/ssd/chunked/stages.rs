@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis
 
 use crate::linalg::{
     add_matmul, add_triangular_matmul, dot, flat, flat_mut, set_lower_matmul, set_matmul,
-    set_triangular_adjoint_matmul, vectorize, with_flat_rows,
+    set_triangular_adjoint_matmul, sum_of, vectorize, with_flat_rows,
 };
 use crate::scalar::{Real, Scalar};
 use crate::ssd::Diagonal;
@@ -23,12 +23,18 @@ pub(super) struct Shared<'a, A: Real> {
 
 impl<'a, A: Real> Shared<'a, A> {
     pub fn new<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize) -> Self {
+        let mut shared = Self::without_scores(run, start, end);
+        shared.scores = Array2::zeros((end - start, end - start));
+        set_lower_matmul(shared.scores.view_mut(), shared.c.view(), shared.b.t());
+        shared
+    }
+
+    /// For the stages that read no scores.
+    pub fn without_scores<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize) -> Self {
         let rows = ndarray::Slice::from(start..end);
         let b = with_flat_rows(T::widen_view(run.b.slice_axis_move(Axis(0), rows)));
         let c = with_flat_rows(T::widen_view(run.c.slice_axis_move(Axis(0), rows)));
-        let mut scores = Array2::zeros((end - start, end - start));
-        set_lower_matmul(scores.view_mut(), c.view(), b.t());
-        Self { start, end, b, c, scores, diagonal: run.diagonal }
+        Self { start, end, b, c, scores: Array2::zeros((0, 0)), diagonal: run.diagonal }
     }
 
     pub fn len(&self) -> usize {
@@ -138,21 +144,258 @@ impl<A: Real> Piece<A> {
     }
 
     /// `H = γ H + left`
-    pub fn state_passing(&self, mut h: ArrayViewMut2<'_, A>) {
-        let through = self.through();
-        vectorize(|| {
-            for (h, left) in h.outer_iter_mut().zip(self.left.outer_iter()) {
-                for (h, &left) in flat_mut(h).iter_mut().zip(flat(left)) {
-                    *h = through * *h + left;
-                }
-            }
-        });
+    pub fn state_passing(&self, h: ArrayViewMut2<'_, A>) {
+        pass(self.through(), h, self.left.view());
     }
 
     /// γ, the decay through the whole chunk.
     fn through(&self) -> A {
         self.a[..self.len].iter().fold(A::one(), |g, &a| g * a)
     }
+}
+
+/// Cotangents that the heads of a block share in one chunk.
+#[derive(Debug)]
+pub(super) struct Share<A> {
+    pub b: Array2<A>,      // (len, state_dim)
+    pub c: Array2<A>,      // (len, state_dim)
+    pub scores: Array2<A>, // (len, len), on and below the diagonal
+}
+
+impl<A: Real> Share<A> {
+    pub fn zeros(len: usize, state_dim: usize) -> Self {
+        Self {
+            b: Array2::zeros((len, state_dim)),
+            c: Array2::zeros((len, state_dim)),
+            scores: Array2::zeros((len, len)),
+        }
+    }
+
+    /// Adds another block's share.
+    pub fn add(&mut self, other: &Self) {
+        self.b += &other.b;
+        self.c += &other.c;
+        self.scores += &other.scores;
+    }
+
+    /// The vjp of the scores: `dC += dS B`, `dB += dSᵀ C`.
+    pub fn scores_vjp(&mut self, k: &Shared<'_, A>) {
+        add_matmul(self.c.view_mut(), self.scores.view(), k.b.view());
+        add_matmul(self.b.view_mut(), self.scores.t(), k.c.view());
+    }
+}
+
+/// Memory to go back through one head of one chunk, and what that yields.
+#[derive(Debug)]
+pub(super) struct PieceGrad<A: Real> {
+    dy: Array2<A>,      // (len, head_dim), scaled by g once the diagonal block is done
+    du: Array2<A>,      // (len, head_dim)
+    product: Array2<A>, // (len, head_dim) or, for dC, (len, state_dim) values at hand
+    dc: Array2<A>,      // (len, state_dim)
+    pairs: Array2<A>,   // (len, len) dY Uᵀ, then M ∘ dY Uᵀ
+    sums: Vec<A>,       // (len)
+    dlog_a: Vec<A>,     // (len)
+    right: Array2<A>,   // (state_dim, head_dim) what the chunk adds to dH
+}
+
+impl<A: Real> PieceGrad<A> {
+    /// Memory for chunks of up to `len` positions.
+    pub fn new<T: Scalar<Acc = A>>(run: &Run<'_, T>, len: usize) -> Self {
+        let (p, n) = (run.head_dim(), run.state_dim());
+        Self {
+            dy: Array2::zeros((len, p)),
+            du: Array2::zeros((len, p)),
+            product: Array2::zeros((len, p)),
+            dc: Array2::zeros((len, n)),
+            pairs: Array2::zeros((len, len)),
+            sums: vec![A::zero(); len],
+            dlog_a: vec![A::zero(); len],
+            right: Array2::zeros((n, p)),
+        }
+    }
+
+    /// Takes in the cotangent of y.
+    pub fn load<T: Scalar<Acc = A>>(&mut self, dy: ArrayView2<'_, T>) {
+        vectorize(|| {
+            for (wide, dy) in self.dy.outer_iter_mut().zip(dy.outer_iter()) {
+                scale_into(wide, A::one(), dy);
+            }
+        });
+    }
+
+    /// The vjp of the diagonal block, with `P = M ∘ (dY Uᵀ)`:
+    ///
+    /// ```math
+    /// dU = M^\top dY, \qquad dS \mathrel{+}= L \circ (dY\, U^\top), \qquad
+    /// d\log a_t = \sum_{i \ge t > j} P_{ij}
+    /// ```
+    pub fn diagonal_block_vjp(&mut self, k: &Shared<'_, A>, piece: &mut Piece<A>, share: &mut Share<A>) {
+        let q = piece.len;
+        let (dy, u) = (self.dy.slice(s![..q, ..]), piece.u.slice(s![..q, ..]));
+        set_lower_matmul(self.pairs.slice_mut(s![..q, ..q]), dy, u.t());
+        let on_diagonal = k.on_diagonal();
+        let Piece { a, mask_row: mask, weights, .. } = piece;
+        vectorize(|| {
+            for (i, w) in weights.outer_iter_mut().take(q).enumerate() {
+                let (w, pairs) = (flat_mut(w), flat_mut(self.pairs.row_mut(i)));
+                let (scores, ds) = (flat(k.scores.row(i)), flat_mut(share.scores.row_mut(i)));
+                next_mask_row(mask, i, a[i]);
+                for j in 0..i {
+                    w[j] = mask[j] * scores[j];
+                    ds[j] += mask[j] * pairs[j];
+                    pairs[j] *= w[j];
+                }
+                w[i] = on_diagonal * scores[i];
+                ds[i] += on_diagonal * pairs[i];
+            }
+            self.sums.fill(A::zero());
+            for t in (0..q).rev() {
+                let (sums, pairs) = (&mut self.sums[..t], flat(self.pairs.row(t)));
+                for (sum, &pair) in sums.iter_mut().zip(pairs) {
+                    *sum += pair;
+                }
+                self.dlog_a[t] = sum_of(sums);
+            }
+        });
+        set_triangular_adjoint_matmul(self.du.slice_mut(s![..q, ..]), weights.slice(s![..q, ..q]), dy);
+    }
+
+    /// The vjp of the state output:
+    ///
+    /// ```math
+    /// dC \mathrel{+}= \mathrm{diag}(g)\, dY H^\top, \qquad \text{right} = C^\top \mathrm{diag}(g)\, dY, \qquad
+    /// d\log a_t \mathrel{+}= \sum_{i \ge t} \langle dY_i, g_i C_i H \rangle
+    /// ```
+    pub fn state_output_vjp(
+        &mut self,
+        k: &Shared<'_, A>,
+        piece: &Piece<A>,
+        h: ArrayView2<'_, A>,
+        share: &mut Share<A>,
+    ) {
+        let q = piece.len;
+        self.right(k, piece);
+        set_matmul(self.dc.slice_mut(s![..q, ..]), self.dy.slice(s![..q, ..]), h.t());
+        vectorize(|| {
+            let mut later = A::zero();
+            for t in (0..q).rev() {
+                let (dc, sum) = (flat(self.dc.row(t)), flat_mut(share.c.row_mut(t)));
+                later += dot(dc, flat(k.c.row(t)));
+                self.dlog_a[t] += later;
+                for (sum, &dc) in sum.iter_mut().zip(dc) {
+                    *sum += dc;
+                }
+            }
+        });
+    }
+
+    /// `right = Cᵀ diag(g) dY`, what the chunk adds to the cotangent of the state that enters it; scales dY by g.
+    pub fn right(&mut self, k: &Shared<'_, A>, piece: &Piece<A>) {
+        let q = piece.len;
+        vectorize(|| {
+            let mut g = A::one();
+            for (dy, &a) in self.dy.outer_iter_mut().zip(&piece.a[..q]) {
+                g *= a;
+                scale(dy, g);
+            }
+        });
+        set_matmul(self.right.view_mut(), k.c.t(), self.dy.slice(s![..q, ..]));
+    }
+
+    /// The vjp of the chunk state, `dh` being the cotangent of the state that leaves:
+    ///
+    /// ```math
+    /// dU \mathrel{+}= \mathrm{diag}(w)\, B\, dH, \qquad dB \mathrel{+}= \mathrm{diag}(w)\, U\, dH^\top, \qquad
+    /// d\log a_t \mathrel{+}= \sum_{j < t} w_j \langle U_j, B_j\, dH \rangle
+    /// ```
+    pub fn chunk_state_vjp(
+        &mut self,
+        k: &Shared<'_, A>,
+        piece: &mut Piece<A>,
+        dh: ArrayView2<'_, A>,
+        share: &mut Share<A>,
+    ) {
+        let q = piece.len;
+        set_matmul(self.product.slice_mut(s![..q, ..]), k.b.view(), dh);
+        vectorize(|| {
+            let mut w = A::one();
+            for t in (0..q).rev() {
+                let (u, du) = (flat_mut(piece.u.row_mut(t)), flat_mut(self.du.row_mut(t)));
+                let product = flat(self.product.row(t));
+                self.sums[t] = w * dot(u, product);
+                for ((u, du), &product) in u.iter_mut().zip(du).zip(product) {
+                    *du += w * product;
+                    *u *= w;
+                }
+                w *= piece.a[t];
+            }
+        });
+        let mut earlier = A::zero();
+        for (dlog_a, &sum) in self.dlog_a[..q].iter_mut().zip(&self.sums) {
+            *dlog_a += earlier;
+            earlier += sum;
+        }
+        add_matmul(share.b.view_mut(), piece.u.slice(s![..q, ..]), dh.t());
+    }
+
+    /// The vjp of the state passing: `d log a_t += γ ⟨dH, H⟩`, for the cotangent `dh` of the state that leaves.
+    pub fn state_passing_vjp(&mut self, piece: &Piece<A>, h: ArrayView2<'_, A>, dh: ArrayView2<'_, A>) {
+        let sum = vectorize(|| {
+            h.outer_iter().zip(dh.outer_iter()).fold(A::zero(), |sum, (h, dh)| sum + dot(flat(h), flat(dh)))
+        });
+        let through = piece.through() * sum;
+        for dlog_a in &mut self.dlog_a[..piece.len] {
+            *dlog_a += through;
+        }
+    }
+
+    /// `dH = γ dH + right`: the cotangent of the state that enters from that of the state that leaves.
+    pub fn pass_back(&self, piece: &Piece<A>, dh: ArrayViewMut2<'_, A>) {
+        pass(piece.through(), dh, self.right.view());
+    }
+
+    /// What follows from dU: `dx = dt dU + d ∘ dy`, `ddt = ⟨x, dU⟩`; and d log a.
+    pub fn finish<T: Scalar<Acc = A>>(
+        &self,
+        head: &Head<'_, T>,
+        dy: ArrayView2<'_, T>,
+        out: HeadGrad<'_, T>,
+    ) {
+        let HeadGrad { x: mut dx, dt: mut ddt, mut log_a } = out;
+        vectorize(|| {
+            for (t, mut dx) in dx.outer_iter_mut().enumerate() {
+                let (du, dt) = (flat(self.du.row(t)), head.dt[t]);
+                let mut sum = A::zero();
+                for ((((dx, &du), x), dy), &d) in
+                    dx.iter_mut().zip(du).zip(head.x.row(t)).zip(dy.row(t)).zip(head.d)
+                {
+                    *dx = T::narrow(dt * du + d * dy.widen());
+                    sum += x.widen() * du;
+                }
+                ddt[t] = sum;
+                log_a[t] = self.dlog_a[t];
+            }
+        });
+    }
+}
+
+/// Where the cotangents of one head of one chunk go.
+#[derive(Debug)]
+pub(super) struct HeadGrad<'a, T: Scalar> {
+    pub x: ArrayViewMut2<'a, T>,
+    pub dt: ArrayViewMut1<'a, T::Acc>,
+    pub log_a: ArrayViewMut1<'a, T::Acc>,
+}
+
+/// `h = γ h + left`
+fn pass<A: Real>(through: A, mut h: ArrayViewMut2<'_, A>, left: ArrayView2<'_, A>) {
+    vectorize(|| {
+        for (h, left) in h.outer_iter_mut().zip(left.outer_iter()) {
+            for (h, &left) in flat_mut(h).iter_mut().zip(flat(left)) {
+                *h = through * *h + left;
+            }
+        }
+    });
 }
 
 /// `row = [a row, 1]`: row i of L from row i - 1.
