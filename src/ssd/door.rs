@@ -1,13 +1,17 @@
 //! The door: checks x, cuts the rows into runs, calls one algorithm on each.
 
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, ArrayViewMut4, Axis, Zip};
+use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView4, ArrayViewMut4, Axis};
 
 use super::run::{Run, RunGrad, Slot, cut, slots};
 use super::sequences::Span;
 use super::{Algorithm, Grad, Output, Ssd, chunked, quadratic, recurrent};
 use crate::error::{Error, Result, check_shape};
+use crate::linalg::vectorize;
 use crate::parallel;
-use crate::scalar::Scalar;
+use crate::scalar::{Real, Scalar};
+
+/// Positions that are summed up before they join a longer sum.
+const PAGE: usize = 256;
 
 impl<'a, T: Scalar> Ssd<'a, T> {
     /// `y = M x` and the final states, from the given initial states or from zero.
@@ -47,13 +51,13 @@ impl<'a, T: Scalar> Ssd<'a, T> {
             state.assign(&own);
             return Ok(y);
         }
-        let mut y = Array4::from_elem(x.raw_dim(), T::narrow(*<T::Acc as crate::Real>::ZERO));
+        let mut y = Array4::from_elem(x.raw_dim(), T::narrow(*T::Acc::ZERO));
         let spans = self.sequences.spans();
         let d = self.skip(x.dim().3);
         let entering = self.entering(&state, |span| (span.enters, span.leaves));
         let state = slots(&spans, self.groups(), &entering, state.view_mut(), |s| (s.enters, s.leaves));
         let y_parts = cut(y.view_mut(), &spans, self.groups());
-        let work: Vec<_> = self.runs(&spans, d, &x).into_iter().zip(state).zip(y_parts).collect();
+        let work: Vec<_> = self.runs(&spans, &d, &x).into_iter().zip(state).zip(y_parts).collect();
         let plan = Plan { others: work.len() };
         parallel::for_each(work, |((run, slot), y)| {
             slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| match how.resolve(run.len()) {
@@ -83,7 +87,7 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), cotangent.y.shape())?;
         check_shape("dfinal_state", "the shape of the state", initial.shape(), cotangent.state.shape())?;
 
-        let (nothing, zero) = (T::narrow(*<T::Acc as crate::Real>::ZERO), *<T::Acc as crate::Real>::ZERO);
+        let (nothing, zero) = (T::narrow(*T::Acc::ZERO), *T::Acc::ZERO);
         let mut grad = Grad::<T> {
             log_a: Array3::from_elem(self.log_a.raw_dim(), zero),
             dt: Array3::from_elem(self.log_a.raw_dim(), zero),
@@ -111,8 +115,8 @@ impl<'a, T: Scalar> Ssd<'a, T> {
                 x,
             });
         let dy = cotangent.y.view();
-        let work: Vec<_> = (self.runs(&spans, d, &x).into_iter())
-            .zip(self.runs(&spans, d, &dy))
+        let work: Vec<_> = (self.runs(&spans, &d, &x).into_iter())
+            .zip(self.runs(&spans, &d, &dy))
             .zip(initial_views(&spans, groups, &initial))
             .zip(d_states)
             .zip(parts)
@@ -163,11 +167,11 @@ impl<'a, T: Scalar> Ssd<'a, T> {
             let expected = format!("(batch, len, heads, head_dim) = [{batch}, {len}, {heads}, at least 1]");
             return Err(Error::shape("x", expected, x.shape()));
         }
-        if self.d.ncols() != 1 && self.d.ncols() != head_dim {
+        if let Some(d) = self.d.filter(|d| d.ncols() != 1 && d.ncols() != head_dim) {
             return Err(Error::shape(
                 "d",
                 format!("(heads, 1 or head_dim) = [{heads}, 1 or {head_dim}]"),
-                self.d.shape(),
+                d.shape(),
             ));
         }
         if how == (Algorithm::Chunked { chunk: 0 }) {
@@ -177,39 +181,40 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         check_shape("state", "(states, heads, head_dim, state_dim)", &expected, state)
     }
 
-    /// The skip as (heads, head_dim), without a copy.
-    fn skip(&self, head_dim: usize) -> ArrayView2<'_, T::Acc> {
-        match self.d.broadcast((self.heads(), head_dim)) {
-            Some(d) => d,
+    /// The skip as (heads, head_dim).
+    fn skip(&self, head_dim: usize) -> Option<Array2<T::Acc>> {
+        self.d.map(|d| match d.broadcast((self.heads(), head_dim)) {
+            Some(d) => d.to_owned(),
             None => unreachable!("`check` found one column or head_dim of them"),
-        }
+        })
     }
 
     /// `dd_p = Σ_t dy_tp x_tp`, summed over the channels if there is one number a head.
-    fn skip_vjp(&self, x: &ArrayView4<'_, T>, dy: &Array4<T>) -> Array2<T::Acc> {
-        let (heads, head_dim) = (self.heads(), x.dim().3);
-        let rows = parallel::map((0..heads).collect(), |h| {
+    fn skip_vjp(&self, x: &ArrayView4<'_, T>, dy: &Array4<T>) -> Option<Array2<T::Acc>> {
+        let mut d = Array2::zeros(self.d?.raw_dim());
+        let heads = d.outer_iter_mut().enumerate().collect();
+        parallel::for_each(heads, |(h, mut d)| {
             let (x, dy) = (x.index_axis(Axis(2), h), dy.index_axis(Axis(2), h));
-            let mut sum = ndarray::Array1::<T::Acc>::zeros(head_dim);
+            let mut sum = vec![*T::Acc::ZERO; x.dim().2];
             for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
-                for (x, dy) in x.axis_chunks_iter(Axis(0), 256).zip(dy.axis_chunks_iter(Axis(0), 256)) {
-                    let mut part = ndarray::Array1::<T::Acc>::zeros(head_dim);
-                    for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
-                        Zip::from(&mut part)
-                            .and(&x)
-                            .and(&dy)
-                            .for_each(|s, x, dy| *s += x.widen() * dy.widen());
-                    }
-                    sum += &part;
+                for (x, dy) in x.axis_chunks_iter(Axis(0), PAGE).zip(dy.axis_chunks_iter(Axis(0), PAGE)) {
+                    let mut part = vec![*T::Acc::ZERO; sum.len()];
+                    vectorize(|| {
+                        for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
+                            let pairs = x.into_iter().zip(dy);
+                            part.iter_mut().zip(pairs).for_each(|(s, (x, dy))| *s += x.widen() * dy.widen());
+                        }
+                    });
+                    sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
                 }
             }
-            sum
+            if d.len() == sum.len() {
+                d.assign(&ArrayView1::from(&sum));
+            } else {
+                d.fill(sum.into_iter().sum());
+            }
         });
-        let mut d = Array2::zeros(self.d.raw_dim());
-        for (mut d, sum) in d.outer_iter_mut().zip(rows) {
-            if d.len() == head_dim { d.assign(&sum) } else { d.fill(sum.sum()) }
-        }
-        d
+        Some(d)
     }
 
     /// The states as they come in, kept where a row's state memory does not travel with one sequence.
@@ -229,12 +234,14 @@ impl<'a, T: Scalar> Ssd<'a, T> {
     fn runs<'r>(
         &'r self,
         spans: &[Span],
-        d: ArrayView2<'r, T::Acc>,
+        d: &'r Option<Array2<T::Acc>>,
         x: &'r ArrayView4<'_, T>,
     ) -> Vec<Run<'r, T>> {
         (spans.iter())
             .flat_map(|&span| (0..self.groups()).map(move |group| (span, group)))
-            .map(|(span, group)| Run::new(self, d, x.index_axis(Axis(0), span.row), span, group))
+            .map(|(span, group)| {
+                Run::new(self, d.as_ref().map(|d| d.view()), x.index_axis(Axis(0), span.row), span, group)
+            })
             .collect()
     }
 }

@@ -105,11 +105,11 @@ pub enum Diagonal {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Ssd<'a, T: Scalar> {
-    log_a: ArrayView3<'a, T::Acc>, // (batch, len, heads)
-    dt: ArrayView3<'a, T::Acc>,    // (batch, len, heads)
-    b: ArrayView4<'a, T>,          // (batch, len, groups, state_dim)
-    c: ArrayView4<'a, T>,          // (batch, len, groups, state_dim)
-    d: ArrayView2<'a, T::Acc>,     // (heads, 1 or head_dim)
+    log_a: ArrayView3<'a, T::Acc>,     // (batch, len, heads)
+    dt: ArrayView3<'a, T::Acc>,        // (batch, len, heads)
+    b: ArrayView4<'a, T>,              // (batch, len, groups, state_dim)
+    c: ArrayView4<'a, T>,              // (batch, len, groups, state_dim)
+    d: Option<ArrayView2<'a, T::Acc>>, // (heads, 1 or head_dim)
     diagonal: Diagonal,
     sequences: Sequences,
 }
@@ -134,8 +134,8 @@ pub struct Grad<T: Scalar> {
     pub b: Array4<T>,
     /// (batch, len, groups, state_dim)
     pub c: Array4<T>,
-    /// (heads, 1) or (heads, head_dim), as the skip was given; (heads, 1) if it was not
-    pub d: Array2<T::Acc>,
+    /// (heads, 1) or (heads, head_dim), as the skip was given; `None` if it was not
+    pub d: Option<Array2<T::Acc>>,
     /// (batch, len, heads, head_dim)
     pub x: Array4<T>,
     /// Cotangents of the initial states, shaped like [`Output::state`]
@@ -170,9 +170,8 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         check_shape("c", "(batch, len, groups, state_dim)", b.shape(), c.shape())?;
         check_finite("log_a", log_a.view())?;
         check_finite("dt", dt.view())?;
-        let d = broadcast(T::Acc::ZERO, (heads, 1));
         let sequences = Sequences::whole(batch, len);
-        Ok(Self { log_a, dt, b, c, d, diagonal: Diagonal::Scores, sequences })
+        Ok(Self { log_a, dt, b, c, d: None, diagonal: Diagonal::Scores, sequences })
     }
 
     /// The matrix of steps that are all one: `dt` = 1.
@@ -197,7 +196,7 @@ impl<'a, T: Scalar> Ssd<'a, T> {
             let expected = format!("(heads, 1 or head_dim) with heads = {}", self.heads());
             return Err(Error::shape("d", expected, d.shape()));
         }
-        Ok(Self { d, ..self })
+        Ok(Self { d: Some(d), ..self })
     }
 
     /// Packs several sequences in each row.

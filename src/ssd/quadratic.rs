@@ -31,7 +31,10 @@ pub(super) fn forward<T: Scalar>(
     let heads = state.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate().collect();
     parallel::for_each(heads, |(r, (mut h, mut out))| {
         let dense = Dense::new(run, r, &scores);
-        let mut y = matmul(dense.m.view(), dense.u.view()) + &dense.x * &run.d.row(r);
+        let mut y = matmul(dense.m.view(), dense.u.view());
+        if let Some(d) = run.d {
+            y += &(&dense.x * &d.row(r));
+        }
         y += &(matmul(c.view(), h.t()) * dense.from_start());
         let last = &h * dense.through() + matmul((&dense.u * &dense.to_end()).t(), b.view());
         h.assign(&last);
@@ -93,7 +96,10 @@ pub(super) fn vjp<T: Scalar>(
                 dlog_a[[t, k]] = own[t] + read.slice(s![t..]).sum() + written.slice(s![..t]).sum() + kept;
             }
             ddt.column_mut(k).assign(&row_dots(dense.x.view(), du.view()));
-            let from_dt = &du * &dense.dt.view().insert_axis(Axis(1)) + &dy * &run.d.row(r);
+            let mut from_dt = &du * &dense.dt.view().insert_axis(Axis(1));
+            if let Some(d) = run.d {
+                from_dt += &(&dy * &d.row(r));
+            }
             Zip::from(dx.index_axis_mut(Axis(1), k)).and(&from_dt).for_each(|dx, &v| *dx = T::narrow(v));
             let entering = &dh * through + matmul((&dy * &g).t(), c.view());
             dh.assign(&entering);

@@ -37,7 +37,7 @@ pub(super) fn forward<T: Scalar>(
                 for (p, y) in y.iter_mut().enumerate() {
                     let x = head.x[[t, p]].widen();
                     let read = step(flat_mut(h.row_mut(p)), a, dt * x, b, c);
-                    *y = T::narrow(read + own * dt * x + head.d[p] * x);
+                    *y = T::narrow(read + own * dt * x + head.skip(p) * x);
                 }
             }
         });
@@ -113,7 +113,7 @@ pub(super) fn vjp<T: Scalar>(
                         for (p, dx) in dx.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
                             let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
                             let (du, da) = at.back(p, at.dt * x, dy, &mut out);
-                            *dx = T::narrow(at.dt * du + head.d[p] * dy);
+                            *dx = T::narrow(at.dt * du + head.skip(p) * dy);
                             ddt[[t, k]] += x * du;
                             dlog_a[[t, k]] += at.a * da;
                         }
@@ -182,12 +182,12 @@ impl<A: Real> Step<'_, A> {
 }
 
 /// One head, to be gone through forwards for its states.
-struct Sweep<'a, T: Scalar> {
-    head: &'a Head<'a, T>,
+struct Sweep<'a, 'r, T: Scalar> {
+    head: &'a Head<'r, T>,
     b: ArrayView2<'a, T::Acc>,
 }
 
-impl<T: Scalar> Sweep<'_, T> {
+impl<T: Scalar> Sweep<'_, '_, T> {
     /// From the last segment to the first: its start and the states that enter each of its steps.
     fn segments(self, h: ArrayView2<'_, T::Acc>) -> impl Iterator<Item = (usize, Array3<T::Acc>)> {
         let len = self.head.x.nrows();

@@ -7,7 +7,7 @@ use ndarray::{
 
 use super::sequences::Span;
 use super::{Diagonal, Ssd};
-use crate::scalar::Scalar;
+use crate::scalar::{Real, Scalar};
 
 /// Heads whose shares of dB and dC are added up together, in order: fixed, so that sums do not depend on threads.
 pub(crate) const HEAD_BLOCK: usize = 4;
@@ -15,12 +15,12 @@ pub(crate) const HEAD_BLOCK: usize = 4;
 /// One sequence and one group of heads: batch and group axes are gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Run<'a, T: Scalar> {
-    pub log_a: ArrayView2<'a, T::Acc>, // (len, heads)
-    pub dt: ArrayView2<'a, T::Acc>,    // (len, heads)
-    pub b: ArrayView2<'a, T>,          // (len, state_dim)
-    pub c: ArrayView2<'a, T>,          // (len, state_dim)
-    pub d: ArrayView2<'a, T::Acc>,     // (heads, head_dim)
-    pub x: ArrayView3<'a, T>,          // (len, heads, head_dim)
+    pub log_a: ArrayView2<'a, T::Acc>,     // (len, heads)
+    pub dt: ArrayView2<'a, T::Acc>,        // (len, heads)
+    pub b: ArrayView2<'a, T>,              // (len, state_dim)
+    pub c: ArrayView2<'a, T>,              // (len, state_dim)
+    pub d: Option<ArrayView2<'a, T::Acc>>, // (heads, head_dim)
+    pub x: ArrayView3<'a, T>,              // (len, heads, head_dim)
     pub diagonal: Diagonal,
 }
 
@@ -38,7 +38,7 @@ impl<'a, T: Scalar> Run<'a, T> {
     /// The part of `m` and `x` that belongs to one span and group; `d`: (heads, head_dim) of the whole matrix.
     pub fn new(
         m: &'a Ssd<'_, T>,
-        d: ArrayView2<'a, T::Acc>,
+        d: Option<ArrayView2<'a, T::Acc>>,
         x: ArrayView3<'a, T>,
         span: Span,
         group: usize,
@@ -61,7 +61,7 @@ impl<'a, T: Scalar> Run<'a, T> {
             dt: steps(m.dt.view()),
             b: generator(m.b.view()),
             c: generator(m.c.view()),
-            d: d.slice_axis_move(Axis(0), heads),
+            d: d.map(|d| d.slice_axis_move(Axis(0), heads)),
             x: x.slice_axis_move(Axis(0), time).slice_axis_move(Axis(1), heads),
             diagonal: m.diagonal,
         }
@@ -84,13 +84,13 @@ impl<'a, T: Scalar> Run<'a, T> {
     }
 
     /// Head `r` at positions `start..end`: log a, dt, d, x.
-    pub fn head(&self, r: usize, start: usize, end: usize) -> Head<'_, T> {
+    pub fn head(&self, r: usize, start: usize, end: usize) -> Head<'a, T> {
         let time = ndarray::Slice::from(start..end);
         Head {
-            log_a: self.log_a.index_axis(Axis(1), r).slice_axis_move(Axis(0), time),
-            dt: self.dt.index_axis(Axis(1), r).slice_axis_move(Axis(0), time),
-            d: self.d.index_axis(Axis(0), r),
-            x: self.x.index_axis(Axis(1), r).slice_axis_move(Axis(0), time),
+            log_a: self.log_a.index_axis_move(Axis(1), r).slice_axis_move(Axis(0), time),
+            dt: self.dt.index_axis_move(Axis(1), r).slice_axis_move(Axis(0), time),
+            d: self.d.map(|d| d.index_axis_move(Axis(0), r)),
+            x: self.x.index_axis_move(Axis(1), r).slice_axis_move(Axis(0), time),
         }
     }
 }
@@ -98,10 +98,17 @@ impl<'a, T: Scalar> Run<'a, T> {
 /// What belongs to one head alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Head<'a, T: Scalar> {
-    pub log_a: ArrayView1<'a, T::Acc>, // (len)
-    pub dt: ArrayView1<'a, T::Acc>,    // (len)
-    pub d: ArrayView1<'a, T::Acc>,     // (head_dim)
-    pub x: ArrayView2<'a, T>,          // (len, head_dim)
+    pub log_a: ArrayView1<'a, T::Acc>,     // (len)
+    pub dt: ArrayView1<'a, T::Acc>,        // (len)
+    pub d: Option<ArrayView1<'a, T::Acc>>, // (head_dim)
+    pub x: ArrayView2<'a, T>,              // (len, head_dim)
+}
+
+impl<T: Scalar> Head<'_, T> {
+    /// The skip of channel `p`.
+    pub fn skip(&self, p: usize) -> T::Acc {
+        self.d.map_or(*T::Acc::ZERO, |d| d[p])
+    }
 }
 
 /// The state of a run, in and out.
@@ -115,7 +122,7 @@ pub(crate) enum Slot<'a, A> {
     Fresh,
 }
 
-impl<A: crate::Real> Slot<'_, A> {
+impl<A: Real> Slot<'_, A> {
     /// Calls `f` with the state, (heads, head_dim, state_dim).
     pub fn with<R>(self, shape: (usize, usize, usize), f: impl FnOnce(ArrayViewMut3<'_, A>) -> R) -> R {
         match self {
@@ -128,7 +135,7 @@ impl<A: crate::Real> Slot<'_, A> {
 
 /// One slot for each span and group, spans first. `inward` and `outward` tell which state comes into a span
 /// and which goes out of it; `entering` holds the states as they were, `states` is overwritten.
-pub(crate) fn slots<'a, A: crate::Real>(
+pub(crate) fn slots<'a, A: Real>(
     spans: &[Span],
     groups: usize,
     entering: &'a ndarray::Array4<A>,

@@ -26,7 +26,7 @@ use crate::scalar::{Real, Scalar};
 use stages::{HeadGrad, Piece, PieceGrad, Share, Shared};
 
 /// Chunks that are worked on at a time, at least.
-const SEGMENT: usize = 16;
+const SEGMENT: usize = 8;
 
 /// `y = M x` for one run; `state`: (heads, head_dim, state_dim), in and out.
 pub(super) fn forward<T: Scalar>(
@@ -36,10 +36,14 @@ pub(super) fn forward<T: Scalar>(
     chunk: usize,
     plan: Plan,
 ) {
+    let chunk = chunk.min(run.len().max(1));
     let mut h = transposed(state.view());
+    let count = run.heads().div_ceil(HEAD_BLOCK);
+    let mut pieces: Vec<_> = (0..count).map(|_| Piece::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk) {
-        let shared = parallel::map(chunks.clone(), |(start, end)| Shared::new(run, start, end));
-        if plan.starved(run.heads().div_ceil(HEAD_BLOCK)) {
+        let shared =
+            parallel::map(chunks.clone(), |(start, end)| Shared::new(run, start, end, start / chunk));
+        if plan.starved(count) {
             for (r, (h, mut y)) in h.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate() {
                 let entering = pass_side_by_side(run, r, &shared, h);
                 let work = shared.iter().zip(entering.outer_iter()).zip(slices(&mut y, &chunks)).collect();
@@ -52,10 +56,10 @@ pub(super) fn forward<T: Scalar>(
         } else {
             let blocks = (h.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
                 .zip(y.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+                .zip(&mut pieces)
                 .enumerate()
                 .collect();
-            parallel::for_each(blocks, |(block, (mut h, mut y))| {
-                let mut piece = Piece::new(run, chunk.min(run.len()));
+            parallel::for_each(blocks, |(block, ((mut h, mut y), piece))| {
                 for k in &shared {
                     let mut y = y.slice_mut(s![k.start..k.end, .., ..]);
                     for (i, (mut h, y)) in h.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate() {
@@ -137,8 +141,11 @@ pub(super) fn vjp<'r, T: Scalar>(
     let chunk = chunk.min(run.len().max(1));
     let states = entering_states(run, h, chunk, plan);
     let mut back = transposed(dh.view());
+    let count = run.heads().div_ceil(HEAD_BLOCK);
+    let mut memory: Vec<_> = (0..count).map(|_| Memory::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk).into_iter().rev() {
-        let shared = parallel::map(chunks.clone(), |(start, end)| Shared::new(run, start, end));
+        let shared =
+            parallel::map(chunks.clone(), |(start, end)| Shared::new(run, start, end, start / chunk));
         let blocks: Vec<_> = (back.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
             .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
             .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
@@ -153,17 +160,20 @@ pub(super) fn vjp<'r, T: Scalar>(
                 dt,
                 log_a,
             })
+            .zip(&mut memory)
             .collect();
-        let shares = if plan.starved(blocks.len()) {
-            blocks.into_iter().map(|block| block.chunks_side_by_side(&shared, &states, chunk)).collect()
+        if plan.starved(count) {
+            blocks
+                .into_iter()
+                .for_each(|(block, memory)| block.chunks_side_by_side(&shared, &states, memory));
         } else {
-            parallel::map(blocks, |block| block.chunks_in_turn(&shared, &states, chunk))
-        };
+            parallel::for_each(blocks, |(block, memory)| block.chunks_in_turn(&shared, &states, memory));
+        }
         let rows =
             shared.iter().zip(slices(&mut grad.b, &chunks)).zip(slices(&mut grad.c, &chunks)).enumerate();
         parallel::for_each(rows.collect(), |(i, ((k, mut db), mut dc))| {
-            let mut sum = Share::zeros(k.len(), run.state_dim());
-            shares.iter().for_each(|share: &Vec<Share<T::Acc>>| sum.add(&share[i]));
+            let mut sum = Share::new(k.len(), run.state_dim());
+            memory.iter().for_each(|memory| sum.add(&memory.shares[i]));
             sum.scores_vjp(k);
             db.zip_mut_with(&sum.b, |db, &sum| *db = T::narrow(sum));
             dc.zip_mut_with(&sum.c, |dc, &sum| *dc = T::narrow(sum));
@@ -183,18 +193,20 @@ fn entering_states<T: Scalar>(
 ) -> Array4<T::Acc> {
     let mut h = transposed(h);
     let mut states = Array4::zeros((run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()));
+    let mut pieces: Vec<_> = (0..run.heads()).map(|_| Piece::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk) {
-        let shared = parallel::map(chunks, |(start, end)| Shared::without_scores(run, start, end));
-        let Some(first) = shared.first().map(|k| k.start / chunk) else { continue };
+        let shared =
+            parallel::map(chunks, |(start, end)| Shared::without_scores(run, start, end, start / chunk));
+        let Some(first) = shared.first().map(|k| k.index) else { continue };
         let mut states = states.slice_mut(s![.., first..first + shared.len(), .., ..]);
-        let heads: Vec<_> = h.outer_iter_mut().zip(states.outer_iter_mut()).enumerate().collect();
+        let heads: Vec<_> =
+            h.outer_iter_mut().zip(states.outer_iter_mut()).zip(&mut pieces).enumerate().collect();
         if plan.starved(run.heads().div_ceil(HEAD_BLOCK)) {
-            for (r, (h, mut states)) in heads {
+            for (r, ((h, mut states), _)) in heads {
                 states.assign(&pass_side_by_side(run, r, &shared, h));
             }
         } else {
-            parallel::for_each(heads, |(r, (mut h, mut states))| {
-                let mut piece = Piece::new(run, chunk);
+            parallel::for_each(heads, |(r, ((mut h, mut states), piece))| {
                 for (k, mut state) in shared.iter().zip(states.outer_iter_mut()) {
                     state.assign(&h);
                     piece.load(&run.head(r, k.start, k.end));
@@ -205,6 +217,21 @@ fn entering_states<T: Scalar>(
         }
     }
     states
+}
+
+/// What a block of heads works on, kept from segment to segment.
+struct Memory<A: Real> {
+    piece: Piece<A>,
+    grad: PieceGrad<A>,
+    shares: Vec<Share<A>>, // the block's share of dB, dC and dS, for each chunk of a segment
+}
+
+impl<A: Real> Memory<A> {
+    fn new<T: Scalar<Acc = A>>(run: &Run<'_, T>, chunk: usize) -> Self {
+        let chunks = segments(run.len(), chunk).first().map_or(0, Vec::len);
+        let shares = (0..chunks).map(|_| Share::new(chunk, run.state_dim())).collect();
+        Self { piece: Piece::new(run, chunk), grad: PieceGrad::new(run, chunk), shares }
+    }
 }
 
 /// A few heads, to be gone back through together, and where their cotangents go.
@@ -218,38 +245,42 @@ struct Block<'a, 'r, T: Scalar> {
     log_a: ArrayViewMut2<'a, T::Acc>, // (len, heads)
 }
 
-impl<T: Scalar> Block<'_, '_, T> {
-    /// One chunk after the other, from the last; yields the block's share of each chunk's dB, dC and dS.
+impl<'r, T: Scalar> Block<'_, 'r, T> {
+    /// Head `r` of chunk `k` and its cotangent of y.
+    fn inputs(&self, r: usize, k: &Shared<'_, T::Acc>) -> (Head<'r, T>, ArrayView2<'r, T>) {
+        (self.run.head(r, k.start, k.end), self.dy.slice_move(s![k.start..k.end, r, ..]))
+    }
+
+    /// One chunk after the other, from the last.
     fn chunks_in_turn(
         mut self,
         shared: &[Shared<'_, T::Acc>],
         states: &Array4<T::Acc>,
-        chunk: usize,
-    ) -> Vec<Share<T::Acc>> {
-        let mut memory = (Piece::new(self.run, chunk), PieceGrad::new(self.run, chunk));
-        let mut shares = Vec::with_capacity(shared.len());
-        for k in shared.iter().rev() {
-            let mut share = Share::zeros(k.len(), self.run.state_dim());
+        memory: &mut Memory<T::Acc>,
+    ) {
+        let Memory { piece, grad, shares } = memory;
+        for (k, share) in shared.iter().zip(shares).rev() {
+            share.clear();
             for i in 0..self.dh.dim().0 {
-                let h = states.slice(s![self.first + i, k.start / chunk, .., ..]);
-                let rows = s![k.start..k.end, i, ..];
+                let r = self.first + i;
+                let inputs = self.inputs(r, k);
                 let out = HeadGrad {
-                    x: self.x.slice_mut(rows),
+                    x: self.x.slice_mut(s![k.start..k.end, i, ..]),
                     dt: self.dt.slice_mut(s![k.start..k.end, i]),
                     log_a: self.log_a.slice_mut(s![k.start..k.end, i]),
                 };
-                let head = (
-                    self.run.head(self.first + i, k.start, k.end),
-                    self.dy.slice(s![k.start..k.end, self.first + i, ..]),
-                );
                 let mut dh = self.dh.index_axis_mut(Axis(0), i);
-                piece_vjp(&mut memory, k, &head, (h, dh.view()), &mut share, out);
-                memory.1.pass_back(&memory.0, dh.view_mut());
+                piece_vjp(
+                    (piece, grad),
+                    k,
+                    inputs,
+                    (states.slice(s![r, k.index, .., ..]), dh.view()),
+                    share,
+                    out,
+                );
+                grad.pass_back(piece, dh.view_mut());
             }
-            shares.push(share);
         }
-        shares.reverse();
-        shares
     }
 
     /// The same, chunks side by side around the passing of the state's cotangent; head after head.
@@ -257,18 +288,16 @@ impl<T: Scalar> Block<'_, '_, T> {
         mut self,
         shared: &[Shared<'_, T::Acc>],
         states: &Array4<T::Acc>,
-        chunk: usize,
-    ) -> Vec<Share<T::Acc>> {
+        memory: &mut Memory<T::Acc>,
+    ) {
         let spans: Vec<_> = shared.iter().map(|k| (k.start, k.end)).collect();
-        let mut shares: Vec<_> = shared.iter().map(|k| Share::zeros(k.len(), self.run.state_dim())).collect();
+        memory.shares.iter_mut().for_each(Share::clear);
         for i in 0..self.dh.dim().0 {
             let r = self.first + i;
-            let begin = |k: &Shared<'_, T::Acc>| {
-                let head = (self.run.head(r, k.start, k.end), self.dy.slice(s![k.start..k.end, r, ..]));
-                (head, (Piece::new(self.run, k.len()), PieceGrad::new(self.run, k.len())))
-            };
             let rights = parallel::map(shared.iter().collect(), |k| {
-                let ((head, dy), (mut piece, mut grad)) = begin(k);
+                let (mut piece, mut grad) =
+                    (Piece::new(self.run, k.len()), PieceGrad::new(self.run, k.len()));
+                let (head, dy) = self.inputs(r, k);
                 piece.load(&head);
                 grad.load(dy);
                 grad.right(k, &piece);
@@ -280,42 +309,43 @@ impl<T: Scalar> Block<'_, '_, T> {
                 leaves.assign(&dh);
                 grad.pass_back(piece, dh.view_mut());
             }
-            let (mut x, mut dt, mut log_a) = (
-                self.x.index_axis_mut(Axis(1), i),
-                self.dt.slice_mut(s![.., i..i + 1]),
-                self.log_a.slice_mut(s![.., i..i + 1]),
-            );
-            let outs = slices(&mut x, &spans)
+            let inputs: Vec<_> = shared.iter().map(|k| self.inputs(r, k)).collect();
+            let mut dx = self.x.index_axis_mut(Axis(1), i);
+            let (mut dt, mut log_a) =
+                (self.dt.slice_mut(s![.., i..i + 1]), self.log_a.slice_mut(s![.., i..i + 1]));
+            let outs = slices(&mut dx, &spans)
                 .into_iter()
                 .zip(slices(&mut dt, &spans))
                 .zip(slices(&mut log_a, &spans));
-            let work = shared.iter().zip(leaving.outer_iter()).zip(outs).zip(&mut shares).collect();
-            parallel::for_each(work, |(((k, dh), ((x, dt), log_a)), share)| {
-                let (head, mut memory) = begin(k);
-                let h = states.slice(s![r, k.start / chunk, .., ..]);
-                let (dt, log_a) = (dt.index_axis_move(Axis(1), 0), log_a.index_axis_move(Axis(1), 0));
-                piece_vjp(&mut memory, k, &head, (h, dh), share, HeadGrad { x, dt, log_a });
-            });
+            let states =
+                shared.iter().map(|k| states.slice(s![r, k.index, .., ..])).zip(leaving.outer_iter());
+            let work =
+                shared.iter().zip(rights).zip(inputs).zip(states).zip(&mut memory.shares).zip(outs).collect();
+            parallel::for_each(
+                work,
+                |(((((k, (mut piece, mut grad)), inputs), states), share), ((x, dt), log_a))| {
+                    let (dt, log_a) = (dt.index_axis_move(Axis(1), 0), log_a.index_axis_move(Axis(1), 0));
+                    piece_vjp((&mut piece, &mut grad), k, inputs, states, share, HeadGrad { x, dt, log_a });
+                },
+            );
         }
-        shares
     }
 }
 
-/// All stages of one head of one chunk, backwards; `states`: the state that enters, and the cotangent of the one that
-/// leaves.
+/// All stages of one head of one chunk, backwards; `h` enters the chunk, `dh` is the cotangent of what leaves it.
 fn piece_vjp<T: Scalar>(
-    (piece, grad): &mut (Piece<T::Acc>, PieceGrad<T::Acc>),
+    (piece, grad): (&mut Piece<T::Acc>, &mut PieceGrad<T::Acc>),
     k: &Shared<'_, T::Acc>,
-    (head, dy): &(Head<'_, T>, ArrayView2<'_, T>),
+    (head, dy): (Head<'_, T>, ArrayView2<'_, T>),
     (h, dh): (ArrayView2<'_, T::Acc>, ArrayView2<'_, T::Acc>),
     share: &mut Share<T::Acc>,
     out: HeadGrad<'_, T>,
 ) {
-    piece.load(head);
-    grad.load(*dy);
+    piece.load(&head);
+    grad.load(dy);
     grad.diagonal_block_vjp(k, piece, share);
     grad.state_output_vjp(k, piece, h, share);
     grad.chunk_state_vjp(k, piece, dh, share);
     grad.state_passing_vjp(piece, h, dh);
-    grad.finish(head, *dy, out);
+    grad.finish(&head, dy, out);
 }

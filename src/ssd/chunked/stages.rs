@@ -3,9 +3,11 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, CowArray, Ix2, s};
 
 use crate::linalg::{
-    add_matmul, add_triangular_matmul, dot, flat, flat_mut, set_lower_matmul, set_matmul,
-    set_triangular_adjoint_matmul, sum_of, vectorize, with_flat_rows,
+    LANES, add_matmul, add_triangular_matmul, dot, flat, flat_mut, set_lower_matmul, set_matmul,
+    set_triangular_adjoint_matmul, sum_of, total, vectorize, with_flat_rows,
 };
+use num_traits::Zero;
+
 use crate::scalar::{Real, Scalar};
 use crate::ssd::Diagonal;
 use crate::ssd::run::{Head, Run};
@@ -13,6 +15,7 @@ use crate::ssd::run::{Head, Run};
 /// What the heads of a group share in one chunk.
 #[derive(Debug)]
 pub(super) struct Shared<'a, A: Real> {
+    pub index: usize, // of the chunk in the run
     pub start: usize,
     pub end: usize,
     pub b: CowArray<'a, A, Ix2>, // (len, state_dim)
@@ -22,19 +25,24 @@ pub(super) struct Shared<'a, A: Real> {
 }
 
 impl<'a, A: Real> Shared<'a, A> {
-    pub fn new<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize) -> Self {
-        let mut shared = Self::without_scores(run, start, end);
+    pub fn new<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize, index: usize) -> Self {
+        let mut shared = Self::without_scores(run, start, end, index);
         shared.scores = Array2::zeros((end - start, end - start));
         set_lower_matmul(shared.scores.view_mut(), shared.c.view(), shared.b.t());
         shared
     }
 
     /// For the stages that read no scores.
-    pub fn without_scores<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize) -> Self {
+    pub fn without_scores<T: Scalar<Acc = A>>(
+        run: &Run<'a, T>,
+        start: usize,
+        end: usize,
+        index: usize,
+    ) -> Self {
         let rows = ndarray::Slice::from(start..end);
         let b = with_flat_rows(T::widen_view(run.b.slice_axis_move(Axis(0), rows)));
         let c = with_flat_rows(T::widen_view(run.c.slice_axis_move(Axis(0), rows)));
-        Self { start, end, b, c, scores: Array2::zeros((0, 0)), diagonal: run.diagonal }
+        Self { index, start, end, b, c, scores: Array2::zeros((0, 0)), diagonal: run.diagonal }
     }
 
     pub fn len(&self) -> usize {
@@ -96,7 +104,7 @@ impl<A: Real> Piece<A> {
         k: &Shared<'_, A>,
         head: &Head<'_, T>,
         h: ArrayView2<'_, A>,
-        y_out: ArrayViewMut2<'_, T>,
+        mut y_out: ArrayViewMut2<'_, T>,
     ) {
         let q = self.len;
         self.weigh(k);
@@ -110,7 +118,11 @@ impl<A: Real> Piece<A> {
             }
         });
         add_triangular_matmul(y.view_mut(), self.weights.slice(s![..q, ..q]), self.u.slice(s![..q, ..]));
-        vectorize(|| skip_into(y_out, y.view(), head));
+        vectorize(|| {
+            for ((out, y), x) in y_out.outer_iter_mut().zip(y.outer_iter()).zip(head.x.outer_iter()) {
+                skip_row(out, A::one(), flat(y), head.d, x);
+            }
+        });
     }
 
     /// `weights = L ∘ C Bᵀ`, each row of L from the one above it.
@@ -118,11 +130,14 @@ impl<A: Real> Piece<A> {
         let on_diagonal = k.on_diagonal();
         let (a, mask) = (&self.a, &mut self.mask_row);
         vectorize(|| {
+            mask.fill(A::zero());
             for (i, (w, scores)) in self.weights.outer_iter_mut().zip(k.scores.outer_iter()).enumerate() {
                 let (w, scores) = (flat_mut(w), flat(scores));
                 next_mask_row(mask, i, a[i]);
-                for j in 0..i {
-                    w[j] = mask[j] * scores[j];
+                for ((w, &mask), &score) in
+                    w.iter_mut().zip(&mask[..whole_vectors(i, scores.len())]).zip(scores)
+                {
+                    *w = masked(mask, score);
                 }
                 w[i] = on_diagonal * scores[i];
             }
@@ -163,7 +178,7 @@ pub(super) struct Share<A> {
 }
 
 impl<A: Real> Share<A> {
-    pub fn zeros(len: usize, state_dim: usize) -> Self {
+    pub fn new(len: usize, state_dim: usize) -> Self {
         Self {
             b: Array2::zeros((len, state_dim)),
             c: Array2::zeros((len, state_dim)),
@@ -171,14 +186,26 @@ impl<A: Real> Share<A> {
         }
     }
 
-    /// Adds another block's share.
-    pub fn add(&mut self, other: &Self) {
-        self.b += &other.b;
-        self.c += &other.c;
-        self.scores += &other.scores;
+    /// Back to zero.
+    pub fn clear(&mut self) {
+        self.b.fill(A::zero());
+        self.c.fill(A::zero());
+        self.scores.fill(A::zero());
     }
 
-    /// The vjp of the scores: `dC += dS B`, `dB += dSᵀ C`.
+    /// Adds another block's share.
+    pub fn add(&mut self, other: &Self) {
+        let rows = [(&mut self.b, &other.b), (&mut self.c, &other.c), (&mut self.scores, &other.scores)];
+        vectorize(|| {
+            for (sum, other) in
+                rows.into_iter().flat_map(|(sum, other)| sum.outer_iter_mut().zip(other.outer_iter()))
+            {
+                flat_mut(sum).iter_mut().zip(flat(other)).for_each(|(sum, &other)| *sum += other);
+            }
+        });
+    }
+
+    /// The vjp of the scores, for a share as long as the chunk: `dC += dS B`, `dB += dSᵀ C`.
     pub fn scores_vjp(&mut self, k: &Shared<'_, A>) {
         add_matmul(self.c.view_mut(), self.scores.view(), k.b.view());
         add_matmul(self.b.view_mut(), self.scores.t(), k.c.view());
@@ -236,25 +263,34 @@ impl<A: Real> PieceGrad<A> {
         let on_diagonal = k.on_diagonal();
         let Piece { a, mask_row: mask, weights, .. } = piece;
         vectorize(|| {
+            mask.fill(A::zero());
             for (i, w) in weights.outer_iter_mut().take(q).enumerate() {
-                let (w, pairs) = (flat_mut(w), flat_mut(self.pairs.row_mut(i)));
-                let (scores, ds) = (flat(k.scores.row(i)), flat_mut(share.scores.row_mut(i)));
                 next_mask_row(mask, i, a[i]);
-                for j in 0..i {
-                    w[j] = mask[j] * scores[j];
-                    ds[j] += mask[j] * pairs[j];
-                    pairs[j] *= w[j];
+                let width = whole_vectors(i, q);
+                let (w, pairs) = (&mut flat_mut(w)[..width], &mut flat_mut(self.pairs.row_mut(i))[..width]);
+                let (scores, ds) =
+                    (&flat(k.scores.row(i))[..width], &mut flat_mut(share.scores.row_mut(i))[..width]);
+                let own = on_diagonal * pairs[i];
+                mask[i] = A::zero();
+                let rows = w.iter_mut().zip(pairs).zip(ds.iter_mut()).zip(scores).zip(&mask[..width]);
+                for ((((w, pair), ds), &score), &mask) in rows {
+                    let (weight, weighted) = (masked(mask, score), masked(mask, *pair));
+                    *ds += weighted;
+                    *pair = masked(weight, *pair);
+                    *w = weight;
                 }
+                mask[i] = A::one();
                 w[i] = on_diagonal * scores[i];
-                ds[i] += on_diagonal * pairs[i];
+                ds[i] += own;
             }
             self.sums.fill(A::zero());
             for t in (0..q).rev() {
-                let (sums, pairs) = (&mut self.sums[..t], flat(self.pairs.row(t)));
-                for (sum, &pair) in sums.iter_mut().zip(pairs) {
+                let width = whole_vectors(t, q);
+                for (sum, &pair) in self.sums[..width].iter_mut().zip(flat(self.pairs.row(t))) {
                     *sum += pair;
                 }
-                self.dlog_a[t] = sum_of(sums);
+                self.sums[t] = A::zero();
+                self.dlog_a[t] = sum_of(&self.sums[..width]);
             }
         });
         set_triangular_adjoint_matmul(self.du.slice_mut(s![..q, ..]), weights.slice(s![..q, ..q]), dy);
@@ -280,11 +316,8 @@ impl<A: Real> PieceGrad<A> {
             let mut later = A::zero();
             for t in (0..q).rev() {
                 let (dc, sum) = (flat(self.dc.row(t)), flat_mut(share.c.row_mut(t)));
-                later += dot(dc, flat(k.c.row(t)));
+                later += dot_and_add(sum, dc, flat(k.c.row(t)));
                 self.dlog_a[t] += later;
-                for (sum, &dc) in sum.iter_mut().zip(dc) {
-                    *sum += dc;
-                }
             }
         });
     }
@@ -335,7 +368,7 @@ impl<A: Real> PieceGrad<A> {
             *dlog_a += earlier;
             earlier += sum;
         }
-        add_matmul(share.b.view_mut(), piece.u.slice(s![..q, ..]), dh.t());
+        add_matmul(share.b.slice_mut(s![..q, ..]), piece.u.slice(s![..q, ..]), dh.t());
     }
 
     /// The vjp of the state passing: `d log a_t += γ ⟨dH, H⟩`, for the cotangent `dh` of the state that leaves.
@@ -363,16 +396,10 @@ impl<A: Real> PieceGrad<A> {
     ) {
         let HeadGrad { x: mut dx, dt: mut ddt, mut log_a } = out;
         vectorize(|| {
-            for (t, mut dx) in dx.outer_iter_mut().enumerate() {
-                let (du, dt) = (flat(self.du.row(t)), head.dt[t]);
-                let mut sum = A::zero();
-                for ((((dx, &du), x), dy), &d) in
-                    dx.iter_mut().zip(du).zip(head.x.row(t)).zip(dy.row(t)).zip(head.d)
-                {
-                    *dx = T::narrow(dt * du + d * dy.widen());
-                    sum += x.widen() * du;
-                }
-                ddt[t] = sum;
+            for (t, dx) in dx.outer_iter_mut().enumerate() {
+                let du = flat(self.du.row(t));
+                skip_row(dx, head.dt[t], du, head.d, dy.row(t));
+                ddt[t] = dot_wide(head.x.row(t), du);
                 log_a[t] = self.dlog_a[t];
             }
         });
@@ -398,13 +425,26 @@ fn pass<A: Real>(through: A, mut h: ArrayViewMut2<'_, A>, left: ArrayView2<'_, A
     });
 }
 
-/// `row = [a row, 1]`: row i of L from row i - 1.
+/// `row = [a row, 1]`: row i of L from row i - 1; zeros follow.
 #[inline(always)]
 fn next_mask_row<A: Real>(row: &mut [A], i: usize, a: A) {
-    for l in &mut row[..i] {
+    let width = whole_vectors(i, row.len());
+    for l in &mut row[..width] {
         *l *= a;
     }
     row[i] = A::one();
+}
+
+/// Where a row that ends with its diagonal element `i` may stop: after whole vectors, for speed.
+#[inline(always)]
+fn whole_vectors(i: usize, len: usize) -> usize {
+    len.min((i / 16 + 1) * 16)
+}
+
+/// `mask value`, and zero where the mask is zero even if the value has overflowed.
+#[inline(always)]
+fn masked<A: Real>(mask: A, value: A) -> A {
+    if mask == A::zero() { A::zero() } else { mask * value }
 }
 
 /// `row *= by`
@@ -425,22 +465,54 @@ fn scale_into<T: Scalar>(dst: ArrayViewMut1<'_, T::Acc>, by: T::Acc, src: ArrayV
     }
 }
 
-/// `out = narrow(y + d ∘ x)`
+/// `out = narrow(by y + d ∘ x)` for one row.
 #[inline(always)]
-fn skip_into<T: Scalar>(mut out: ArrayViewMut2<'_, T>, y: ArrayView2<'_, T::Acc>, head: &Head<'_, T>) {
-    for ((mut out, y), x) in out.outer_iter_mut().zip(y.outer_iter()).zip(head.x.outer_iter()) {
-        let y = flat(y);
-        match (out.as_slice_mut(), x.to_slice(), head.d.to_slice()) {
-            (Some(out), Some(x), Some(d)) => {
-                for (((out, &y), x), &d) in out.iter_mut().zip(y).zip(x).zip(d) {
-                    *out = T::narrow(y + d * x.widen());
-                }
+fn skip_row<T: Scalar>(
+    mut out: ArrayViewMut1<'_, T>,
+    by: T::Acc,
+    y: &[T::Acc],
+    d: Option<ArrayView1<'_, T::Acc>>,
+    x: ArrayView1<'_, T>,
+) {
+    match (out.as_slice_mut(), d.map(|d| (d.to_slice(), x.to_slice()))) {
+        (Some(out), None) => out.iter_mut().zip(y).for_each(|(out, &y)| *out = T::narrow(by * y)),
+        (Some(out), Some((Some(d), Some(x)))) => {
+            for ((out, &y), (&d, x)) in out.iter_mut().zip(y).zip(d.iter().zip(x)) {
+                *out = T::narrow(by * y + d * x.widen());
             }
-            _ => {
-                for (((out, &y), x), &d) in out.iter_mut().zip(y).zip(x).zip(head.d) {
-                    *out = T::narrow(y + d * x.widen());
-                }
+        }
+        _ => {
+            for (p, (out, &y)) in out.iter_mut().zip(y).enumerate() {
+                *out = T::narrow(by * y + d.map_or(*T::Acc::ZERO, |d| d[p] * x[p].widen()));
             }
         }
     }
+}
+
+/// Returns `⟨x, y⟩` and does `sum += x`.
+#[inline(always)]
+fn dot_and_add<A: Real>(sum: &mut [A], x: &[A], y: &[A]) -> A {
+    let mut dots = [A::zero(); LANES];
+    for ((sum, x), y) in sum.chunks_mut(LANES).zip(x.chunks(LANES)).zip(y.chunks(LANES)) {
+        for (((dot, sum), &x), &y) in dots.iter_mut().zip(sum).zip(x).zip(y) {
+            *dot += x * y;
+            *sum += x;
+        }
+    }
+    total(dots)
+}
+
+/// `⟨x, y⟩`, widened.
+#[inline(always)]
+fn dot_wide<T: Scalar>(x: ArrayView1<'_, T>, y: &[T::Acc]) -> T::Acc {
+    let Some(x) = x.to_slice() else {
+        return x.iter().zip(y).map(|(x, &y)| x.widen() * y).sum();
+    };
+    let mut sums = [T::Acc::zero(); LANES];
+    for (x, y) in x.chunks(LANES).zip(y.chunks(LANES)) {
+        for ((sum, x), &y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x.widen() * y;
+        }
+    }
+    total(sums)
 }
