@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::{add_scaled, join, scan_in_place};
+use super::{add_scaled, advance, join, scan_in_place};
 use crate::error::Result;
 use crate::scalar::Field;
 
@@ -31,11 +31,11 @@ pub fn scan<E: Field>(
     initial: Option<ArrayView1<'_, E>>,
 ) -> Result<Array2<E>> {
     scan_in_place(a, b, initial, |a, h, k| {
-        let mut totals = a.to_vec();
-        sweep_up(a, &mut totals, h, k);
+        let mut totals = a.clone();
+        sweep_up(&a, &mut totals, h, k);
         let before = vec![E::zero(); k];
         let (inner, _) = h.split_at_mut(h.len() - k);
-        sweep_down(a, &totals, inner, &before);
+        sweep_down(&a, &totals, inner, &before);
     })
 }
 
@@ -69,11 +69,7 @@ fn sweep_up<E: Field>(a: &[E], totals: &mut [E], h: &mut [E], k: usize) {
 fn sweep_down<E: Field>(a: &[E], totals: &[E], inner: &mut [E], before: &[E]) {
     let (len, k) = (a.len(), before.len());
     if len <= LEAF {
-        let mut before = before;
-        for (&a, row) in a.iter().zip(inner.chunks_exact_mut(k)) {
-            add_scaled(row, a, before);
-            before = row;
-        }
+        advance(a, before, inner);
         return;
     }
     let half = len / 2;
