@@ -46,9 +46,9 @@ fn sweep_up<E: Field>(a: &[E], totals: &mut [E], h: &mut [E], k: usize) {
     if len <= LEAF {
         let (inner, last) = h.split_at_mut((len - 1) * k);
         let mut product = a[len - 1];
-        for t in (0..len - 1).rev() {
-            add_scaled(last, product, &inner[t * k..][..k]);
-            product *= a[t];
+        for (row, &a) in inner.chunks_exact(k).zip(a).rev() {
+            add_scaled(last, product, row);
+            product *= a;
         }
         totals[len - 1] = product;
         return;

@@ -75,6 +75,7 @@ fn scan_in_place<E: Field>(
 }
 
 /// `y += a x`
+#[inline]
 fn add_scaled<E: Field>(y: &mut [E], a: E, x: &[E]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += a * x;
@@ -82,6 +83,7 @@ fn add_scaled<E: Field>(y: &mut [E], a: E, x: &[E]) {
 }
 
 /// The recurrence in place, rows of b in and rows of h out, from the state `before` them.
+#[inline]
 fn advance<E: Field>(a: &[E], before: &[E], rows: &mut [E]) {
     if let &[mut h] = before {
         for (&a, row) in a.iter().zip(rows) {
