@@ -41,7 +41,7 @@ fn product(c: &mut Criterion) {
             bench.iter(|| black_box(&l).adjoint_matmul(black_box(&x).view()));
         });
     }
-    let (len, columns) = (100_000, 64);
+    let (len, columns) = (20_000, 64);
     let l = OneSemiseparable::new(transitions(len)).expect("finite");
     let x = Array2::from_elem((len, columns), 1.0);
     group.throughput(Throughput::Bytes((2 * len * columns * size_of::<f64>()) as u64));

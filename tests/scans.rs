@@ -129,6 +129,20 @@ fn the_sequential_scan_survives_transitions_whose_products_overflow() {
 }
 
 #[test]
+fn the_first_transition_is_not_touched_without_an_initial_value() {
+    let mut numbers = Numbers(5);
+    for len in [1, 40, 200] {
+        let (mut a, b) = (numbers.vector::<f64>(len), numbers.array::<f64>((len, 2)));
+        for (name, scan) in scans() {
+            let expected = scan(a.view(), b.view(), None).unwrap();
+            a[0] = f64::NAN;
+            assert_eq!(scan(a.view(), b.view(), None).unwrap(), expected, "{name}");
+            a[0] = 0.5;
+        }
+    }
+}
+
+#[test]
 fn arguments_that_do_not_fit_are_errors() {
     let (a, b) = (Array1::<f64>::zeros(3), Array2::<f64>::zeros((3, 2)));
     for (name, scan) in scans::<f64>() {

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::{add_scaled, join, scan_in_place};
+use super::{add_scaled, advance, join, scan_in_place};
 use crate::error::Result;
 use crate::scalar::Field;
 
@@ -31,11 +31,11 @@ pub fn scan<E: Field>(
     initial: Option<ArrayView1<'_, E>>,
 ) -> Result<Array2<E>> {
     scan_in_place(a, b, initial, |a, h, k| {
-        let mut totals = a.to_vec();
-        sweep_up(a, &mut totals, h, k);
+        let mut totals = a.clone();
+        sweep_up(&a, &mut totals, h, k);
         let before = vec![E::zero(); k];
         let (inner, _) = h.split_at_mut(h.len() - k);
-        sweep_down(a, &totals, inner, &before);
+        sweep_down(&a, &totals, inner, &before);
     })
 }
 
@@ -46,9 +46,9 @@ fn sweep_up<E: Field>(a: &[E], totals: &mut [E], h: &mut [E], k: usize) {
     if len <= LEAF {
         let (inner, last) = h.split_at_mut((len - 1) * k);
         let mut product = a[len - 1];
-        for t in (0..len - 1).rev() {
-            add_scaled(last, product, &inner[t * k..][..k]);
-            product *= a[t];
+        for (row, &a) in inner.chunks_exact(k).zip(a).rev() {
+            add_scaled(last, product, row);
+            product *= a;
         }
         totals[len - 1] = product;
         return;
@@ -69,11 +69,7 @@ fn sweep_up<E: Field>(a: &[E], totals: &mut [E], h: &mut [E], k: usize) {
 fn sweep_down<E: Field>(a: &[E], totals: &[E], inner: &mut [E], before: &[E]) {
     let (len, k) = (a.len(), before.len());
     if len <= LEAF {
-        let mut before = before;
-        for (&a, row) in a.iter().zip(inner.chunks_exact_mut(k)) {
-            add_scaled(row, a, before);
-            before = row;
-        }
+        advance(a, before, inner);
         return;
     }
     let half = len / 2;

@@ -27,7 +27,7 @@ pub fn scan<E: Field>(
 ) -> Result<Array2<E>> {
     scan_in_place(a, b, initial, |a, h, k| {
         let len = a.len();
-        let mut products = a.to_vec(); // a_{i:i-reach}
+        let mut products = a; // a_{i:i-reach}
         let (mut old_products, mut old) = (products.clone(), h.to_vec());
         let mut reach = 1;
         while reach < len {

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::{add_scaled, for_each_row, join, scan_in_place};
+use super::{add_scaled, advance, for_each_row, join, running_products, scan_in_place};
 use crate::error::Result;
 use crate::scalar::Field;
 
@@ -30,20 +30,16 @@ pub fn scan<E: Field>(
     b: ArrayView2<'_, E>,
     initial: Option<ArrayView1<'_, E>>,
 ) -> Result<Array2<E>> {
-    scan_in_place(a, b, initial, |a, h, k| conquer(&mut a.to_vec(), h, k))
+    scan_in_place(a, b, initial, |mut a, h, k| conquer(&mut a, h, k))
 }
 
 /// Turns the transitions of a block into their running products, and its rows of b into rows of h.
 fn conquer<E: Field>(products: &mut [E], h: &mut [E], k: usize) {
     let len = products.len();
     if len <= LEAF {
-        for t in 1..len {
-            let (before, row) = h.split_at_mut(t * k);
-            add_scaled(&mut row[..k], products[t], &before[(t - 1) * k..]);
-        }
-        for t in 1..len {
-            products[t] *= products[t - 1];
-        }
+        let (first, rest) = h.split_at_mut(k);
+        advance(&products[1..], first, rest);
+        running_products(products);
         return;
     }
     let half = len / 2;

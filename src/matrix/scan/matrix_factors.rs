@@ -25,7 +25,7 @@ pub fn scan<E: Field>(
     b: ArrayView2<'_, E>,
     initial: Option<ArrayView1<'_, E>>,
 ) -> Result<Array2<E>> {
-    scan_in_place(a, b, initial, multiply)
+    scan_in_place(a, b, initial, |a, h, k| multiply(&a, h, k))
 }
 
 fn multiply<E: Field>(a: &[E], h: &mut [E], k: usize) {

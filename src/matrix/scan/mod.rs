@@ -51,12 +51,13 @@ fn check_scan<E>(
 }
 
 /// The scan that starts from `initial`, by one that starts from zero, in place: `run(a, h, k)` turns the rows
-/// of b, the first of which has taken in $`a_0 h_{-1}`$, into the rows of h. There is at least one number.
+/// of b, the first of which has taken in $`a_0 h_{-1}`$, into the rows of h. Its $`a_0`$ is zero, and there is
+/// at least one number.
 fn scan_in_place<E: Field>(
     a: ArrayView1<'_, E>,
     b: ArrayView2<'_, E>,
     initial: Option<ArrayView1<'_, E>>,
-    run: impl FnOnce(&[E], &mut [E], usize),
+    run: impl FnOnce(Vec<E>, &mut [E], usize),
 ) -> Result<Array2<E>> {
     check_scan(a, b, initial)?;
     let mut h = b.as_standard_layout().into_owned();
@@ -66,17 +67,44 @@ fn scan_in_place<E: Field>(
     if let Some(initial) = initial {
         h.row_mut(0).scaled_add(a[0], &initial);
     }
-    let a = a.as_standard_layout();
+    let mut a = a.to_vec();
+    a[0] = E::zero();
     let columns = h.ncols();
-    let (a, rows) = (a.as_slice().expect("standard layout"), h.as_slice_mut().expect("standard layout"));
-    run(a, rows, columns);
+    run(a, h.as_slice_mut().expect("standard layout"), columns);
     Ok(h)
 }
 
 /// `y += a x`
+#[inline]
 fn add_scaled<E: Field>(y: &mut [E], a: E, x: &[E]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y += a * x;
+    }
+}
+
+/// The recurrence in place, rows of b in and rows of h out, from the state `before` them.
+#[inline]
+fn advance<E: Field>(a: &[E], before: &[E], rows: &mut [E]) {
+    if let &[mut h] = before {
+        for (&a, row) in a.iter().zip(rows) {
+            h = a * h + *row;
+            *row = h;
+        }
+        return;
+    }
+    let mut before = before;
+    for (&a, row) in a.iter().zip(rows.chunks_exact_mut(before.len())) {
+        add_scaled(row, a, before);
+        before = row;
+    }
+}
+
+/// Turns transitions into their running products, $`a_0, a_1 a_0, \ldots`$
+fn running_products<E: Field>(a: &mut [E]) {
+    let mut product = E::one();
+    for a in a {
+        product *= *a;
+        *a = product;
     }
 }
 

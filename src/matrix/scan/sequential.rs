@@ -1,11 +1,12 @@
 //! The sequential recurrence, row after row.
 //!
-//! One column is a chain: every row waits for the one before it. So four rows are taken at once. Their local
-//! results l and products p do not depend on h and overlap with the chain, of which one product and one sum
-//! in four rows remain:
+//! One column is a chain: every row waits for the one before it. So four rows are taken at once. The local
+//! result l and the product of the transitions do not depend on the state before the four rows and overlap
+//! with the chain, of which one product and one sum in four rows remain; the rows between follow beside it:
 //!
 //! ```math
-//! h_{t+r} = p_r h_{t-1} + l_r, \qquad p_r = a_{t+r} \cdots a_t, \qquad l_r = a_{t+r} l_{r-1} + b_{t+r}
+//! h_{t+3} = (a_{t+3} a_{t+2} a_{t+1} a_t)\, h_{t-1} + l, \qquad
+//! l = a_{t+3} (a_{t+2} (a_{t+1} b_t + b_{t+1}) + b_{t+2}) + b_{t+3}
 //! ```
 //!
 //! Many columns are many chains, and each row is one vector loop.
@@ -94,20 +95,22 @@ pub(crate) fn reverse<E: Field>(a: &[E], b: &[E], k: usize, f: impl Fn(E) -> E +
 /// Four rows of the chain from the value before them.
 #[inline(always)]
 fn four<E: Field>(a: [E; 4], b: [E; 4], h: E) -> [E; 4] {
-    let l1 = a[1] * b[0] + b[1];
-    let (l2, a32) = (a[2] * l1 + b[2], a[3] * a[2]);
-    let (l3, p1) = (a[3] * l2 + b[3], a[1] * a[0]);
-    [a[0] * h + b[0], p1 * h + l1, (a[2] * p1) * h + l2, (a32 * p1) * h + l3]
+    let local = a[3] * (a[2] * (a[1] * b[0] + b[1]) + b[2]) + b[3];
+    let product = (a[3] * a[2]) * (a[1] * a[0]);
+    let h0 = a[0] * h + b[0];
+    let h1 = a[1] * h0 + b[1];
+    let h2 = a[2] * h1 + b[2];
+    [h0, h1, h2, product * h + local]
 }
 
 #[inline(always)]
 fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
     for ((a, b), y) in a.chunks(STRETCH).zip(b.chunks(STRETCH)).zip(y.chunks_mut(STRETCH)) {
         let before = h;
-        let (a4, a_rest) = a.as_chunks::<4>();
-        let (b4, b_rest) = b.as_chunks::<4>();
-        let (y4, y_rest) = y.as_chunks_mut::<4>();
-        for ((&a, &b), y) in a4.iter().zip(b4).zip(y4) {
+        let (a_blocks, a_rest) = a.as_chunks::<4>();
+        let (b_blocks, b_rest) = b.as_chunks::<4>();
+        let (y_blocks, y_rest) = y.as_chunks_mut::<4>();
+        for ((&a, &b), y) in a_blocks.iter().zip(b_blocks).zip(y_blocks) {
             *y = four(a, b, h);
             h = y[3];
         }
@@ -130,13 +133,13 @@ fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
 fn column_reverse<E: Field>(a: &[E], b: &[E], mut g: E, f: impl Fn(E) -> E + Copy, y: &mut [E]) {
     for ((a, b), y) in a.rchunks(STRETCH).zip(b.rchunks(STRETCH)).zip(y.rchunks_mut(STRETCH)) {
         let before = g;
-        let (a_rest, a4) = a.as_rchunks::<4>();
-        let (b_rest, b4) = b.as_rchunks::<4>();
-        let (y_rest, y4) = y.as_rchunks_mut::<4>();
-        for ((a, b), y) in a4.iter().zip(b4).zip(y4).rev() {
-            let [r3, r2, r1, r0] = four([f(a[3]), f(a[2]), f(a[1]), f(a[0])], [b[3], b[2], b[1], b[0]], g);
-            *y = [r0, r1, r2, r3];
-            g = r0;
+        let (a_rest, a_blocks) = a.as_rchunks::<4>();
+        let (b_rest, b_blocks) = b.as_rchunks::<4>();
+        let (y_rest, y_blocks) = y.as_rchunks_mut::<4>();
+        for ((&[a0, a1, a2, a3], &[b0, b1, b2, b3]), y) in a_blocks.iter().zip(b_blocks).zip(y_blocks).rev() {
+            let [g3, g2, g1, g0] = four([f(a3), f(a2), f(a1), f(a0)], [b3, b2, b1, b0], g);
+            *y = [g0, g1, g2, g3];
+            g = g0;
         }
         for ((&a, &b), y) in a_rest.iter().zip(b_rest).zip(y_rest).rev() {
             g = f(a) * g + b;

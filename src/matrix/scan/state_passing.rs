@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
-use super::{add_scaled, scan_in_place};
+use super::{add_scaled, advance, running_products, scan_in_place};
 use crate::error::{Error, Result};
 use crate::parallel;
 use crate::scalar::Field;
@@ -39,12 +39,16 @@ pub fn scan<E: Field>(
     }
     scan_in_place(a, b, initial, |a, h, k| {
         let chunk = chunk.min(a.len());
-        let mut products = a.to_vec();
+        let mut products = a;
 
         let chunks = products.chunks_mut(chunk).zip(h.chunks_mut(chunk * k)).collect();
-        parallel::for_each(chunks, |(products, h)| scan_chunk(products, h, k));
+        parallel::for_each(chunks, |(products, h): (&mut [E], &mut [E])| {
+            let (first, rest) = h.split_at_mut(k);
+            advance(&products[1..], first, rest);
+            running_products(products);
+        });
 
-        let mut states: Vec<E> = Vec::with_capacity(a.len().div_ceil(chunk) * k); // leaving each chunk
+        let mut states: Vec<E> = Vec::with_capacity(products.len().div_ceil(chunk) * k); // leaving each chunk
         for (products, h) in products.chunks(chunk).zip(h.chunks(chunk * k)) {
             let entering = states.len().saturating_sub(k);
             states.extend_from_slice(&h[h.len() - k..]);
@@ -62,17 +66,4 @@ pub fn scan<E: Field>(
             }
         });
     })
-}
-
-/// Turns the transitions of a chunk into their running products, and its rows of b into its scan from zero.
-fn scan_chunk<E: Field>(products: &mut [E], h: &mut [E], k: usize) {
-    let mut rows = h.chunks_exact_mut(k);
-    let mut before = rows.next().expect("a chunk has a row");
-    for (&a, row) in products[1..].iter().zip(rows) {
-        add_scaled(row, a, before);
-        before = row;
-    }
-    for t in 1..products.len() {
-        products[t] *= products[t - 1];
-    }
 }
