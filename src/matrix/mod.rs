@@ -17,6 +17,17 @@ pub use bidiagonal::Bidiagonal;
 pub use one_semiseparable::OneSemiseparable;
 pub use segment_sum::{segment_sums, segment_sums_by_difference};
 
+pub mod attention;
+mod cotangent;
+mod semiseparable;
+
+pub use attention::MaskedAttention;
+pub use cotangent::Cotangent;
+pub use semiseparable::{
+    BlockFactors, DenseTransition, DiagonalTransition, FactoredBlock, FilterForm, MainDiagonal, Multiply,
+    Partition, ScalarTransition, Semiseparable, Transition, maximal_block_ranks,
+};
+
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::Result;
