@@ -173,7 +173,7 @@ impl<T: Real> FeatureMap<T> {
     fn value(&self, x: T) -> T {
         match self {
             Self::Swish => x * logistic(x),
-            Self::Relu => x.max(T::zero()),
+            Self::Relu if x < T::zero() => T::zero(),
             Self::Exp => x.exp(),
             Self::OnePlusElu if x > T::zero() => T::one() + x,
             Self::OnePlusElu => x.exp(),
