@@ -18,6 +18,13 @@ impl Cotangent for () {
     fn accumulate(&mut self, _: &Self) {}
 }
 
+/// The cotangent of a single number.
+impl<E: Field> Cotangent for E {
+    fn accumulate(&mut self, other: &Self) {
+        *self += *other;
+    }
+}
+
 impl<E: Field, D: Dimension> Cotangent for Array<E, D> {
     fn accumulate(&mut self, other: &Self) {
         *self += other;

@@ -50,9 +50,11 @@ where
     assert_eq!(a.len(), b.len(), "different numbers of entries");
     let scale = b.iter().map(|v| v.modulus()).fold(1.0, f64::max);
     // A NaN must count as a failure, which the maximum of floats would hide.
-    let worst = a.iter().zip(&b).map(|(a, b)| (**a - **b).modulus()).fold(0.0, |worst: f64, d| {
-        if d.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(d) }
-    });
+    let worst = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| (**a - **b).modulus())
+        .fold(0.0, |worst: f64, d| if d.is_nan() || worst.is_nan() { f64::NAN } else { worst.max(d) });
     worst / scale
 }
 
