@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array2};
-use semisep::matrix::{DiagonalTransition, Multiply, Partition, Semiseparable};
+use semisep::matrix::{DiagonalTransition, Multiply, Partition, Semiseparable, StructuredMatrix};
 
 fn generators(len: usize, order: usize) -> Semiseparable<f64, DiagonalTransition<f64>> {
     let wave =
@@ -30,6 +30,11 @@ fn column(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new("multiply", &id), |b| {
                 b.iter(|| black_box(m.multiply(x.view(), &Multiply::Recurrent).expect("shapes agree")));
             });
+            if len == 100_000 {
+                group.bench_function(BenchmarkId::new("vjp", &id), |b| {
+                    b.iter(|| black_box(m.vjp(x.view(), x.view()).expect("shapes agree")));
+                });
+            }
             let numbers = len * (3 * order + 3);
             let source = vec![1.0f64; numbers / 2];
             let mut target = vec![0.0f64; numbers / 2];
@@ -47,9 +52,9 @@ fn columns(c: &mut Criterion) {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(500));
     let len = 10_000;
-    for order in [8, 64] {
+    for order in [8, 16, 64] {
         let m = generators(len, order);
-        for columns in [8, 32, 64] {
+        for columns in [16, 32, 64] {
             let x = Array2::from_shape_fn((len, columns), |(k, p)| (0.1 * (k * columns + p) as f64).sin());
             group.throughput(Throughput::Elements(len as u64));
             let ways = [

@@ -408,7 +408,7 @@ fn every_head_pattern_equals_the_materialised_heads_forward_and_backward() {
                     let head = |x: &Array3<f64>| x.index_axis(Axis(1), h).to_owned();
                     let (q, k, v) = (head(&q_all), head(&k_all), head(&v_all));
                     let expected = definition(mask(h).0.view(), q.view(), k.view(), v.view());
-                    assert_close(&y.slice(s![.., h, ..]), &expected, 1e-13);
+                    assert_close(y.slice(s![.., h, ..]), &expected, 1e-13);
                 }
                 let grad = attention.multiply_vjp(v.view(), dy.view(), order).unwrap();
                 let all = full.multiply_vjp(v_all.view(), dy.view(), order).unwrap();

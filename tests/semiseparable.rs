@@ -201,10 +201,10 @@ fn check_reading<K: Kind>(len: usize, order: usize, seed: u64) {
             for (from, to) in [(0, i), (i / 2, i), (i / 2, i + 1), (i / 3, i / 2), (i, i)] {
                 let block = filter.factored_block(i..end, from..to).unwrap();
                 assert_eq!(block.centre.dim(), (order, order));
-                assert_close(&block.to_dense(), &full.slice(s![i..end, from..to]), 1e-12);
+                assert_close(&block.to_dense(), full.slice(s![i..end, from..to]), 1e-12);
                 if to <= i {
                     let block = predictor.factored_block(i..end, from..to).unwrap();
-                    assert_close(&block.to_dense(), &strict.slice(s![i..end, from..to]), 1e-12);
+                    assert_close(&block.to_dense(), strict.slice(s![i..end, from..to]), 1e-12);
                 }
             }
         }
@@ -294,13 +294,15 @@ proptest! {
 #[test]
 fn products_agree_for_every_specialised_order_and_many_columns() {
     for order in [1, 2, 3, 4, 7, 8, 9, 16, 17, 32, 64] {
-        check_products::<Diagonal>(70, order, 1, order as u64);
-        check_products::<Scalar>(70, order, 1, order as u64);
+        let len = if order < 16 { 70 } else { 14 };
+        check_products::<Diagonal>(len, order, 1, order as u64);
+        check_products::<Scalar>(len, order, 1, order as u64);
     }
     // Longer than one buffer of results, and a ragged end.
     check_products::<Diagonal>(259, 2, 1, 1);
     check_products::<Diagonal>(259, 5, 1, 2);
     check_products::<Diagonal>(70, 3, 40, 3);
+    check_products::<Diagonal>(20, 64, 64, 8);
     check_products::<Dense>(70, 3, 40, 4);
     check_products::<Scalar>(70, 0, 2, 5);
     check_products::<Diagonal>(5, 0, 1, 6);
@@ -360,10 +362,10 @@ fn block_factors_are_one_step_of_a_recurrence_on_blocks() {
     let (m, dense) = (case.predictor::<Dense>(), case.dense_predictor::<Dense>());
     let (first, second) = (m.block_factors(2..5).unwrap(), m.block_factors(5..9).unwrap());
     let last = m.block_factors(9..11).unwrap();
-    assert_close(&second.diagonal, &dense.slice(s![5..9, 5..9]), 1e-13);
-    assert_close(&second.left.dot(&first.right), &dense.slice(s![5..9, 2..5]), 1e-13);
+    assert_close(&second.diagonal, dense.slice(s![5..9, 5..9]), 1e-13);
+    assert_close(&second.left.dot(&first.right), dense.slice(s![5..9, 2..5]), 1e-13);
     let far = last.left.dot(&second.centre.step(0, 3)).dot(&first.right);
-    assert_close(&far, &dense.slice(s![9..11, 2..5]), 1e-13);
+    assert_close(&far, dense.slice(s![9..11, 2..5]), 1e-13);
     assert!(m.block_factors(5..12).is_err());
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
-use super::{AttentionGradient, MaskedAttention};
+use super::{AttentionGradient, AttentionVjp, MaskedAttention};
 use crate::error::Result;
 use crate::matrix::{Cotangent, StructuredMatrix};
 use crate::scalar::Field;
@@ -110,7 +110,7 @@ pub(super) fn matmul_vjp<E: Field, L: StructuredMatrix<E>>(
     m: &MaskedAttention<'_, E, L>,
     v: ArrayView2<'_, E>,
     dy: ArrayView2<'_, E>,
-) -> Result<(AttentionGradient<E, L::Gradient>, Array2<E>)>
+) -> Result<AttentionVjp<E, L>>
 where
     L::Gradient: Cotangent,
 {

@@ -70,6 +70,9 @@ pub struct AttentionGradient<E, G> {
     pub mask: G,
 }
 
+/// Cotangents of an attention matrix with mask `L` and of the values, (S, P).
+pub type AttentionVjp<E, L> = (AttentionGradient<E, <L as StructuredMatrix<E>>::Gradient>, Array2<E>);
+
 impl<'a, E: Field, L: StructuredMatrix<E>> MaskedAttention<'a, E, L> {
     /// The attention matrix with this mask, (T, S), queries `q`, (T, N), and keys `k`, (S, N).
     ///
@@ -107,7 +110,7 @@ impl<'a, E: Field, L: StructuredMatrix<E>> MaskedAttention<'a, E, L> {
         v: ArrayView2<'_, E>,
         dy: ArrayView2<'_, E>,
         order: Order,
-    ) -> Result<(AttentionGradient<E, L::Gradient>, Array2<E>)>
+    ) -> Result<AttentionVjp<E, L>>
     where
         L::Gradient: Cotangent,
     {

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use num_traits::Float;
 
-use super::{AttentionGradient, MaskedAttention, Order};
+use super::{AttentionVjp, MaskedAttention, Order};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::{Cotangent, StructuredMatrix};
 use crate::scalar::Field;
@@ -36,7 +36,7 @@ impl<E: Field, L: StructuredMatrix<E>> MaskedAttention<'_, E, L> {
         v: ArrayView2<'_, E>,
         dy: ArrayView2<'_, E>,
         order: Order,
-    ) -> Result<(AttentionGradient<E, L::Gradient>, Array2<E>)>
+    ) -> Result<AttentionVjp<E, L>>
     where
         L::Gradient: Cotangent,
     {

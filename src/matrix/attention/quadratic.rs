@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::{AttentionGradient, MaskedAttention};
+use super::{AttentionGradient, AttentionVjp, MaskedAttention};
 use crate::error::Result;
 use crate::linalg;
 use crate::matrix::StructuredMatrix;
@@ -26,7 +26,7 @@ pub(super) fn matmul_vjp<E: Field, L: StructuredMatrix<E>>(
     m: &MaskedAttention<'_, E, L>,
     v: ArrayView2<'_, E>,
     dy: ArrayView2<'_, E>,
-) -> Result<(AttentionGradient<E, L::Gradient>, Array2<E>)> {
+) -> Result<AttentionVjp<E, L>> {
     let d_dense = linalg::matmul(dy, v.t().mapv(E::conj).view());
     let dv = linalg::matmul(dense(m).t().mapv(E::conj).view(), dy);
     Ok((pull_back(m, d_dense.view())?, dv))

@@ -8,7 +8,7 @@ use super::state::State;
 use super::transition::{Apply, Transition};
 use super::{Semiseparable, read};
 use crate::error::{Error, Result};
-use crate::linalg::{add_matmul, matmul as dense_matmul, set_matmul};
+use crate::linalg::{add_matmul, matmul as dense_matmul, set_matmul, vectorize};
 use crate::scalar::Field;
 
 /// How the rows of a matrix are cut into consecutive blocks.
@@ -102,13 +102,20 @@ fn diagonal_and_right<E: Field, A: Transition<E>>(
 ) -> (Array2<E>, Array2<E>) {
     let mut h = State::zeros(m.order(), rows.len());
     let mut diagonal = Array2::zeros((rows.len(), rows.len()));
-    for (position, k) in rows.enumerate() {
-        let mut y = diagonal.row_mut(position);
-        h.add_read(m.c.row(k).iter().copied(), y.as_slice_mut().expect("standard layout"));
-        y[position] = m.d[k];
-        m.transition.apply(Apply::Plain, k, &mut h);
-        h.view_mut().column_mut(position).assign(&m.b.row(k));
-    }
+    vectorize(
+        #[inline(always)]
+        || {
+            for (position, k) in rows.enumerate() {
+                let mut y = diagonal.row_mut(position);
+                h.add_read(m.c.row(k).iter().copied(), y.as_slice_mut().expect("standard layout"));
+                y[position] = m.d[k];
+                m.transition.apply(Apply::Plain, k, &mut h);
+                for (n, b) in m.b.row(k).iter().enumerate() {
+                    h.row_mut(n)[position] = *b;
+                }
+            }
+        },
+    );
     (diagonal, h.view().to_owned())
 }
 

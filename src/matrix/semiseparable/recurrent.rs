@@ -7,6 +7,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2};
 use super::state::{State, axpy, dot_conj};
 use super::transition::{Apply, Transition};
 use super::{Semiseparable, column};
+use crate::linalg::vectorize;
 use crate::scalar::Field;
 
 /// Steps between two states that the vjp keeps; the states in between are computed again.
@@ -14,6 +15,7 @@ const SEGMENT: usize = 64;
 
 impl<E: Field, A: Transition<E>> Semiseparable<E, A> {
     /// `h ← A_k h + B_k x_kᵀ`
+    #[inline(always)]
     fn advance(&self, k: usize, x: &[E], h: &mut State<E>) {
         self.transition.apply(Apply::Plain, k, h);
         h.add_outer(slice(self.b.row(k)).iter().copied(), x);
@@ -30,12 +32,17 @@ pub(super) fn matmul<E: Field, A: Transition<E>>(m: &Semiseparable<E, A>, x: Arr
     }
     let mut y = Array2::zeros(shape);
     let mut h = State::zeros(m.order(), x.ncols());
-    for (k, mut y) in y.outer_iter_mut().enumerate() {
-        let (x, y) = (slice(x.row(k)), y.as_slice_mut().expect("standard layout"));
-        axpy(y, m.d[k], x);
-        h.add_read(slice(m.c.row(k)).iter().copied(), y);
-        m.advance(k, x, &mut h);
-    }
+    vectorize(
+        #[inline(always)]
+        || {
+            for (k, mut y) in y.outer_iter_mut().enumerate() {
+                let (x, y) = (slice(x.row(k)), y.as_slice_mut().expect("standard layout"));
+                axpy(y, m.d[k], x);
+                h.add_read(slice(m.c.row(k)).iter().copied(), y);
+                m.advance(k, x, &mut h);
+            }
+        },
+    );
     y
 }
 
@@ -47,14 +54,20 @@ pub(super) fn adjoint_matmul<E: Field, A: Transition<E>>(
 ) -> Array2<E> {
     let mut x = Array2::zeros(y.raw_dim());
     let mut lambda = State::zeros(m.order(), y.ncols());
-    for k in (0..m.len()).rev() {
-        let y = slice(y.row(k));
-        let mut x = x.row_mut(k);
-        adjoint_step(m, k, y, &mut lambda, x.as_slice_mut().expect("standard layout"));
-    }
+    vectorize(
+        #[inline(always)]
+        || {
+            for k in (0..m.len()).rev() {
+                let y = slice(y.row(k));
+                let mut x = x.row_mut(k);
+                adjoint_step(m, k, y, &mut lambda, x.as_slice_mut().expect("standard layout"));
+            }
+        },
+    );
     x
 }
 
+#[inline(always)]
 fn adjoint_step<E: Field, A: Transition<E>>(
     m: &Semiseparable<E, A>,
     k: usize,
@@ -93,27 +106,35 @@ pub(super) fn matmul_vjp<E: Field, A: Transition<E>>(
     for (segment, start) in starts.into_iter().rev() {
         states.clear();
         h.values = start;
-        for k in segment.clone() {
-            states.extend_from_slice(&h.values);
-            m.advance(k, slice(x.row(k)), &mut h);
-        }
-        for k in segment.clone().rev() {
-            let size = order * columns;
-            let h = &states[(k - segment.start) * size..][..size];
-            let (x, dy) = (slice(x.row(k)), slice(dy.row(k)));
-            grad.transition.add_cotangent(k, &lambda, h);
-            for n in 0..order {
-                grad.b[[k, n]] += dot_conj(lambda.row(n), x);
-                grad.c[[k, n]] += dot_conj(dy, &h[n * columns..(n + 1) * columns]);
-            }
-            grad.d[k] += dot_conj(dy, x);
-            let mut dx = dx.row_mut(k);
-            adjoint_step(m, k, dy, &mut lambda, dx.as_slice_mut().expect("rows are contiguous"));
-        }
+        vectorize(
+            #[inline(always)]
+            || {
+                for k in segment.clone() {
+                    states.extend_from_slice(&h.values);
+                    m.advance(k, slice(x.row(k)), &mut h);
+                }
+                for k in segment.clone().rev() {
+                    let size = order * columns;
+                    let h = &states[(k - segment.start) * size..][..size];
+                    let (x, dy) = (slice(x.row(k)), slice(dy.row(k)));
+                    grad.transition.add_cotangent(k, &lambda, h);
+                    let mut db = grad.b.row_mut(k);
+                    let mut dc = grad.c.row_mut(k);
+                    for (n, (db, dc)) in db.iter_mut().zip(&mut dc).enumerate() {
+                        *db += dot_conj(lambda.row(n), x);
+                        *dc += dot_conj(dy, &h[n * columns..(n + 1) * columns]);
+                    }
+                    grad.d[k] += dot_conj(dy, x);
+                    let mut dx = dx.row_mut(k);
+                    adjoint_step(m, k, dy, &mut lambda, dx.as_slice_mut().expect("rows are contiguous"));
+                }
+            },
+        );
     }
 }
 
 /// A row of an array in standard layout.
+#[inline(always)]
 fn slice<'a, E>(row: ArrayView1<'a, E>) -> &'a [E] {
     row.to_slice().expect("rows are contiguous")
 }

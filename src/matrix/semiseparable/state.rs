@@ -1,4 +1,6 @@
 //! The state of a recurrence: one row per state dimension, one column per right-hand side.
+//!
+//! The loops here are inlined into the algorithms, which run under [`vectorize`](crate::linalg::vectorize).
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -18,23 +20,35 @@ impl<E: Field> State<E> {
         Self { values: vec![E::zero(); order * columns], scratch: Vec::new(), order, columns }
     }
 
+    #[inline(always)]
     pub(super) fn row(&self, n: usize) -> &[E] {
         &self.values[n * self.columns..(n + 1) * self.columns]
     }
 
+    #[inline(always)]
     pub(super) fn row_mut(&mut self, n: usize) -> &mut [E] {
         &mut self.values[n * self.columns..(n + 1) * self.columns]
     }
 
     /// `h += b xᵀ`
+    #[inline(always)]
     pub(super) fn add_outer(&mut self, b: impl Iterator<Item = E>, x: &[E]) {
+        if let [x] = x {
+            self.values.iter_mut().zip(b).for_each(|(h, b)| *h += b * *x);
+            return;
+        }
         for (n, b) in b.enumerate() {
             axpy(self.row_mut(n), b, x);
         }
     }
 
     /// `y += cᵀ h`
+    #[inline(always)]
     pub(super) fn add_read(&self, c: impl Iterator<Item = E>, y: &mut [E]) {
+        if let [y] = y {
+            *y += self.values.iter().zip(c).map(|(h, c)| c * *h).sum();
+            return;
+        }
         for (n, c) in c.enumerate() {
             axpy(y, c, self.row(n));
         }
@@ -60,13 +74,27 @@ pub(super) fn view_mut<E>(values: &mut [E], rows: usize, columns: usize) -> Arra
 }
 
 /// `y += a x`
+#[inline(always)]
 pub(super) fn axpy<E: Field>(y: &mut [E], a: E, x: &[E]) {
     for (y, x) in y.iter_mut().zip(x) {
         *y += a * *x;
     }
 }
 
-/// `Σ_p u_p conj(v_p)`
+/// `Σ_p u_p conj(v_p)`, in eight sums that do not wait for one another.
+#[inline(always)]
 pub(super) fn dot_conj<E: Field>(u: &[E], v: &[E]) -> E {
-    u.iter().zip(v).map(|(u, v)| *u * v.conj()).sum()
+    const LANES: usize = 8;
+    let ((u, u_rest), (v, v_rest)) = (u.as_chunks::<LANES>(), v.as_chunks::<LANES>());
+    let mut sums = [E::zero(); LANES];
+    for (u, v) in u.iter().zip(v) {
+        for l in 0..LANES {
+            sums[l] += u[l] * v[l].conj();
+        }
+    }
+    let mut sum = sums.into_iter().sum();
+    for (u, v) in u_rest.iter().zip(v_rest) {
+        sum += *u * v.conj();
+    }
+    sum
 }

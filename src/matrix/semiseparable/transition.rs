@@ -126,6 +126,7 @@ impl<E: Field> Transition<E> for ScalarTransition<E> {
         Array2::from_diag_elem(order, self.0[k])
     }
 
+    #[inline(always)]
     fn apply(&self, how: Apply, k: usize, h: &mut State<E>) {
         let a = if how == Apply::Adjoint { self.0[k].conj() } else { self.0[k] };
         h.values.iter_mut().for_each(|h| *h *= a);
@@ -135,6 +136,7 @@ impl<E: Field> Transition<E> for ScalarTransition<E> {
         product.0[0] *= self.0[k];
     }
 
+    #[inline(always)]
     fn add_cotangent(&mut self, k: usize, lambda: &State<E>, h: &[E]) {
         self.0[k] += dot_conj(&lambda.values, h);
     }
@@ -169,9 +171,16 @@ impl<E: Field> Transition<E> for DiagonalTransition<E> {
         Array2::from_diag(&self.0.row(k))
     }
 
+    #[inline(always)]
     fn apply(&self, how: Apply, k: usize, h: &mut State<E>) {
-        for (n, a) in self.0.row(k).iter().enumerate() {
-            let a = if how == Apply::Adjoint { a.conj() } else { *a };
+        let conj = |a: &E| if how == Apply::Adjoint { a.conj() } else { *a };
+        let a = self.0.row(k);
+        if h.columns == 1 {
+            h.values.iter_mut().zip(a).for_each(|(h, a)| *h *= conj(a));
+            return;
+        }
+        for (n, a) in a.iter().enumerate() {
+            let a = conj(a);
             h.row_mut(n).iter_mut().for_each(|h| *h *= a);
         }
     }
@@ -180,9 +189,15 @@ impl<E: Field> Transition<E> for DiagonalTransition<E> {
         product.0.row_mut(0).zip_mut_with(&self.0.row(k), |p, a| *p *= *a);
     }
 
+    #[inline(always)]
     fn add_cotangent(&mut self, k: usize, lambda: &State<E>, h: &[E]) {
         let columns = lambda.columns;
-        for (n, a) in self.0.row_mut(k).iter_mut().enumerate() {
+        let mut a = self.0.row_mut(k);
+        if columns == 1 {
+            a.iter_mut().zip(&lambda.values).zip(h).for_each(|((a, l), h)| *a += *l * h.conj());
+            return;
+        }
+        for (n, a) in a.iter_mut().enumerate() {
             *a += dot_conj(lambda.row(n), &h[n * columns..(n + 1) * columns]);
         }
     }
@@ -220,6 +235,7 @@ impl<E: Field> Transition<E> for DenseTransition<E> {
         self.0.index_axis(Axis(0), k).to_owned()
     }
 
+    #[inline(always)]
     fn apply(&self, how: Apply, k: usize, h: &mut State<E>) {
         let (order, columns) = (h.order, h.columns);
         let a = self.0.index_axis(Axis(0), k);
@@ -245,6 +261,7 @@ impl<E: Field> Transition<E> for DenseTransition<E> {
         product.0.index_axis_mut(Axis(0), 0).assign(&next);
     }
 
+    #[inline(always)]
     fn add_cotangent(&mut self, k: usize, lambda: &State<E>, h: &[E]) {
         let h: ArrayView2<'_, E> = view(h, lambda.order, lambda.columns);
         for ((n, m), a) in self.0.index_axis_mut(Axis(0), k).indexed_iter_mut() {
