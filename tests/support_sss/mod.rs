@@ -1,6 +1,8 @@
 //! Helpers of the tests of semiseparable matrices and attention: random numbers, differences, a dense mask.
 #![allow(dead_code)]
 
+pub mod generators;
+
 use ndarray::{Array1, Array2, Array3, ArrayView2};
 use num_complex::Complex;
 use semisep::matrix::StructuredMatrix;

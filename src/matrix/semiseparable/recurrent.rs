@@ -120,9 +120,17 @@ pub(super) fn matmul_vjp<E: Field, A: Transition<E>>(
                     grad.transition.add_cotangent(k, &lambda, h);
                     let mut db = grad.b.row_mut(k);
                     let mut dc = grad.c.row_mut(k);
-                    for (n, (db, dc)) in db.iter_mut().zip(&mut dc).enumerate() {
-                        *db += dot_conj(lambda.row(n), x);
-                        *dc += dot_conj(dy, &h[n * columns..(n + 1) * columns]);
+                    let gradients = db.iter_mut().zip(&mut dc);
+                    if let ([x], [dy]) = (x, dy) {
+                        for ((db, dc), (lambda, h)) in gradients.zip(lambda.values.iter().zip(h)) {
+                            *db += *lambda * x.conj();
+                            *dc += *dy * h.conj();
+                        }
+                    } else {
+                        for (n, (db, dc)) in gradients.enumerate() {
+                            *db += dot_conj(lambda.row(n), x);
+                            *dc += dot_conj(dy, &h[n * columns..(n + 1) * columns]);
+                        }
                     }
                     grad.d[k] += dot_conj(dy, x);
                     let mut dx = dx.row_mut(k);
