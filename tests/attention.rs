@@ -8,9 +8,10 @@ use semisep::Error;
 use semisep::matrix::attention::Order;
 use semisep::matrix::attention::features::FeatureMap;
 use semisep::matrix::attention::heads::{HeadPattern, Masks, MultiHeadAttention, Role, broadcast};
+use semisep::matrix::mask::{AllOnes, Banded, Causal, Decay, Toeplitz};
 use semisep::matrix::{
-    Cotangent, DiagonalTransition, FilterForm, MaskedAttention, ScalarTransition, Semiseparable,
-    StructuredMatrix,
+    Cotangent, DiagonalTransition, FilterForm, MaskedAttention, OneSemiseparable, ScalarTransition,
+    Semiseparable, StructuredMatrix,
 };
 use support_sss::{Entries, Random, assert_close, differences, inner};
 
@@ -79,6 +80,16 @@ proptest! {
         let mut random = Random::new(seed);
         check_mask(&Entries(random.matrix(rows, columns)), &mut random);
         check_mask(&Entries(Array2::ones((rows, columns))), &mut random);
+        check_mask(&AllOnes::new(rows, columns), &mut random);
+        check_mask(&Banded::new(rows, columns, 2, 1), &mut random);
+        check_mask(&Causal::new(rows), &mut random);
+        check_mask(&Decay::new(rows, 0.8).unwrap(), &mut random);
+        check_mask(&OneSemiseparable::new(random.vector(rows)).unwrap(), &mut random);
+        let (column, mut row) = (random.vector(rows), random.vector(columns));
+        if rows > 0 && columns > 0 {
+            row[0] = column[0];
+            check_mask(&Toeplitz::from_column_and_row(column.view(), row.view()).unwrap(), &mut random);
+        }
         check_mask(&filter_mask(rows, &mut random), &mut random);
         let ones = Array2::ones((rows, 1));
         let decay = ScalarTransition::new(Array1::from_elem(rows, 0.9));
@@ -144,6 +155,28 @@ fn gradients_of_a_semiseparable_mask_agree_in_both_orders() {
     assert_close(one.mask.b(), two.mask.b(), 1e-12);
     assert_close(one.mask.c(), two.mask.c(), 1e-12);
     assert!(one.mask.b().iter().any(|v| v.abs() > 1e-3));
+}
+
+#[test]
+fn gradients_of_parametric_masks_agree_in_both_orders() {
+    let mut random = Random::new(14);
+    let (q, k) = (random.matrix(6, 3), random.matrix(6, 3));
+    let (v, dy) = (random.matrix(6, 50), random.matrix(6, 50));
+    let one_semiseparable = OneSemiseparable::new(random.vector(6)).unwrap();
+    let attention = MaskedAttention::new(&one_semiseparable, q.view(), k.view()).unwrap();
+    let [(one, _), (two, _)] =
+        ORDERS.map(|order| attention.multiply_vjp(v.view(), dy.view(), order).unwrap());
+    assert_close(&one.mask, &two.mask, 1e-12);
+    let decay = Decay::new(6, 0.7).unwrap();
+    let attention = MaskedAttention::new(&decay, q.view(), k.view()).unwrap();
+    let [(one, _), (two, _)] =
+        ORDERS.map(|order| attention.multiply_vjp(v.view(), dy.view(), order).unwrap());
+    assert_close(&[one.mask], &[two.mask], 1e-12);
+    let toeplitz = Toeplitz::new(6, 6, random.vector(11)).unwrap();
+    let attention = MaskedAttention::new(&toeplitz, q.view(), k.view()).unwrap();
+    let [(one, _), (two, _)] =
+        ORDERS.map(|order| attention.multiply_vjp(v.view(), dy.view(), order).unwrap());
+    assert_close(&one.mask, &two.mask, 1e-12);
 }
 
 #[test]

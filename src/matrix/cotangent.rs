@@ -2,6 +2,7 @@
 
 use ndarray::{Array, Dimension};
 
+use crate::matrix::Bidiagonal;
 use crate::scalar::Field;
 
 /// A cotangent that can be added to another of the same shape.
@@ -28,5 +29,12 @@ impl<E: Field> Cotangent for E {
 impl<E: Field, D: Dimension> Cotangent for Array<E, D> {
     fn accumulate(&mut self, other: &Self) {
         *self += other;
+    }
+}
+
+impl<E: Field> Cotangent for Bidiagonal<E> {
+    fn accumulate(&mut self, other: &Self) {
+        let (diagonal, lower) = (self.diagonal() + other.diagonal(), self.lower() + other.lower());
+        *self = Self::new(diagonal, lower).expect("both diagonals have one length");
     }
 }

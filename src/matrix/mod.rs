@@ -22,11 +22,11 @@ pub use attention::MaskedAttention;
 pub use bidiagonal::Bidiagonal;
 pub use cotangent::Cotangent;
 pub use one_semiseparable::OneSemiseparable;
+pub use segment_sum::{segment_sums, segment_sums_by_difference};
 pub use semiseparable::{
     BlockFactors, DenseTransition, DiagonalTransition, FactoredBlock, FilterForm, MainDiagonal, Multiply,
     Partition, ScalarTransition, Semiseparable, Transition, maximal_block_ranks,
 };
-pub use segment_sum::{segment_sums, segment_sums_by_difference};
 
 use ndarray::{Array2, ArrayView2};
 
