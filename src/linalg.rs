@@ -1,9 +1,10 @@
 //! Dense products of `ndarray` views, through `faer`: the only file that names it.
 
 use faer::linalg::matmul::matmul as faer_matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
 use num_complex::Complex;
+use num_traits::Float;
 
 use crate::scalar::Field;
 
@@ -20,6 +21,8 @@ pub enum Into {
 pub trait Gemm: Sized {
     /// `dst = a b` or `dst += a b`, on the calling thread.
     fn gemm(dst: ArrayViewMut2<'_, Self>, into: Into, a: ArrayView2<'_, Self>, b: ArrayView2<'_, Self>);
+    /// Singular values, largest first; `None` if the iteration does not converge.
+    fn singular_values(a: ArrayView2<'_, Self>) -> Option<Vec<f64>>;
 }
 
 macro_rules! impl_gemm {
@@ -51,6 +54,11 @@ macro_rules! impl_gemm {
                 };
                 faer_matmul(dst, accum, a, b, <$t as num_traits::One>::one(), Par::Seq);
             }
+            fn singular_values(a: ArrayView2<'_, $t>) -> Option<Vec<f64>> {
+                let a = Mat::<$t>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
+                let values = a.singular_values().ok()?;
+                Some(values.into_iter().map(f64::from).collect())
+            }
         }
     )*};
 }
@@ -71,6 +79,14 @@ pub(crate) fn set_matmul<E: Field>(dst: ArrayViewMut2<'_, E>, a: ArrayView2<'_, 
 /// `dst += a b`
 pub(crate) fn add_matmul<E: Field>(dst: ArrayViewMut2<'_, E>, a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) {
     E::gemm(dst, Into::Add, a, b);
+}
+
+/// Singular values of `a`, largest first; `None` if `a` holds a number that is not finite.
+pub(crate) fn singular_values<E: Field>(a: ArrayView2<'_, E>) -> Option<Vec<f64>> {
+    if a.iter().any(|v| !v.modulus().is_finite()) {
+        return None;
+    }
+    E::singular_values(a)
 }
 
 /// Runs a loop over slices compiled for the widest vectors that this machine has.

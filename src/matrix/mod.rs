@@ -4,18 +4,29 @@
 //! |---|---|---|
 //! | [`OneSemiseparable`] | $`a_i \cdots a_{j+1}`$ for i ≥ j | O(len), a scan ([`scan`]) |
 //! | [`Bidiagonal`], its inverse | two diagonals | O(len) |
+//! | [`Semiseparable`], [`FilterForm`] | $`C_i^\top A \cdots A B_j`$ for i ≥ j | O(len · order), diagonal A |
+//! | [`MaskedAttention`] | $`L_{ij}\, Q_i \cdot K_j`$ for any mask L | that of L, once for each feature |
 //! | the masks of [`mask`] | all ones, causal, decay, Toeplitz, Fourier, banded, dense | see there |
 
+pub mod attention;
 mod bidiagonal;
 pub(crate) mod check;
+mod cotangent;
 pub mod mask;
 mod one_semiseparable;
 pub mod scan;
 mod segment_sum;
+mod semiseparable;
 
+pub use attention::MaskedAttention;
 pub use bidiagonal::Bidiagonal;
+pub use cotangent::Cotangent;
 pub use one_semiseparable::OneSemiseparable;
 pub use segment_sum::{segment_sums, segment_sums_by_difference};
+pub use semiseparable::{
+    BlockFactors, DenseTransition, DiagonalTransition, FactoredBlock, FilterForm, MainDiagonal, Multiply,
+    Partition, ScalarTransition, Semiseparable, Transition, maximal_block_ranks,
+};
 
 use ndarray::{Array2, ArrayView2};
 

@@ -1,0 +1,145 @@
+//! Semiseparable matrices for tests: generators as flat numbers, dense forms from the definition.
+
+use ndarray::{Array1, Array2, Array3};
+use semisep::matrix::{
+    DenseTransition, DiagonalTransition, FilterForm, ScalarTransition, Semiseparable, Transition,
+};
+
+use super::Random;
+
+/// A kind of transition by flat numbers.
+pub trait Kind {
+    type A: Transition<f64>;
+    fn size(order: usize) -> usize;
+    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A;
+    fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64>;
+    fn numbers(a: &Self::A) -> Vec<f64>;
+}
+
+pub struct Scalar;
+pub struct Diagonal;
+pub struct Dense;
+
+impl Kind for Scalar {
+    type A = ScalarTransition<f64>;
+    fn size(_: usize) -> usize {
+        1
+    }
+    fn make(numbers: &[f64], _: usize, _: usize) -> Self::A {
+        ScalarTransition::new(Array1::from(numbers.to_vec()))
+    }
+    fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
+        Array2::eye(order) * numbers[k]
+    }
+    fn numbers(a: &Self::A) -> Vec<f64> {
+        a.values().to_vec()
+    }
+}
+
+impl Kind for Diagonal {
+    type A = DiagonalTransition<f64>;
+    fn size(order: usize) -> usize {
+        order
+    }
+    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A {
+        DiagonalTransition::new(Array2::from_shape_vec((len, order), numbers.to_vec()).unwrap())
+    }
+    fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
+        Array2::from_diag(&Array1::from(numbers[k * order..(k + 1) * order].to_vec()))
+    }
+    fn numbers(a: &Self::A) -> Vec<f64> {
+        a.values().iter().copied().collect()
+    }
+}
+
+impl Kind for Dense {
+    type A = DenseTransition<f64>;
+    fn size(order: usize) -> usize {
+        order * order
+    }
+    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A {
+        DenseTransition::new(Array3::from_shape_vec((len, order, order), numbers.to_vec()).unwrap())
+    }
+    fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
+        let size = order * order;
+        Array2::from_shape_vec((order, order), numbers[k * size..(k + 1) * size].to_vec()).unwrap()
+    }
+    fn numbers(a: &Self::A) -> Vec<f64> {
+        a.values().iter().copied().collect()
+    }
+}
+
+/// Generators as flat numbers.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub len: usize,
+    pub order: usize,
+    pub a: Vec<f64>,
+    pub b: Array2<f64>,
+    pub c: Array2<f64>,
+    pub d: Array1<f64>,
+}
+
+impl Case {
+    pub fn random<K: Kind>(len: usize, order: usize, random: &mut Random) -> Self {
+        Self {
+            len,
+            order,
+            a: (0..len * K::size(order)).map(|_| random.number()).collect(),
+            b: random.matrix(len, order),
+            c: random.matrix(len, order),
+            d: random.vector(len),
+        }
+    }
+
+    pub fn predictor<K: Kind>(&self) -> Semiseparable<f64, K::A> {
+        let a = K::make(&self.a, self.len, self.order);
+        Semiseparable::new(a, self.b.clone(), self.c.clone(), self.d.clone()).unwrap()
+    }
+
+    pub fn filter<K: Kind>(&self) -> FilterForm<f64, K::A> {
+        FilterForm::new(K::make(&self.a, self.len, self.order), self.b.clone(), self.c.clone()).unwrap()
+    }
+
+    /// `C_i A_{last} ⋯ A_{j+1} B_j`
+    fn path<K: Kind>(&self, i: usize, last: usize, j: usize) -> f64 {
+        let mut product = Array2::<f64>::eye(self.order);
+        for k in j + 1..=last {
+            product = K::step(&self.a, self.order, k).dot(&product);
+        }
+        self.c.row(i).dot(&product.dot(&self.b.row(j)))
+    }
+
+    pub fn dense_predictor<K: Kind>(&self) -> Array2<f64> {
+        Array2::from_shape_fn((self.len, self.len), |(i, j)| match i.cmp(&j) {
+            std::cmp::Ordering::Less => 0.0,
+            std::cmp::Ordering::Equal => self.d[i],
+            std::cmp::Ordering::Greater => self.path::<K>(i, i - 1, j),
+        })
+    }
+
+    pub fn dense_filter<K: Kind>(&self) -> Array2<f64> {
+        Array2::from_shape_fn(
+            (self.len, self.len),
+            |(i, j)| {
+                if i < j { 0.0 } else { self.path::<K>(i, i, j) }
+            },
+        )
+    }
+
+    pub fn parameters(&self, with_d: bool) -> Vec<f64> {
+        let d = if with_d { self.d.to_vec() } else { Vec::new() };
+        self.a.iter().chain(&self.b).chain(&self.c).copied().chain(d).collect()
+    }
+
+    pub fn with_parameters(&self, parameters: &[f64]) -> Self {
+        let mut numbers = parameters.iter().copied();
+        let mut case = self.clone();
+        let (a, b, c, d) = (&mut case.a, &mut case.b, &mut case.c, &mut case.d);
+        for slot in a.iter_mut().chain(b).chain(c).chain(d) {
+            let Some(number) = numbers.next() else { break };
+            *slot = number;
+        }
+        case
+    }
+}
