@@ -89,7 +89,8 @@ pub(crate) fn singular_values<E: Field>(a: ArrayView2<'_, E>) -> Option<Vec<f64>
     E::singular_values(a)
 }
 
-/// Runs a loop over slices compiled for the widest vectors that this machine has.
+/// Runs a loop over slices compiled for the widest vectors that this machine has. The closure needs
+/// `#[inline(always)]`, as do the functions that it calls: what is not inlined keeps the baseline's narrow vectors.
 pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }

@@ -199,12 +199,17 @@ impl<'a, T: Scalar> Ssd<'a, T> {
             for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
                 for (x, dy) in x.axis_chunks_iter(Axis(0), PAGE).zip(dy.axis_chunks_iter(Axis(0), PAGE)) {
                     let mut part = vec![*T::Acc::ZERO; sum.len()];
-                    vectorize(|| {
-                        for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
-                            let pairs = x.into_iter().zip(dy);
-                            part.iter_mut().zip(pairs).for_each(|(s, (x, dy))| *s += x.widen() * dy.widen());
-                        }
-                    });
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for (x, dy) in x.outer_iter().zip(dy.outer_iter()) {
+                                let pairs = x.into_iter().zip(dy);
+                                part.iter_mut()
+                                    .zip(pairs)
+                                    .for_each(|(s, (x, dy))| *s += x.widen() * dy.widen());
+                            }
+                        },
+                    );
                     sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
                 }
             }

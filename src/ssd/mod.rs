@@ -29,6 +29,7 @@ use ndarray::{
     Array2, Array3, Array4, ArrayView, ArrayView2, ArrayView3, ArrayView4, Dimension, ShapeBuilder,
 };
 
+pub use bidirectional::{Bidirectional, BidirectionalGrad};
 pub use discretize::{Discretization, DiscretizationGrad, Squash};
 pub use sequences::{Sequences, States};
 

@@ -29,18 +29,21 @@ pub(super) fn forward<T: Scalar>(
     let heads = state.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate().collect();
     parallel::for_each(heads, |(r, (mut h, mut y))| {
         let head = run.head(r, 0, run.len());
-        vectorize(|| {
-            for (t, mut y) in y.outer_iter_mut().enumerate() {
-                let (b, c) = (flat(b.row(t)), flat(c.row(t)));
-                let (a, dt) = (head.log_a[t].exp(), head.dt[t]);
-                let own = on_diagonal(run.diagonal, dot(b, c));
-                for (p, y) in y.iter_mut().enumerate() {
-                    let x = head.x[[t, p]].widen();
-                    let read = step(flat_mut(h.row_mut(p)), a, dt * x, b, c);
-                    *y = T::narrow(read + own * dt * x + head.skip(p) * x);
+        vectorize(
+            #[inline(always)]
+            || {
+                for (t, mut y) in y.outer_iter_mut().enumerate() {
+                    let (b, c) = (flat(b.row(t)), flat(c.row(t)));
+                    let (a, dt) = (head.log_a[t].exp(), head.dt[t]);
+                    let own = on_diagonal(run.diagonal, dot(b, c));
+                    for (p, y) in y.iter_mut().enumerate() {
+                        let x = head.x[[t, p]].widen();
+                        let read = step(flat_mut(h.row_mut(p)), a, dt * x, b, c);
+                        *y = T::narrow(read + own * dt * x + head.skip(p) * x);
+                    }
                 }
-            }
-        });
+            },
+        );
     });
 }
 
@@ -109,15 +112,18 @@ pub(super) fn vjp<T: Scalar>(
                     let (db, dc) = (flat_mut(db.row_mut(t)), flat_mut(dc.row_mut(t)));
                     let dy = dy.slice(s![t, r, ..]);
                     let mut out = StepGrad { dh: dh.view_mut(), db, dc };
-                    vectorize(|| {
-                        for (p, dx) in dx.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
-                            let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
-                            let (du, da) = at.back(p, at.dt * x, dy, &mut out);
-                            *dx = T::narrow(at.dt * du + head.skip(p) * dy);
-                            ddt[[t, k]] += x * du;
-                            dlog_a[[t, k]] += at.a * da;
-                        }
-                    });
+                    vectorize(
+                        #[inline(always)]
+                        || {
+                            for (p, dx) in dx.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
+                                let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
+                                let (du, da) = at.back(p, at.dt * x, dy, &mut out);
+                                *dx = T::narrow(at.dt * du + head.skip(p) * dy);
+                                ddt[[t, k]] += x * du;
+                                dlog_a[[t, k]] += at.a * da;
+                            }
+                        },
+                    );
                 }
             }
         }
@@ -213,11 +219,14 @@ impl<T: Scalar> Sweep<'_, '_, T> {
     /// `h = a h + u bᵀ`
     fn advance(&self, t: usize, h: &mut Array2<T::Acc>) {
         let (a, dt, b) = (self.head.log_a[t].exp(), self.head.dt[t], flat(self.b.row(t)));
-        vectorize(|| {
-            for (mut h, x) in h.outer_iter_mut().zip(self.head.x.row(t)) {
-                let u = dt * x.widen();
-                flat_mut(h.view_mut()).iter_mut().zip(b).for_each(|(h, &b)| *h = a * *h + u * b);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for (mut h, x) in h.outer_iter_mut().zip(self.head.x.row(t)) {
+                    let u = dt * x.widen();
+                    flat_mut(h.view_mut()).iter_mut().zip(b).for_each(|(h, &b)| *h = a * *h + u * b);
+                }
+            },
+        );
     }
 }

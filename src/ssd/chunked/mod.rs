@@ -17,7 +17,7 @@
 
 mod stages;
 
-use ndarray::{Array3, Array4, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
 
 use super::door::Plan;
 use super::run::{HEAD_BLOCK, Head, Run, RunGrad};
@@ -46,11 +46,11 @@ pub(super) fn forward<T: Scalar>(
         if plan.starved(count) {
             for (r, (h, mut y)) in h.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate() {
                 let entering = pass_side_by_side(run, r, &shared, h);
-                let work = shared.iter().zip(entering.outer_iter()).zip(slices(&mut y, &chunks)).collect();
+                let work = shared.iter().zip(&entering).zip(slices(&mut y, &chunks)).collect();
                 parallel::for_each(work, |((k, h), y)| {
                     let (mut piece, head) = (Piece::new(run, k.len()), run.head(r, k.start, k.end));
                     piece.load(&head);
-                    piece.output(k, &head, h, y);
+                    piece.output(k, &head, h.view(), y);
                 });
             }
         } else {
@@ -78,26 +78,30 @@ pub(super) fn forward<T: Scalar>(
     }
 }
 
-/// The states that enter the chunks, (chunks, state_dim, head_dim), from chunk states computed side by side; `h`
-/// moves to the end of the last chunk.
+/// The states that enter the chunks, (state_dim, head_dim) each, from chunk states computed side by side; `h` moves to
+/// the end of the last chunk.
 fn pass_side_by_side<T: Scalar>(
     run: &Run<'_, T>,
     r: usize,
     shared: &[Shared<'_, T::Acc>],
     mut h: ArrayViewMut2<'_, T::Acc>,
-) -> Array3<T::Acc> {
-    let pieces = parallel::map(shared.iter().collect(), |k| {
+) -> Vec<Array2<T::Acc>> {
+    let pass = |piece: &Piece<T::Acc>| {
+        let enters = h.to_owned();
+        piece.state_passing(h.view_mut());
+        enters
+    };
+    chunk_states(run, r, shared).iter().map(pass).collect()
+}
+
+/// What each chunk leaves behind in head `r`, chunks side by side.
+fn chunk_states<T: Scalar>(run: &Run<'_, T>, r: usize, shared: &[Shared<'_, T::Acc>]) -> Vec<Piece<T::Acc>> {
+    parallel::map(shared.iter().collect(), |k| {
         let mut piece = Piece::new(run, k.len());
         piece.load(&run.head(r, k.start, k.end));
         piece.chunk_state(k);
         piece
-    });
-    let mut entering = Array3::zeros((shared.len(), run.state_dim(), run.head_dim()));
-    for (piece, mut enters) in pieces.iter().zip(entering.outer_iter_mut()) {
-        enters.assign(&h);
-        piece.state_passing(h.view_mut());
-    }
-    entering
+    })
 }
 
 /// Each matrix of a stack, transposed in memory.
@@ -184,34 +188,35 @@ pub(super) fn vjp<'r, T: Scalar>(
     }
 }
 
-/// The states that enter the chunks: (heads, chunks, state_dim, head_dim).
+/// The states that enter the chunks, and the final one: (heads, chunks + 1, state_dim, head_dim).
 fn entering_states<T: Scalar>(
     run: &Run<'_, T>,
     h: ArrayView3<'_, T::Acc>,
     chunk: usize,
     plan: Plan,
 ) -> Array4<T::Acc> {
-    let mut h = transposed(h);
-    let mut states = Array4::zeros((run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()));
+    let mut states =
+        Array4::zeros((run.heads(), run.len().div_ceil(chunk) + 1, run.state_dim(), run.head_dim()));
+    states.slice_mut(s![.., 0, .., ..]).assign(&h.permuted_axes([0, 2, 1]));
     let mut pieces: Vec<_> = (0..run.heads()).map(|_| Piece::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk) {
         let shared =
             parallel::map(chunks, |(start, end)| Shared::without_scores(run, start, end, start / chunk));
-        let Some(first) = shared.first().map(|k| k.index) else { continue };
-        let mut states = states.slice_mut(s![.., first..first + shared.len(), .., ..]);
-        let heads: Vec<_> =
-            h.outer_iter_mut().zip(states.outer_iter_mut()).zip(&mut pieces).enumerate().collect();
+        let heads: Vec<_> = states.outer_iter_mut().zip(&mut pieces).enumerate().collect();
         if plan.starved(run.heads().div_ceil(HEAD_BLOCK)) {
-            for (r, ((h, mut states), _)) in heads {
-                states.assign(&pass_side_by_side(run, r, &shared, h));
+            for (r, (mut states, _)) in heads {
+                for (k, piece) in shared.iter().zip(chunk_states(run, r, &shared)) {
+                    let (entering, leaving) = states.view_mut().split_at(Axis(0), k.index + 1);
+                    piece.pass_on(entering.index_axis(Axis(0), k.index), leaving.index_axis_move(Axis(0), 0));
+                }
             }
         } else {
-            parallel::for_each(heads, |(r, ((mut h, mut states), piece))| {
-                for (k, mut state) in shared.iter().zip(states.outer_iter_mut()) {
-                    state.assign(&h);
+            parallel::for_each(heads, |(r, (mut states, piece))| {
+                for k in &shared {
                     piece.load(&run.head(r, k.start, k.end));
                     piece.chunk_state(k);
-                    piece.state_passing(h.view_mut());
+                    let (entering, leaving) = states.view_mut().split_at(Axis(0), k.index + 1);
+                    piece.pass_on(entering.index_axis(Axis(0), k.index), leaving.index_axis_move(Axis(0), 0));
                 }
             });
         }
@@ -304,11 +309,12 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
                 (piece, grad)
             });
             let mut dh = self.dh.index_axis_mut(Axis(0), i);
-            let mut leaving = Array3::zeros((shared.len(), dh.nrows(), dh.ncols()));
-            for ((piece, grad), mut leaves) in rights.iter().zip(leaving.outer_iter_mut()).rev() {
-                leaves.assign(&dh);
+            let pass_back = |(piece, grad): &(Piece<_>, PieceGrad<_>)| {
+                let leaves = dh.to_owned();
                 grad.pass_back(piece, dh.view_mut());
-            }
+                leaves
+            };
+            let leaving: Vec<_> = rights.iter().rev().map(pass_back).collect();
             let inputs: Vec<_> = shared.iter().map(|k| self.inputs(r, k)).collect();
             let mut dx = self.x.index_axis_mut(Axis(1), i);
             let (mut dt, mut log_a) =
@@ -317,8 +323,10 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
                 .into_iter()
                 .zip(slices(&mut dt, &spans))
                 .zip(slices(&mut log_a, &spans));
-            let states =
-                shared.iter().map(|k| states.slice(s![r, k.index, .., ..])).zip(leaving.outer_iter());
+            let states = shared
+                .iter()
+                .map(|k| states.slice(s![r, k.index, .., ..]))
+                .zip(leaving.iter().rev().map(|dh| dh.view()));
             let work =
                 shared.iter().zip(rights).zip(inputs).zip(states).zip(&mut memory.shares).zip(outs).collect();
             parallel::for_each(

@@ -91,11 +91,14 @@ impl<A: Real> Piece<A> {
         for (a, log_a) in self.a.iter_mut().zip(head.log_a) {
             *a = log_a.exp();
         }
-        vectorize(|| {
-            for ((u, x), &dt) in self.u.outer_iter_mut().zip(head.x.outer_iter()).zip(head.dt) {
-                scale_into(u, dt, x);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for ((u, x), &dt) in self.u.outer_iter_mut().zip(head.x.outer_iter()).zip(head.dt) {
+                    scale_into(u, dt, x);
+                }
+            },
+        );
     }
 
     /// `Y = (L ∘ C Bᵀ) U + diag(g) C H + X diag(d)`: diagonal block, state output and skip.
@@ -110,57 +113,86 @@ impl<A: Real> Piece<A> {
         self.weigh(k);
         let mut y = self.y.slice_mut(s![..q, ..]);
         set_matmul(y.view_mut(), k.c.view(), h);
-        vectorize(|| {
-            let mut g = A::one();
-            for (y, &a) in y.outer_iter_mut().zip(&self.a) {
-                g *= a;
-                scale(y, g);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut g = A::one();
+                for (y, &a) in y.outer_iter_mut().zip(&self.a) {
+                    g *= a;
+                    scale(y, g);
+                }
+            },
+        );
         add_triangular_matmul(y.view_mut(), self.weights.slice(s![..q, ..q]), self.u.slice(s![..q, ..]));
-        vectorize(|| {
-            for ((out, y), x) in y_out.outer_iter_mut().zip(y.outer_iter()).zip(head.x.outer_iter()) {
-                skip_row(out, A::one(), flat(y), head.d, x);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for ((out, y), x) in y_out.outer_iter_mut().zip(y.outer_iter()).zip(head.x.outer_iter()) {
+                    skip_row(out, A::one(), flat(y), head.d, x);
+                }
+            },
+        );
     }
 
     /// `weights = L ∘ C Bᵀ`, each row of L from the one above it.
     fn weigh(&mut self, k: &Shared<'_, A>) {
         let on_diagonal = k.on_diagonal();
         let (a, mask) = (&self.a, &mut self.mask_row);
-        vectorize(|| {
-            mask.fill(A::zero());
-            for (i, (w, scores)) in self.weights.outer_iter_mut().zip(k.scores.outer_iter()).enumerate() {
-                let (w, scores) = (flat_mut(w), flat(scores));
-                next_mask_row(mask, i, a[i]);
-                for ((w, &mask), &score) in
-                    w.iter_mut().zip(&mask[..whole_vectors(i, scores.len())]).zip(scores)
-                {
-                    *w = masked(mask, score);
+        vectorize(
+            #[inline(always)]
+            || {
+                mask.fill(A::zero());
+                for (i, (w, scores)) in self.weights.outer_iter_mut().zip(k.scores.outer_iter()).enumerate() {
+                    let (w, scores) = (flat_mut(w), flat(scores));
+                    next_mask_row(mask, i, a[i]);
+                    for ((w, &mask), &score) in
+                        w.iter_mut().zip(&mask[..whole_vectors(i, scores.len())]).zip(scores)
+                    {
+                        *w = masked(mask, score);
+                    }
+                    w[i] = on_diagonal * scores[i];
                 }
-                w[i] = on_diagonal * scores[i];
-            }
-        });
+            },
+        );
     }
 
     /// `left = Bᵀ diag(w) U`; scales U by w on the way.
     pub fn chunk_state(&mut self, k: &Shared<'_, A>) {
         let q = self.len;
-        vectorize(|| {
-            let mut w = A::one();
-            for (u, &a) in self.u.slice_mut(s![..q, ..]).outer_iter_mut().rev().zip(self.a[..q].iter().rev())
-            {
-                scale(u, w);
-                w *= a;
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut w = A::one();
+                for (u, &a) in
+                    self.u.slice_mut(s![..q, ..]).outer_iter_mut().rev().zip(self.a[..q].iter().rev())
+                {
+                    scale(u, w);
+                    w *= a;
+                }
+            },
+        );
         set_matmul(self.left.view_mut(), k.b.t(), self.u.slice(s![..q, ..]));
     }
 
     /// `H = γ H + left`
     pub fn state_passing(&self, h: ArrayViewMut2<'_, A>) {
         pass(self.through(), h, self.left.view());
+    }
+
+    /// The same from one place in memory to another.
+    pub fn pass_on(&self, h: ArrayView2<'_, A>, mut into: ArrayViewMut2<'_, A>) {
+        let through = self.through();
+        vectorize(
+            #[inline(always)]
+            || {
+                for ((into, h), left) in into.outer_iter_mut().zip(h.outer_iter()).zip(self.left.outer_iter())
+                {
+                    for ((into, &h), &left) in flat_mut(into).iter_mut().zip(flat(h)).zip(flat(left)) {
+                        *into = through * h + left;
+                    }
+                }
+            },
+        );
     }
 
     /// γ, the decay through the whole chunk.
@@ -196,13 +228,16 @@ impl<A: Real> Share<A> {
     /// Adds another block's share.
     pub fn add(&mut self, other: &Self) {
         let rows = [(&mut self.b, &other.b), (&mut self.c, &other.c), (&mut self.scores, &other.scores)];
-        vectorize(|| {
-            for (sum, other) in
-                rows.into_iter().flat_map(|(sum, other)| sum.outer_iter_mut().zip(other.outer_iter()))
-            {
-                flat_mut(sum).iter_mut().zip(flat(other)).for_each(|(sum, &other)| *sum += other);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for (sum, other) in
+                    rows.into_iter().flat_map(|(sum, other)| sum.outer_iter_mut().zip(other.outer_iter()))
+                {
+                    flat_mut(sum).iter_mut().zip(flat(other)).for_each(|(sum, &other)| *sum += other);
+                }
+            },
+        );
     }
 
     /// The vjp of the scores, for a share as long as the chunk: `dC += dS B`, `dB += dSᵀ C`.
@@ -243,11 +278,14 @@ impl<A: Real> PieceGrad<A> {
 
     /// Takes in the cotangent of y.
     pub fn load<T: Scalar<Acc = A>>(&mut self, dy: ArrayView2<'_, T>) {
-        vectorize(|| {
-            for (wide, dy) in self.dy.outer_iter_mut().zip(dy.outer_iter()) {
-                scale_into(wide, A::one(), dy);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for (wide, dy) in self.dy.outer_iter_mut().zip(dy.outer_iter()) {
+                    scale_into(wide, A::one(), dy);
+                }
+            },
+        );
     }
 
     /// The vjp of the diagonal block, with `P = M ∘ (dY Uᵀ)`:
@@ -262,37 +300,41 @@ impl<A: Real> PieceGrad<A> {
         set_lower_matmul(self.pairs.slice_mut(s![..q, ..q]), dy, u.t());
         let on_diagonal = k.on_diagonal();
         let Piece { a, mask_row: mask, weights, .. } = piece;
-        vectorize(|| {
-            mask.fill(A::zero());
-            for (i, w) in weights.outer_iter_mut().take(q).enumerate() {
-                next_mask_row(mask, i, a[i]);
-                let width = whole_vectors(i, q);
-                let (w, pairs) = (&mut flat_mut(w)[..width], &mut flat_mut(self.pairs.row_mut(i))[..width]);
-                let (scores, ds) =
-                    (&flat(k.scores.row(i))[..width], &mut flat_mut(share.scores.row_mut(i))[..width]);
-                let own = on_diagonal * pairs[i];
-                mask[i] = A::zero();
-                let rows = w.iter_mut().zip(pairs).zip(ds.iter_mut()).zip(scores).zip(&mask[..width]);
-                for ((((w, pair), ds), &score), &mask) in rows {
-                    let (weight, weighted) = (masked(mask, score), masked(mask, *pair));
-                    *ds += weighted;
-                    *pair = masked(weight, *pair);
-                    *w = weight;
+        vectorize(
+            #[inline(always)]
+            || {
+                mask.fill(A::zero());
+                for (i, w) in weights.outer_iter_mut().take(q).enumerate() {
+                    next_mask_row(mask, i, a[i]);
+                    let width = whole_vectors(i, q);
+                    let (w, pairs) =
+                        (&mut flat_mut(w)[..width], &mut flat_mut(self.pairs.row_mut(i))[..width]);
+                    let (scores, ds) =
+                        (&flat(k.scores.row(i))[..width], &mut flat_mut(share.scores.row_mut(i))[..width]);
+                    let own = on_diagonal * pairs[i];
+                    mask[i] = A::zero();
+                    let rows = w.iter_mut().zip(pairs).zip(ds.iter_mut()).zip(scores).zip(&mask[..width]);
+                    for ((((w, pair), ds), &score), &mask) in rows {
+                        let (weight, weighted) = (masked(mask, score), masked(mask, *pair));
+                        *ds += weighted;
+                        *pair = masked(weight, *pair);
+                        *w = weight;
+                    }
+                    mask[i] = A::one();
+                    w[i] = on_diagonal * scores[i];
+                    ds[i] += own;
                 }
-                mask[i] = A::one();
-                w[i] = on_diagonal * scores[i];
-                ds[i] += own;
-            }
-            self.sums.fill(A::zero());
-            for t in (0..q).rev() {
-                let width = whole_vectors(t, q);
-                for (sum, &pair) in self.sums[..width].iter_mut().zip(flat(self.pairs.row(t))) {
-                    *sum += pair;
+                self.sums.fill(A::zero());
+                for t in (0..q).rev() {
+                    let width = whole_vectors(t, q);
+                    for (sum, &pair) in self.sums[..width].iter_mut().zip(flat(self.pairs.row(t))) {
+                        *sum += pair;
+                    }
+                    self.sums[t] = A::zero();
+                    self.dlog_a[t] = sum_of(&self.sums[..width]);
                 }
-                self.sums[t] = A::zero();
-                self.dlog_a[t] = sum_of(&self.sums[..width]);
-            }
-        });
+            },
+        );
         set_triangular_adjoint_matmul(self.du.slice_mut(s![..q, ..]), weights.slice(s![..q, ..q]), dy);
     }
 
@@ -312,26 +354,32 @@ impl<A: Real> PieceGrad<A> {
         let q = piece.len;
         self.right(k, piece);
         set_matmul(self.dc.slice_mut(s![..q, ..]), self.dy.slice(s![..q, ..]), h.t());
-        vectorize(|| {
-            let mut later = A::zero();
-            for t in (0..q).rev() {
-                let (dc, sum) = (flat(self.dc.row(t)), flat_mut(share.c.row_mut(t)));
-                later += dot_and_add(sum, dc, flat(k.c.row(t)));
-                self.dlog_a[t] += later;
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut later = A::zero();
+                for t in (0..q).rev() {
+                    let (dc, sum) = (flat(self.dc.row(t)), flat_mut(share.c.row_mut(t)));
+                    later += dot_and_add(sum, dc, flat(k.c.row(t)));
+                    self.dlog_a[t] += later;
+                }
+            },
+        );
     }
 
     /// `right = Cᵀ diag(g) dY`, what the chunk adds to the cotangent of the state that enters it; scales dY by g.
     pub fn right(&mut self, k: &Shared<'_, A>, piece: &Piece<A>) {
         let q = piece.len;
-        vectorize(|| {
-            let mut g = A::one();
-            for (dy, &a) in self.dy.outer_iter_mut().zip(&piece.a[..q]) {
-                g *= a;
-                scale(dy, g);
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut g = A::one();
+                for (dy, &a) in self.dy.outer_iter_mut().zip(&piece.a[..q]) {
+                    g *= a;
+                    scale(dy, g);
+                }
+            },
+        );
         set_matmul(self.right.view_mut(), k.c.t(), self.dy.slice(s![..q, ..]));
     }
 
@@ -350,19 +398,22 @@ impl<A: Real> PieceGrad<A> {
     ) {
         let q = piece.len;
         set_matmul(self.product.slice_mut(s![..q, ..]), k.b.view(), dh);
-        vectorize(|| {
-            let mut w = A::one();
-            for t in (0..q).rev() {
-                let (u, du) = (flat_mut(piece.u.row_mut(t)), flat_mut(self.du.row_mut(t)));
-                let product = flat(self.product.row(t));
-                self.sums[t] = w * dot(u, product);
-                for ((u, du), &product) in u.iter_mut().zip(du).zip(product) {
-                    *du += w * product;
-                    *u *= w;
+        vectorize(
+            #[inline(always)]
+            || {
+                let mut w = A::one();
+                for t in (0..q).rev() {
+                    let (u, du) = (flat_mut(piece.u.row_mut(t)), flat_mut(self.du.row_mut(t)));
+                    let product = flat(self.product.row(t));
+                    self.sums[t] = w * dot(u, product);
+                    for ((u, du), &product) in u.iter_mut().zip(du).zip(product) {
+                        *du += w * product;
+                        *u *= w;
+                    }
+                    w *= piece.a[t];
                 }
-                w *= piece.a[t];
-            }
-        });
+            },
+        );
         let mut earlier = A::zero();
         for (dlog_a, &sum) in self.dlog_a[..q].iter_mut().zip(&self.sums) {
             *dlog_a += earlier;
@@ -373,9 +424,14 @@ impl<A: Real> PieceGrad<A> {
 
     /// The vjp of the state passing: `d log a_t += γ ⟨dH, H⟩`, for the cotangent `dh` of the state that leaves.
     pub fn state_passing_vjp(&mut self, piece: &Piece<A>, h: ArrayView2<'_, A>, dh: ArrayView2<'_, A>) {
-        let sum = vectorize(|| {
-            h.outer_iter().zip(dh.outer_iter()).fold(A::zero(), |sum, (h, dh)| sum + dot(flat(h), flat(dh)))
-        });
+        let sum = vectorize(
+            #[inline(always)]
+            || {
+                h.outer_iter()
+                    .zip(dh.outer_iter())
+                    .fold(A::zero(), |sum, (h, dh)| sum + dot(flat(h), flat(dh)))
+            },
+        );
         let through = piece.through() * sum;
         for dlog_a in &mut self.dlog_a[..piece.len] {
             *dlog_a += through;
@@ -395,14 +451,17 @@ impl<A: Real> PieceGrad<A> {
         out: HeadGrad<'_, T>,
     ) {
         let HeadGrad { x: mut dx, dt: mut ddt, mut log_a } = out;
-        vectorize(|| {
-            for (t, dx) in dx.outer_iter_mut().enumerate() {
-                let du = flat(self.du.row(t));
-                skip_row(dx, head.dt[t], du, head.d, dy.row(t));
-                ddt[t] = dot_wide(head.x.row(t), du);
-                log_a[t] = self.dlog_a[t];
-            }
-        });
+        vectorize(
+            #[inline(always)]
+            || {
+                for (t, dx) in dx.outer_iter_mut().enumerate() {
+                    let du = flat(self.du.row(t));
+                    skip_row(dx, head.dt[t], du, head.d, dy.row(t));
+                    ddt[t] = dot_wide(head.x.row(t), du);
+                    log_a[t] = self.dlog_a[t];
+                }
+            },
+        );
     }
 }
 
@@ -416,13 +475,16 @@ pub(super) struct HeadGrad<'a, T: Scalar> {
 
 /// `h = γ h + left`
 fn pass<A: Real>(through: A, mut h: ArrayViewMut2<'_, A>, left: ArrayView2<'_, A>) {
-    vectorize(|| {
-        for (h, left) in h.outer_iter_mut().zip(left.outer_iter()) {
-            for (h, &left) in flat_mut(h).iter_mut().zip(flat(left)) {
-                *h = through * *h + left;
+    vectorize(
+        #[inline(always)]
+        || {
+            for (h, left) in h.outer_iter_mut().zip(left.outer_iter()) {
+                for (h, &left) in flat_mut(h).iter_mut().zip(flat(left)) {
+                    *h = through * *h + left;
+                }
             }
-        }
-    });
+        },
+    );
 }
 
 /// `row = [a row, 1]`: row i of L from row i - 1; zeros follow.
