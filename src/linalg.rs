@@ -37,14 +37,17 @@ macro_rules! impl_gemm {
             ) {
                 let accum = match into { Into::Replace => Accum::Replace, Into::Add => Accum::Add };
                 assert!(a.ncols() == b.nrows() && dst.dim() == (a.nrows(), b.ncols()));
-                let (dr, dc) = (dst.strides()[0], dst.strides()[1]);
+                let (ar, ac) = strides(a.shape(), a.strides());
+                let (br, bc) = strides(b.shape(), b.strides());
+                let (dr, dc) = strides(dst.shape(), dst.strides());
                 // SAFETY: an ndarray view is valid for reads at every (i, j) within its shape at
-                // pointer + i * stride 0 + j * stride 1, which is the contract of `MatRef`; both
+                // pointer + i * stride 0 + j * stride 1 (an axis of one element has i = 0 only, whatever its
+                // stride), which is the contract of `MatRef`; both
                 // borrows last for this call.
                 let (a, b) = unsafe {
                     (
-                        MatRef::from_raw_parts(a.as_ptr(), a.nrows(), a.ncols(), a.strides()[0], a.strides()[1]),
-                        MatRef::from_raw_parts(b.as_ptr(), b.nrows(), b.ncols(), b.strides()[0], b.strides()[1]),
+                        MatRef::from_raw_parts(a.as_ptr(), a.nrows(), a.ncols(), ar, ac),
+                        MatRef::from_raw_parts(b.as_ptr(), b.nrows(), b.ncols(), br, bc),
                     )
                 };
                 // SAFETY: as above, and a mutable ndarray view has exclusive access to its elements,
@@ -63,6 +66,17 @@ macro_rules! impl_gemm {
     )*};
 }
 impl_gemm!(f32, f64, Complex<f32>, Complex<f64>);
+
+/// The strides of a matrix, with one rule for axes of a single element: there any stride names the same elements, and
+/// the product must not round differently for it.
+fn strides(shape: &[usize], strides: &[isize]) -> (isize, isize) {
+    match (shape[0] <= 1, shape[1] <= 1) {
+        (true, true) => (1, 1),
+        (true, false) => (if strides[1] == 1 { shape[1] as isize } else { 1 }, strides[1]),
+        (false, true) => (strides[0], if strides[0] == 1 { shape[0] as isize } else { 1 }),
+        (false, false) => (strides[0], strides[1]),
+    }
+}
 
 /// `a b`
 pub(crate) fn matmul<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {

@@ -46,7 +46,7 @@ impl<'a, T: Scalar> Ssd<'a, T> {
     ) -> Result<Array4<T>> {
         self.check(&x, state.shape(), how)?;
         if !state.is_standard_layout() {
-            let mut own = state.to_owned();
+            let mut own = state.as_standard_layout().into_owned();
             let y = self.matmul_in_place(x, own.view_mut(), how)?;
             state.assign(&own);
             return Ok(y);
@@ -95,7 +95,7 @@ impl<'a, T: Scalar> Ssd<'a, T> {
             c: Array4::from_elem(self.b.raw_dim(), nothing),
             d: self.skip_vjp(&x, &cotangent.y),
             x: Array4::from_elem(x.raw_dim(), nothing),
-            state: cotangent.state.clone(),
+            state: cotangent.state.as_standard_layout().into_owned(),
         };
         let (spans, groups) = (self.sequences.spans(), self.groups());
         let d = self.skip(x.dim().3);
@@ -154,7 +154,7 @@ impl<'a, T: Scalar> Ssd<'a, T> {
                     &expected,
                     state.shape(),
                 )?;
-                Ok(state.to_owned())
+                Ok(state.as_standard_layout().into_owned())
             }
         }
     }

@@ -35,8 +35,8 @@ pub(super) fn forward<T: Scalar>(
         if let Some(d) = run.d {
             y += &(&dense.x * &d.row(r));
         }
-        y += &(matmul(c.view(), h.t()) * dense.from_start());
-        let last = &h * dense.through() + matmul((&dense.u * &dense.to_end()).t(), b.view());
+        y += &(matmul(c.view(), h.t()) * dense.decay_since_start());
+        let last = &h * dense.through() + matmul((&dense.u * &dense.decay_to_end()).t(), b.view());
         h.assign(&last);
         Zip::from(&mut out).and(&y).for_each(|out, &y| *out = T::narrow(y));
     });
@@ -78,7 +78,7 @@ pub(super) fn vjp<T: Scalar>(
             let (h, dy) = (h.index_axis(Axis(0), r), T::widen_view(dy.index_axis(Axis(1), r)));
             let dy = dy.view();
             let dense = Dense::new(run, r, &scores);
-            let (g, w, through) = (dense.from_start(), dense.to_end(), dense.through());
+            let (g, w, through) = (dense.decay_since_start(), dense.decay_to_end(), dense.through());
 
             let pairs = matmul(dy, dense.u.t());
             let ds = masked(&dense.mask, &pairs);
@@ -138,7 +138,7 @@ impl<A: Real> Dense<A> {
     }
 
     /// g as a column: g_t = exp(log a_0 + … + log a_t).
-    fn from_start(&self) -> Array2<A> {
+    fn decay_since_start(&self) -> Array2<A> {
         let mut sum = A::zero();
         let g = self.log_a.mapv(|log_a| {
             sum += log_a;
@@ -148,7 +148,7 @@ impl<A: Real> Dense<A> {
     }
 
     /// w as a column: w_t = exp(log a_{t+1} + … + log a_last).
-    fn to_end(&self) -> Array2<A> {
+    fn decay_to_end(&self) -> Array2<A> {
         let mut w = Array1::ones(self.log_a.len());
         let mut sum = A::zero();
         for t in (1..w.len()).rev() {

@@ -170,14 +170,16 @@ impl<A: Real> Step<'_, A> {
             Diagonal::Scores => (dy, A::zero(), u),
             Diagonal::Free => (A::zero(), dy, A::zero()),
         };
-        for n in 0..dh.len() {
-            out.dc[n] += dy * (self.a * before[n] + seen * self.b[n]);
-            dh[n] += early * self.c[n];
-            out.db[n] += u * dh[n];
+        let generators = self.b.iter().zip(self.c).zip(before);
+        let cotangents = dh.iter_mut().zip(out.db.iter_mut()).zip(out.dc.iter_mut());
+        for (((dh, db), dc), ((&b, &c), &before)) in cotangents.zip(generators) {
+            *dc += dy * (self.a * before + seen * b);
+            *dh += early * c;
+            *db += u * *dh;
         }
         let du = dot(dh, self.b);
-        for n in 0..dh.len() {
-            dh[n] += late * self.c[n];
+        for (dh, &c) in dh.iter_mut().zip(self.c) {
+            *dh += late * c;
         }
         let da = dot(dh, before);
         for dh in dh.iter_mut() {

@@ -127,7 +127,7 @@ impl<A: Real> Slot<'_, A> {
     pub fn with<R>(self, shape: (usize, usize, usize), f: impl FnOnce(ArrayViewMut3<'_, A>) -> R) -> R {
         match self {
             Slot::Given(state) => f(state),
-            Slot::Entering(state) => f(state.to_owned().view_mut()),
+            Slot::Entering(state) => f(state.as_standard_layout().into_owned().view_mut()),
             Slot::Fresh => f(Array3::zeros(shape).view_mut()),
         }
     }

@@ -1,4 +1,5 @@
 //! Random cases of the SSD operator, and the operator by its definition in plain loops.
+#![allow(dead_code)] // each test uses its part
 
 use ndarray::{Array2, Array3, Array4, ArrayView, Dimension};
 use proptest::prelude::*;
