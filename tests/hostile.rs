@@ -248,7 +248,15 @@ fn bad_input_is_an_error_that_names_the_tensor() {
     assert_eq!(named(m.matmul(wrong_x.view(), None, how)), "x");
     assert_eq!(named(m.matmul(Array4::ones((2, 5, 4, 0)).view(), None, how)), "x");
     assert_eq!(named(m.matmul(x.view(), Some(Array4::ones((2, 4, 6, 2)).view()), how)), "initial_state");
-    assert_eq!(named(m.matmul_in_place(x.view(), Array4::ones((1, 4, 6, 3)).view_mut(), how)), "state");
+    let into = |state: (usize, usize, usize, usize), y: (usize, usize, usize, usize)| {
+        m.matmul_into(x.view(), Array4::ones(state).view_mut(), Array4::ones(y).view_mut(), how)
+    };
+    assert_eq!(named(into((1, 4, 6, 3), (2, 5, 4, 6))), "state");
+    assert_eq!(named(into((2, 4, 6, 3), (2, 5, 4, 5))), "y");
+    let (_, kept) = m.matmul_keeping(x.view(), None, Algorithm::Chunked { chunk: 2 }).unwrap();
+    let short = Array4::ones((2, 5, 4, 7));
+    let other = Output { y: short.clone(), state: Array4::zeros((2, 4, 7, 3)) };
+    assert_eq!(named(m.vjp_kept(short.view(), None, &kept, &other)), "kept");
     assert_eq!(named(m.matmul(x.view(), None, Algorithm::Chunked { chunk: 0 })), "chunk");
     let three = Array2::ones((3, 1));
     assert_eq!(named(m.clone().with_skip(three.view()).map(|_| ())), "d");

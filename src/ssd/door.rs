@@ -1,6 +1,8 @@
 //! The door: checks x, cuts the rows into runs, calls one algorithm on each.
 
-use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView4, ArrayViewMut4, Axis};
+use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
+
+use super::chunked::Entering;
 
 use super::run::{Run, RunGrad, Slot, cut, slots};
 use super::sequences::Span;
@@ -29,45 +31,58 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         initial: Option<ArrayView4<'_, T::Acc>>,
         how: Algorithm,
     ) -> Result<Output<T>> {
-        let mut state = self.initial_state(x.dim().3, initial)?;
-        let y = self.matmul_in_place(x, state.view_mut(), how)?;
-        Ok(Output { y, state })
+        let mut out = self.output_for(&x, initial)?;
+        self.matmul_into(x, out.state.view_mut(), out.y.view_mut(), how)?;
+        Ok(out)
     }
 
-    /// `y = M x`, the states read from and written to `state`: decoding is this with one position at a time.
+    /// `y = M x` into memory of the caller, the states read from and written to `state`: decoding is this with one
+    /// position at a time.
+    ///
+    /// # Errors
+    /// As [`Ssd::matmul`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    pub fn matmul_into(
+        &self,
+        x: ArrayView4<'_, T>,
+        state: ArrayViewMut4<'_, T::Acc>,
+        y: ArrayViewMut4<'_, T>,
+        how: Algorithm,
+    ) -> Result<()> {
+        self.each_run(x, state, y, how, |run, h, y, plan| match how.resolve(run.len()) {
+            Algorithm::Quadratic => quadratic::forward(run, h, y),
+            Algorithm::Recurrent => recurrent::forward(run, h, y),
+            Algorithm::Chunked { chunk } => chunked::forward(run, h, y, chunk, plan),
+            Algorithm::Automatic => unreachable!("resolve never returns it"),
+        })?;
+        Ok(())
+    }
+
+    /// The product as by [`Ssd::matmul`], and what [`Ssd::vjp_kept`] can use of it again: one state for each chunk of
+    /// a chunked product, nothing of the others.
     ///
     /// # Errors
     /// As [`Ssd::matmul`].
-    pub fn matmul_in_place(
+    pub fn matmul_keeping(
         &self,
         x: ArrayView4<'_, T>,
-        mut state: ArrayViewMut4<'_, T::Acc>,
+        initial: Option<ArrayView4<'_, T::Acc>>,
         how: Algorithm,
-    ) -> Result<Array4<T>> {
-        self.check(&x, state.shape(), how)?;
-        if !state.is_standard_layout() {
-            let mut own = state.as_standard_layout().into_owned();
-            let y = self.matmul_in_place(x, own.view_mut(), how)?;
-            state.assign(&own);
-            return Ok(y);
-        }
-        let mut y = Array4::from_elem(x.raw_dim(), T::narrow(*T::Acc::ZERO));
-        let spans = self.sequences.spans();
-        let d = self.skip(x.dim().3);
-        let entering = self.entering(&state, |span| (span.enters, span.leaves));
-        let state = slots(&spans, self.groups(), &entering, state.view_mut(), |s| (s.enters, s.leaves));
-        let y_parts = cut(y.view_mut(), &spans, self.groups());
-        let work: Vec<_> = self.runs(&spans, &d, &x).into_iter().zip(state).zip(y_parts).collect();
-        let plan = Plan { others: work.len() };
-        parallel::for_each(work, |((run, slot), y)| {
-            slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| match how.resolve(run.len()) {
-                Algorithm::Quadratic => quadratic::forward(&run, h, y),
-                Algorithm::Recurrent => recurrent::forward(&run, h, y),
-                Algorithm::Chunked { chunk } => chunked::forward(&run, h, y, chunk, plan),
-                Algorithm::Automatic => unreachable!("resolve never returns it"),
-            });
-        });
-        Ok(y)
+    ) -> Result<(Output<T>, Kept<T::Acc>)> {
+        let mut out = self.output_for(&x, initial)?;
+        let states = self.each_run(x, out.state.view_mut(), out.y.view_mut(), how, |run, h, y, plan| {
+            match how.resolve(run.len()) {
+                Algorithm::Chunked { chunk } => Some(chunked::forward_keeping(run, h, y, chunk, plan)),
+                Algorithm::Recurrent => {
+                    recurrent::forward(run, h, y);
+                    None
+                }
+                _ => {
+                    quadratic::forward(run, h, y);
+                    None
+                }
+            }
+        })?;
+        Ok((out, Kept { how, states }))
     }
 
     /// Cotangents of every input of [`Ssd::matmul`], given the cotangent of its output; `how` may differ from the
@@ -82,15 +97,29 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         how: Algorithm,
         cotangent: &Output<T>,
     ) -> Result<Grad<T>> {
+        self.vjp_kept(x, initial, &Kept { how, states: Vec::new() }, cotangent)
+    }
+
+    /// The same with what [`Ssd::matmul_keeping`] kept of the product with the same `x`, `initial` and generators.
+    ///
+    /// # Errors
+    /// As [`Ssd::vjp`], and [`Error::Shape`] if `kept` is of a product of other shapes.
+    pub fn vjp_kept(
+        &self,
+        x: ArrayView4<'_, T>,
+        initial: Option<ArrayView4<'_, T::Acc>>,
+        kept: &Kept<T::Acc>,
+        cotangent: &Output<T>,
+    ) -> Result<Grad<T>> {
         let initial = self.initial_state(x.dim().3, initial)?;
-        self.check(&x, initial.shape(), how)?;
+        self.check(&x, initial.shape(), kept.how)?;
         check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), cotangent.y.shape())?;
         check_shape("dfinal_state", "the shape of the state", initial.shape(), cotangent.state.shape())?;
 
-        let (nothing, zero) = (T::narrow(*T::Acc::ZERO), *T::Acc::ZERO);
+        let nothing = T::narrow(*T::Acc::ZERO);
         let mut grad = Grad::<T> {
-            log_a: Array3::from_elem(self.log_a.raw_dim(), zero),
-            dt: Array3::from_elem(self.log_a.raw_dim(), zero),
+            log_a: Array3::zeros(self.log_a.raw_dim()),
+            dt: Array3::zeros(self.log_a.raw_dim()),
             b: Array4::from_elem(self.b.raw_dim(), nothing),
             c: Array4::from_elem(self.b.raw_dim(), nothing),
             d: self.skip_vjp(&x, &cotangent.y),
@@ -114,27 +143,71 @@ impl<'a, T: Scalar> Ssd<'a, T> {
                 c: c.index_axis_move(Axis(1), 0),
                 x,
             });
-        let dy = cotangent.y.view();
-        let work: Vec<_> = (self.runs(&spans, &d, &x).into_iter())
+        let (runs, dy) = (self.runs(&spans, &d, &x), cotangent.y.view());
+        let states = kept.of_runs(&runs)?;
+        let work: Vec<_> = (runs.into_iter())
             .zip(self.runs(&spans, &d, &dy))
             .zip(initial_views(&spans, groups, &initial))
             .zip(d_states)
             .zip(parts)
+            .zip(states)
             .collect();
         let plan = Plan { others: work.len() };
-        parallel::for_each(work, |((((run, dy), h), dh), grad)| {
+        parallel::for_each(work, |(((((run, dy), h), dh), grad), states)| {
             let dy = dy.x;
             let shape = (run.heads(), run.head_dim(), run.state_dim());
             h.with(shape, |h| {
-                dh.with(shape, |dh| match how.resolve(run.len()) {
+                dh.with(shape, |dh| match kept.how.resolve(run.len()) {
                     Algorithm::Quadratic => quadratic::vjp(&run, h.view(), dy, dh, grad),
                     Algorithm::Recurrent => recurrent::vjp(&run, h.view(), dy, dh, grad),
-                    Algorithm::Chunked { chunk } => chunked::vjp(&run, h.view(), dy, dh, grad, chunk, plan),
+                    Algorithm::Chunked { chunk } => {
+                        let entering = states.map_or(Entering::First(h.view()), Entering::Kept);
+                        chunked::vjp(&run, entering, dy, dh, grad, (chunk, plan))
+                    }
                     Algorithm::Automatic => unreachable!("resolve never returns it"),
                 })
             });
         });
         Ok(grad)
+    }
+
+    /// Calls `multiply` with every run, its state and its part of y; what it returns comes in the order of the runs.
+    fn each_run<R: Send>(
+        &self,
+        x: ArrayView4<'_, T>,
+        mut state: ArrayViewMut4<'_, T::Acc>,
+        y: ArrayViewMut4<'_, T>,
+        how: Algorithm,
+        multiply: impl Fn(&Run<'_, T>, ArrayViewMut3<'_, T::Acc>, ArrayViewMut3<'_, T>, Plan) -> R + Sync + Send,
+    ) -> Result<Vec<R>> {
+        self.check(&x, state.shape(), how)?;
+        check_shape("y", "(batch, len, heads, head_dim)", x.shape(), y.shape())?;
+        if !state.is_standard_layout() {
+            let mut own = state.as_standard_layout().into_owned();
+            let results = self.each_run(x, own.view_mut(), y, how, multiply)?;
+            state.assign(&own);
+            return Ok(results);
+        }
+        let spans = self.sequences.spans();
+        let d = self.skip(x.dim().3);
+        let entering = self.entering(&state, |span| (span.enters, span.leaves));
+        let state = slots(&spans, self.groups(), &entering, state, |s| (s.enters, s.leaves));
+        let y = cut(y, &spans, self.groups());
+        let work: Vec<_> = self.runs(&spans, &d, &x).into_iter().zip(state).zip(y).collect();
+        let plan = Plan { others: work.len() };
+        Ok(parallel::map(work, |((run, slot), y)| {
+            slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| multiply(&run, h, y, plan))
+        }))
+    }
+
+    /// Room for a product, with the initial states in place.
+    fn output_for(
+        &self,
+        x: &ArrayView4<'_, T>,
+        initial: Option<ArrayView4<'_, T::Acc>>,
+    ) -> Result<Output<T>> {
+        let state = self.initial_state(x.dim().3, initial)?;
+        Ok(Output { y: Array4::from_elem(x.raw_dim(), T::narrow(*T::Acc::ZERO)), state })
     }
 
     /// The given initial states, or zeros, as an array of the right shape.
@@ -248,6 +321,30 @@ impl<'a, T: Scalar> Ssd<'a, T> {
                 Run::new(self, d.as_ref().map(|d| d.view()), x.index_axis(Axis(0), span.row), span, group)
             })
             .collect()
+    }
+}
+
+/// What a product kept for its vjp; see [`Ssd::matmul_keeping`].
+#[derive(Debug, Clone)]
+pub struct Kept<A> {
+    how: Algorithm,
+    states: Vec<Option<Array4<A>>>, // per run: (heads, chunks, state_dim, head_dim)
+}
+
+impl<A> Kept<A> {
+    /// The states of each run, where they were kept.
+    fn of_runs<T: Scalar<Acc = A>>(&self, runs: &[Run<'_, T>]) -> Result<Vec<Option<&Array4<A>>>> {
+        if self.states.is_empty() {
+            return Ok(vec![None; runs.len()]);
+        }
+        check_shape("kept", "(runs)", &[runs.len()], &[self.states.len()])?;
+        for (run, states) in runs.iter().zip(&self.states) {
+            if let (Some(states), Algorithm::Chunked { chunk }) = (states, self.how.resolve(run.len())) {
+                let expected = [run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()];
+                check_shape("kept", "(heads, chunks, state_dim, head_dim)", &expected, states.shape())?;
+            }
+        }
+        Ok(self.states.iter().map(Option::as_ref).collect())
     }
 }
 

@@ -31,6 +31,7 @@ use ndarray::{
 
 pub use bidirectional::{Bidirectional, BidirectionalGrad};
 pub use discretize::{Discretization, DiscretizationGrad, Squash};
+pub use door::Kept;
 pub use sequences::{Sequences, States};
 
 use crate::error::{Error, Result, check_shape};
