@@ -1,6 +1,9 @@
 //! Structured state space duality.
 #![warn(clippy::all)]
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod error;
 mod linalg;
 pub mod matrix;

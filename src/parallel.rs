@@ -39,3 +39,15 @@ pub(crate) fn threads() -> usize {
     #[cfg(not(feature = "parallel"))]
     1
 }
+
+/// `f` with `threads` threads to fill; on the threads at hand if no others can be started.
+#[cfg(feature = "cli")]
+pub(crate) fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "parallel")]
+    if let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        return pool.install(f);
+    }
+    #[cfg(not(feature = "parallel"))]
+    let _ = threads;
+    f()
+}

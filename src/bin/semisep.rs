@@ -1,0 +1,7 @@
+//! The command-line tool; see `semisep --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    semisep::cli::main()
+}
