@@ -5,7 +5,7 @@ mod support;
 
 use ndarray::{Array1, Array2, Array3, Array4, array};
 use semisep::Error;
-use semisep::ssd::{Algorithm, Discretization, Grad, Output, Sequences, Squash, Ssd};
+use semisep::ssd::{Algorithm, Discretization, Grad, Kept, Output, Sequences, Squash, Ssd};
 use support::{Case, Shape, distance};
 
 const ALGORITHMS: [Algorithm; 5] = [
@@ -253,10 +253,14 @@ fn bad_input_is_an_error_that_names_the_tensor() {
     };
     assert_eq!(named(into((1, 4, 6, 3), (2, 5, 4, 6))), "state");
     assert_eq!(named(into((2, 4, 6, 3), (2, 5, 4, 5))), "y");
-    let (_, kept) = m.matmul_keeping(x.view(), None, Algorithm::Chunked { chunk: 2 }).unwrap();
-    let short = Array4::ones((2, 5, 4, 7));
-    let other = Output { y: short.clone(), state: Array4::zeros((2, 4, 7, 3)) };
-    assert_eq!(named(m.vjp_kept(short.view(), None, &kept, &other)), "kept");
+    let mut kept = Kept::new(Algorithm::Chunked { chunk: 2 });
+    let (mut state, mut y) = (Array4::zeros((2, 4, 6, 3)), x.clone());
+    m.matmul_keeping(x.view(), state.view_mut(), y.view_mut(), &mut kept).unwrap();
+    let other = Output { y: Array4::ones((2, 5, 4, 7)), state: Array4::zeros((2, 4, 7, 3)) };
+    let mut grad = m.vjp(other.y.view(), None, how, &other).unwrap();
+    assert_eq!(named(m.vjp_into(other.y.view(), None, &kept, &other, &mut grad)), "kept");
+    grad.b = Array4::ones((2, 5, 1, 3));
+    assert_eq!(named(m.vjp_into(other.y.view(), None, &Kept::new(how), &other, &mut grad)), "grad.b");
     assert_eq!(named(m.matmul(x.view(), None, Algorithm::Chunked { chunk: 0 })), "chunk");
     let three = Array2::ones((3, 1));
     assert_eq!(named(m.clone().with_skip(three.view()).map(|_| ())), "d");

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use ndarray::{Array, Array2, Array4, Axis, Dimension, concatenate, s};
 use proptest::prelude::*;
 use semisep::Scalar;
-use semisep::ssd::{Algorithm, Bidirectional, Diagonal, Grad, Output, Sequences, Ssd, States};
+use semisep::ssd::{Algorithm, Bidirectional, Diagonal, Grad, Kept, Output, Sequences, Ssd, States};
 use support::{Case, Shape, distance, shapes};
 
 fn algorithms(chunk: usize) -> [Algorithm; 4] {
@@ -130,10 +130,18 @@ proptest! {
         let case = Case::new(&shape);
         for how in algorithms(chunk) {
             let m = case.matrix();
-            let (out, kept) = m.matmul_keeping(case.x.view(), Some(case.initial.view()), how).unwrap();
-            prop_assert!(out == product(&case, how), "{how:?}: product");
-            let grad = m.vjp_kept(case.x.view(), Some(case.initial.view()), &kept, &case.cotangent).unwrap();
-            prop_assert!(grad == gradient(&case, how), "{how:?}: gradient");
+            let (whole, expected) = (product(&case, how), gradient(&case, how));
+            let (mut y, mut kept) = (Array4::zeros(case.x.raw_dim()), Kept::new(how));
+            let mut grad = expected.clone();
+            for _ in 0..2 { // the second time into used memory
+                let mut state = case.initial.clone();
+                m.matmul_keeping(case.x.view(), state.view_mut(), y.view_mut(), &mut kept).unwrap();
+                prop_assert!(y == whole.y && state == whole.state, "{how:?}: product");
+                grad.x.fill(7.0);
+                grad.dt.fill(7.0);
+                m.vjp_into(case.x.view(), Some(case.initial.view()), &kept, &case.cotangent, &mut grad).unwrap();
+                prop_assert!(grad == expected, "{how:?}: gradient");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The door: checks x, cuts the rows into runs, calls one algorithm on each.
 
-use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView4, ArrayViewMut3, ArrayViewMut4, Axis};
+use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView4, ArrayViewMut4, Axis};
 
 use super::chunked::Entering;
 
@@ -48,41 +48,22 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         y: ArrayViewMut4<'_, T>,
         how: Algorithm,
     ) -> Result<()> {
-        self.each_run(x, state, y, how, |run, h, y, plan| match how.resolve(run.len()) {
-            Algorithm::Quadratic => quadratic::forward(run, h, y),
-            Algorithm::Recurrent => recurrent::forward(run, h, y),
-            Algorithm::Chunked { chunk } => chunked::forward(run, h, y, chunk, plan),
-            Algorithm::Automatic => unreachable!("resolve never returns it"),
-        })?;
-        Ok(())
+        self.multiply(x, state, y, how, None)
     }
 
-    /// The product as by [`Ssd::matmul`], and what [`Ssd::vjp_kept`] can use of it again: one state for each chunk of
-    /// a chunked product, nothing of the others.
+    /// The same by the algorithm of `kept`, which afterwards holds what [`Ssd::vjp_into`] can use again: one state for
+    /// each chunk of a chunked product, nothing of the others.
     ///
     /// # Errors
-    /// As [`Ssd::matmul`].
+    /// As [`Ssd::matmul_into`].
     pub fn matmul_keeping(
         &self,
         x: ArrayView4<'_, T>,
-        initial: Option<ArrayView4<'_, T::Acc>>,
-        how: Algorithm,
-    ) -> Result<(Output<T>, Kept<T::Acc>)> {
-        let mut out = self.output_for(&x, initial)?;
-        let states = self.each_run(x, out.state.view_mut(), out.y.view_mut(), how, |run, h, y, plan| {
-            match how.resolve(run.len()) {
-                Algorithm::Chunked { chunk } => Some(chunked::forward_keeping(run, h, y, chunk, plan)),
-                Algorithm::Recurrent => {
-                    recurrent::forward(run, h, y);
-                    None
-                }
-                _ => {
-                    quadratic::forward(run, h, y);
-                    None
-                }
-            }
-        })?;
-        Ok((out, Kept { how, states }))
+        state: ArrayViewMut4<'_, T::Acc>,
+        y: ArrayViewMut4<'_, T>,
+        kept: &mut Kept<T::Acc>,
+    ) -> Result<()> {
+        self.multiply(x, state, y, kept.how, Some(&mut kept.states))
     }
 
     /// Cotangents of every input of [`Ssd::matmul`], given the cotangent of its output; `how` may differ from the
@@ -97,39 +78,52 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         how: Algorithm,
         cotangent: &Output<T>,
     ) -> Result<Grad<T>> {
-        self.vjp_kept(x, initial, &Kept { how, states: Vec::new() }, cotangent)
+        let nothing = T::narrow(*T::Acc::ZERO);
+        let mut grad = Grad {
+            log_a: Array3::zeros(self.log_a.raw_dim()),
+            dt: Array3::zeros(self.log_a.raw_dim()),
+            b: Array4::from_elem(self.b.raw_dim(), nothing),
+            c: Array4::from_elem(self.b.raw_dim(), nothing),
+            d: None,
+            x: Array4::from_elem(x.raw_dim(), nothing),
+            state: Array4::zeros(cotangent.state.raw_dim()),
+        };
+        self.vjp_into(x, initial, &Kept::new(how), cotangent, &mut grad)?;
+        Ok(grad)
     }
 
-    /// The same with what [`Ssd::matmul_keeping`] kept of the product with the same `x`, `initial` and generators.
+    /// The same into memory of the caller, all of which is overwritten, by the algorithm of `kept`. If that holds what
+    /// [`Ssd::matmul_keeping`] kept of the product with the same `x`, `initial` and generators, it need not be
+    /// computed again.
     ///
     /// # Errors
-    /// As [`Ssd::vjp`], and [`Error::Shape`] if `kept` is of a product of other shapes.
-    pub fn vjp_kept(
+    /// As [`Ssd::vjp`], and [`Error::Shape`] if `grad` has other shapes or `kept` is of a product of other shapes.
+    pub fn vjp_into(
         &self,
         x: ArrayView4<'_, T>,
         initial: Option<ArrayView4<'_, T::Acc>>,
         kept: &Kept<T::Acc>,
         cotangent: &Output<T>,
-    ) -> Result<Grad<T>> {
+        grad: &mut Grad<T>,
+    ) -> Result<()> {
         let initial = self.initial_state(x.dim().3, initial)?;
         self.check(&x, initial.shape(), kept.how)?;
         check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), cotangent.y.shape())?;
         check_shape("dfinal_state", "the shape of the state", initial.shape(), cotangent.state.shape())?;
+        check_shape("grad.log_a", "(batch, len, heads)", self.log_a.shape(), grad.log_a.shape())?;
+        check_shape("grad.dt", "(batch, len, heads)", self.log_a.shape(), grad.dt.shape())?;
+        check_shape("grad.b", "(batch, len, groups, state_dim)", self.b.shape(), grad.b.shape())?;
+        check_shape("grad.c", "(batch, len, groups, state_dim)", self.b.shape(), grad.c.shape())?;
+        check_shape("grad.x", "(batch, len, heads, head_dim)", x.shape(), grad.x.shape())?;
 
-        let nothing = T::narrow(*T::Acc::ZERO);
-        let mut grad = Grad::<T> {
-            log_a: Array3::zeros(self.log_a.raw_dim()),
-            dt: Array3::zeros(self.log_a.raw_dim()),
-            b: Array4::from_elem(self.b.raw_dim(), nothing),
-            c: Array4::from_elem(self.b.raw_dim(), nothing),
-            d: self.skip_vjp(&x, &cotangent.y),
-            x: Array4::from_elem(x.raw_dim(), nothing),
-            state: cotangent.state.as_standard_layout().into_owned(),
-        };
+        let mut d_state = cotangent.state.as_standard_layout().into_owned();
+        grad.d = self.skip_vjp(&x, &cotangent.y);
+        grad.log_a.fill(*T::Acc::ZERO);
+        grad.dt.fill(*T::Acc::ZERO);
         let (spans, groups) = (self.sequences.spans(), self.groups());
         let d = self.skip(x.dim().3);
-        let entering = self.entering(&grad.state.view_mut(), |span| (span.leaves, span.enters));
-        let d_states = slots(&spans, groups, &entering, grad.state.view_mut(), |s| (s.leaves, s.enters));
+        let entering = self.entering(&d_state.view_mut(), |span| (span.leaves, span.enters));
+        let d_states = slots(&spans, groups, &entering, d_state.view_mut(), |s| (s.leaves, s.enters));
         let parts = cut(grad.log_a.view_mut(), &spans, groups)
             .into_iter()
             .zip(cut(grad.dt.view_mut(), &spans, groups))
@@ -168,36 +162,51 @@ impl<'a, T: Scalar> Ssd<'a, T> {
                 })
             });
         });
-        Ok(grad)
+        grad.state = d_state;
+        Ok(())
     }
 
-    /// Calls `multiply` with every run, its state and its part of y; what it returns comes in the order of the runs.
-    fn each_run<R: Send>(
+    /// Every run by `how`; `kept`: memory for the states that enter the chunks of each.
+    fn multiply(
         &self,
         x: ArrayView4<'_, T>,
         mut state: ArrayViewMut4<'_, T::Acc>,
         y: ArrayViewMut4<'_, T>,
         how: Algorithm,
-        multiply: impl Fn(&Run<'_, T>, ArrayViewMut3<'_, T::Acc>, ArrayViewMut3<'_, T>, Plan) -> R + Sync + Send,
-    ) -> Result<Vec<R>> {
+        kept: Option<&mut Vec<Array4<T::Acc>>>,
+    ) -> Result<()> {
         self.check(&x, state.shape(), how)?;
         check_shape("y", "(batch, len, heads, head_dim)", x.shape(), y.shape())?;
         if !state.is_standard_layout() {
             let mut own = state.as_standard_layout().into_owned();
-            let results = self.each_run(x, own.view_mut(), y, how, multiply)?;
+            self.multiply(x, own.view_mut(), y, how, kept)?;
             state.assign(&own);
-            return Ok(results);
+            return Ok(());
         }
         let spans = self.sequences.spans();
         let d = self.skip(x.dim().3);
         let entering = self.entering(&state, |span| (span.enters, span.leaves));
         let state = slots(&spans, self.groups(), &entering, state, |s| (s.enters, s.leaves));
-        let y = cut(y, &spans, self.groups());
-        let work: Vec<_> = self.runs(&spans, &d, &x).into_iter().zip(state).zip(y).collect();
+        let runs = self.runs(&spans, &d, &x);
+        let keep: Vec<Option<&mut Array4<_>>> = match kept {
+            Some(kept) => {
+                kept.resize_with(runs.len(), || Array4::zeros((0, 0, 0, 0)));
+                kept.iter_mut().map(Some).collect()
+            }
+            None => runs.iter().map(|_| None).collect(),
+        };
+        let work: Vec<_> =
+            (runs.into_iter()).zip(state).zip(cut(y, &spans, self.groups())).zip(keep).collect();
         let plan = Plan { others: work.len() };
-        Ok(parallel::map(work, |((run, slot), y)| {
-            slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| multiply(&run, h, y, plan))
-        }))
+        parallel::for_each(work, |(((run, slot), y), keep)| {
+            slot.with((run.heads(), run.head_dim(), run.state_dim()), |h| match how.resolve(run.len()) {
+                Algorithm::Quadratic => quadratic::forward(&run, h, y),
+                Algorithm::Recurrent => recurrent::forward(&run, h, y),
+                Algorithm::Chunked { chunk } => chunked::forward(&run, h, y, (chunk, plan), keep),
+                Algorithm::Automatic => unreachable!("resolve never returns it"),
+            });
+        });
+        Ok(())
     }
 
     /// Room for a product, with the initial states in place.
@@ -324,27 +333,40 @@ impl<'a, T: Scalar> Ssd<'a, T> {
     }
 }
 
-/// What a product kept for its vjp; see [`Ssd::matmul_keeping`].
+/// The algorithm of a product and its vjp, and what the one keeps for the other; see [`Ssd::matmul_keeping`]. The memory
+/// is used again by the next product.
 #[derive(Debug, Clone)]
 pub struct Kept<A> {
     how: Algorithm,
-    states: Vec<Option<Array4<A>>>, // per run: (heads, chunks, state_dim, head_dim)
+    states: Vec<Array4<A>>, // per run: (heads, chunks, state_dim, head_dim), empty if nothing was kept
 }
 
-impl<A> Kept<A> {
+impl<A: Real> Kept<A> {
+    /// Nothing kept yet.
+    pub fn new(how: Algorithm) -> Self {
+        Self { how, states: Vec::new() }
+    }
+
     /// The states of each run, where they were kept.
     fn of_runs<T: Scalar<Acc = A>>(&self, runs: &[Run<'_, T>]) -> Result<Vec<Option<&Array4<A>>>> {
         if self.states.is_empty() {
             return Ok(vec![None; runs.len()]);
         }
         check_shape("kept", "(runs)", &[runs.len()], &[self.states.len()])?;
-        for (run, states) in runs.iter().zip(&self.states) {
-            if let (Some(states), Algorithm::Chunked { chunk }) = (states, self.how.resolve(run.len())) {
-                let expected = [run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()];
-                check_shape("kept", "(heads, chunks, state_dim, head_dim)", &expected, states.shape())?;
+        let one = |(run, states): (&Run<'_, T>, _)| match self.how.resolve(run.len()) {
+            Algorithm::Chunked { chunk } => {
+                let expected = chunked::states_shape(run, chunk);
+                check_shape(
+                    "kept",
+                    "(heads, chunks, state_dim, head_dim)",
+                    &expected,
+                    Array4::shape(states),
+                )?;
+                Ok(Some(states))
             }
-        }
-        Ok(self.states.iter().map(Option::as_ref).collect())
+            _ => Ok(None),
+        };
+        runs.iter().zip(&self.states).map(one).collect()
     }
 }
 

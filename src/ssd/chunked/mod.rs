@@ -32,44 +32,41 @@ pub(super) use vjp::{Entering, vjp};
 /// Chunks that are worked on at a time, at least.
 const SEGMENT: usize = 8;
 
-/// `y = M x` for one run; `state`: (heads, head_dim, state_dim), in and out.
+/// `y = M x` for one run; `state`: (heads, head_dim, state_dim), in and out; `keep`: memory for the states that enter
+/// the chunks, for [`vjp`].
 pub(super) fn forward<T: Scalar>(
     run: &Run<'_, T>,
     state: ArrayViewMut3<'_, T::Acc>,
     y: ArrayViewMut3<'_, T>,
-    chunk: usize,
-    plan: Plan,
+    (chunk, plan): (usize, Plan),
+    keep: Option<&mut Array4<T::Acc>>,
 ) {
+    let entering = keep.map(|keep| {
+        if keep.shape() != states_shape(run, chunk) {
+            *keep = Array4::zeros(states_shape(run, chunk));
+        }
+        keep.view_mut()
+    });
     let mut h = transposed(state.view());
-    walk(run, h.view_mut(), Wanted { y: Some(y), entering: None }, chunk, plan);
+    walk(run, h.view_mut(), Wanted { y: Some(y), entering }, chunk, plan);
     give_back(&h, state);
 }
 
-/// The same, and the states that enter the chunks, for [`vjp`].
-pub(super) fn forward_keeping<T: Scalar>(
-    run: &Run<'_, T>,
-    state: ArrayViewMut3<'_, T::Acc>,
-    y: ArrayViewMut3<'_, T>,
-    chunk: usize,
-    plan: Plan,
-) -> Array4<T::Acc> {
-    let mut h = transposed(state.view());
-    let mut entering = no_states(run, chunk);
-    walk(run, h.view_mut(), Wanted { y: Some(y), entering: Some(entering.view_mut()) }, chunk, plan);
-    give_back(&h, state);
-    entering
-}
-
-/// The states that enter the chunks alone.
+/// The states that enter the chunks alone; see [`states_shape`].
 fn entering_states<T: Scalar>(
     run: &Run<'_, T>,
     h: ArrayView3<'_, T::Acc>,
     chunk: usize,
     plan: Plan,
 ) -> Array4<T::Acc> {
-    let mut entering = no_states(run, chunk);
+    let mut entering = Array4::zeros(states_shape(run, chunk));
     walk(run, transposed(h).view_mut(), Wanted { y: None, entering: Some(entering.view_mut()) }, chunk, plan);
     entering
+}
+
+/// The shape of all states that enter the chunks: (heads, chunks, state_dim, head_dim).
+pub(super) fn states_shape<T: Scalar>(run: &Run<'_, T>, chunk: usize) -> [usize; 4] {
+    [run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()]
 }
 
 /// What a walk through the chunks is to write down.
@@ -174,12 +171,6 @@ impl<T: Scalar> Block<'_, '_, T> {
             }
         }
     }
-}
-
-/// Room for the states that enter the chunks.
-fn no_states<T: Scalar>(run: &Run<'_, T>, chunk: usize) -> Array4<T::Acc> {
-    let chunk = chunk.min(run.len().max(1));
-    Array4::zeros((run.heads(), run.len().div_ceil(chunk), run.state_dim(), run.head_dim()))
 }
 
 /// `state = hᵀ` for every head.

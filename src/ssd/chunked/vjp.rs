@@ -14,7 +14,7 @@ use crate::ssd::run::{HEAD_BLOCK, Head, Run, RunGrad};
 pub(in crate::ssd) enum Entering<'a, A> {
     /// From the initial state, (heads, head_dim, state_dim), by going through the run.
     First(ArrayView3<'a, A>),
-    /// From [`super::forward_keeping`], (heads, chunks, state_dim, head_dim).
+    /// Kept by [`super::forward`], (heads, chunks, state_dim, head_dim).
     Kept(&'a Array4<A>),
 }
 
