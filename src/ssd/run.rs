@@ -10,7 +10,7 @@ use super::{Diagonal, Ssd};
 use crate::scalar::{Real, Scalar};
 
 /// Heads whose shares of dB and dC are added up together, in order: fixed, so that sums do not depend on threads.
-pub(crate) const HEAD_BLOCK: usize = 4;
+pub(crate) const HEAD_BLOCK: usize = 6;
 
 /// One sequence and one group of heads: batch and group axes are gone.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ pub(super) struct Shared<'a, A: Real> {
     pub end: usize,
     pub b: CowArray<'a, A, Ix2>, // (len, state_dim)
     pub c: CowArray<'a, A, Ix2>, // (len, state_dim)
+    pub c_t: Array2<A>,          // (state_dim, len) Cᵀ in memory, for the vjp
     pub scores: Array2<A>,       // (len, len) C Bᵀ, on and below the diagonal
     diagonal: Diagonal,
 }
@@ -27,6 +28,13 @@ impl<'a, A: Real> Shared<'a, A> {
         let mut shared = Self::without_scores(run, start, end, index);
         shared.scores = Array2::zeros((end - start, end - start));
         set_lower_matmul(shared.scores.view_mut(), shared.c.view(), shared.b.t());
+        shared
+    }
+
+    /// For the vjp.
+    pub fn both_ways<T: Scalar<Acc = A>>(run: &Run<'a, T>, start: usize, end: usize, index: usize) -> Self {
+        let mut shared = Self::new(run, start, end, index);
+        shared.c_t = shared.c.t().as_standard_layout().into_owned();
         shared
     }
 
@@ -40,7 +48,16 @@ impl<'a, A: Real> Shared<'a, A> {
         let rows = ndarray::Slice::from(start..end);
         let b = with_flat_rows(T::widen_view(run.b.slice_axis_move(Axis(0), rows)));
         let c = with_flat_rows(T::widen_view(run.c.slice_axis_move(Axis(0), rows)));
-        Self { index, start, end, b, c, scores: Array2::zeros((0, 0)), diagonal: run.diagonal }
+        Self {
+            index,
+            start,
+            end,
+            b,
+            c,
+            c_t: Array2::zeros((0, 0)),
+            scores: Array2::zeros((0, 0)),
+            diagonal: run.diagonal,
+        }
     }
 
     pub fn len(&self) -> usize {

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut1, ArrayViewMut2, s};
 
 use super::piece::{Piece, Shared};
 use super::rows::{
-    dot_and_add, dot_wide, masked, next_mask_row, pass, scale, scale_into, skip_row, whole_vectors,
+    add_and_dot, dot_wide, masked, next_mask_row, pass, scale, scale_into, skip_row, whole_vectors,
 };
 use crate::linalg::{
     add_matmul, dot, flat, flat_mut, set_lower_matmul, set_matmul, set_triangular_adjoint_matmul, sum_of,
@@ -16,30 +16,31 @@ use crate::ssd::run::{Head, Run};
 /// Cotangents that the heads of a block share in one chunk.
 #[derive(Debug)]
 pub(super) struct Share<A> {
-    pub b: Array2<A>,      // (len, state_dim)
-    pub c: Array2<A>,      // (len, state_dim)
+    pub b_t: Array2<A>,    // (state_dim, len)
+    pub c_t: Array2<A>,    // (state_dim, len)
     pub scores: Array2<A>, // (len, len), on and below the diagonal
 }
 
 impl<A: Real> Share<A> {
     pub fn new(len: usize, state_dim: usize) -> Self {
         Self {
-            b: Array2::zeros((len, state_dim)),
-            c: Array2::zeros((len, state_dim)),
+            b_t: Array2::zeros((state_dim, len)),
+            c_t: Array2::zeros((state_dim, len)),
             scores: Array2::zeros((len, len)),
         }
     }
 
     /// Back to zero.
     pub fn clear(&mut self) {
-        self.b.fill(A::zero());
-        self.c.fill(A::zero());
+        self.b_t.fill(A::zero());
+        self.c_t.fill(A::zero());
         self.scores.fill(A::zero());
     }
 
     /// Adds another block's share.
     pub fn add(&mut self, other: &Self) {
-        let rows = [(&mut self.b, &other.b), (&mut self.c, &other.c), (&mut self.scores, &other.scores)];
+        let rows =
+            [(&mut self.b_t, &other.b_t), (&mut self.c_t, &other.c_t), (&mut self.scores, &other.scores)];
         vectorize(
             #[inline(always)]
             || {
@@ -54,8 +55,8 @@ impl<A: Real> Share<A> {
 
     /// The vjp of the scores, for a share as long as the chunk: `dC += dS B`, `dB += dSᵀ C`.
     pub fn scores_vjp(&mut self, k: &Shared<'_, A>) {
-        add_matmul(self.c.view_mut(), self.scores.view(), k.b.view());
-        add_matmul(self.b.view_mut(), self.scores.t(), k.c.view());
+        add_matmul(self.c_t.view_mut(), k.b.t(), self.scores.t());
+        add_matmul(self.b_t.view_mut(), k.c.t(), self.scores.view());
     }
 }
 
@@ -64,8 +65,8 @@ impl<A: Real> Share<A> {
 pub(super) struct PieceGrad<A: Real> {
     dy: Array2<A>,      // (len, head_dim), scaled by g once the diagonal block is done
     du: Array2<A>,      // (len, head_dim)
-    product: Array2<A>, // (len, head_dim) or, for dC, (len, state_dim) values at hand
-    dc: Array2<A>,      // (len, state_dim)
+    product: Array2<A>, // (len, head_dim) B dH
+    dc_t: Array2<A>,    // (state_dim, len)
     pairs: Array2<A>,   // (len, len) dY Uᵀ, then M ∘ dY Uᵀ
     sums: Vec<A>,       // (len)
     dlog_a: Vec<A>,     // (len)
@@ -80,7 +81,7 @@ impl<A: Real> PieceGrad<A> {
             dy: Array2::zeros((len, p)),
             du: Array2::zeros((len, p)),
             product: Array2::zeros((len, p)),
-            dc: Array2::zeros((len, n)),
+            dc_t: Array2::zeros((n, len)),
             pairs: Array2::zeros((len, len)),
             sums: vec![A::zero(); len],
             dlog_a: vec![A::zero(); len],
@@ -165,18 +166,22 @@ impl<A: Real> PieceGrad<A> {
     ) {
         let q = piece.len;
         self.right(k, piece);
-        set_matmul(self.dc.slice_mut(s![..q, ..]), self.dy.slice(s![..q, ..]), h.t());
+        set_matmul(self.dc_t.slice_mut(s![.., ..q]), h, self.dy.slice(s![..q, ..]).t());
         vectorize(
             #[inline(always)]
             || {
-                let mut later = A::zero();
-                for t in (0..q).rev() {
-                    let (dc, sum) = (flat(self.dc.row(t)), flat_mut(share.c.row_mut(t)));
-                    later += dot_and_add(sum, dc, flat(k.c.row(t)));
-                    self.dlog_a[t] += later;
+                self.sums.fill(A::zero());
+                let rows = self.dc_t.outer_iter().zip(share.c_t.outer_iter_mut()).zip(k.c_t.outer_iter());
+                for ((dc, sum), c) in rows {
+                    add_and_dot(&mut flat_mut(sum)[..q], &mut self.sums[..q], &flat(dc)[..q], &flat(c)[..q]);
                 }
             },
         );
+        let mut later = A::zero();
+        for (dlog_a, &sum) in self.dlog_a[..q].iter_mut().zip(&self.sums[..q]).rev() {
+            later += sum;
+            *dlog_a += later;
+        }
     }
 
     /// `right = Cᵀ diag(g) dY`, what the chunk adds to the cotangent of the state that enters it; scales dY by g.
@@ -231,7 +236,7 @@ impl<A: Real> PieceGrad<A> {
             *dlog_a += earlier;
             earlier += sum;
         }
-        add_matmul(share.b.slice_mut(s![..q, ..]), piece.u.slice(s![..q, ..]), dh.t());
+        add_matmul(share.b_t.slice_mut(s![.., ..q]), dh, piece.u.slice(s![..q, ..]).t());
     }
 
     /// The vjp of the state passing: `d log a_t += γ ⟨dH, H⟩`, for the cotangent `dh` of the state that leaves.

@@ -84,17 +84,13 @@ pub(super) fn skip_row<T: Scalar>(
     }
 }
 
-/// Returns `⟨x, y⟩` and does `sum += x`.
+/// `sum += x` and `dots += x ∘ y`.
 #[inline(always)]
-pub(super) fn dot_and_add<A: Real>(sum: &mut [A], x: &[A], y: &[A]) -> A {
-    let mut dots = [A::zero(); LANES];
-    for ((sum, x), y) in sum.chunks_mut(LANES).zip(x.chunks(LANES)).zip(y.chunks(LANES)) {
-        for (((dot, sum), &x), &y) in dots.iter_mut().zip(sum).zip(x).zip(y) {
-            *dot += x * y;
-            *sum += x;
-        }
+pub(super) fn add_and_dot<A: Real>(sum: &mut [A], dots: &mut [A], x: &[A], y: &[A]) {
+    for (((sum, dot), &x), &y) in sum.iter_mut().zip(dots).zip(x).zip(y) {
+        *sum += x;
+        *dot += x * y;
     }
-    total(dots)
 }
 
 /// `⟨x, y⟩`, widened.

@@ -43,7 +43,7 @@ pub(in crate::ssd) fn vjp<'r, T: Scalar>(
     let count = run.heads().div_ceil(HEAD_BLOCK);
     let mut memory: Vec<_> = (0..count).map(|_| Memory::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk).into_iter().rev() {
-        let shared = parallel::map(chunks, |(start, end)| Shared::new(run, start, end, start / chunk));
+        let shared = parallel::map(chunks, |(start, end)| Shared::both_ways(run, start, end, start / chunk));
         let blocks: Vec<_> = (back.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
             .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
             .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
@@ -71,8 +71,8 @@ pub(in crate::ssd) fn vjp<'r, T: Scalar>(
             let mut sum = Share::new(k.len(), run.state_dim());
             memory.iter().for_each(|memory| sum.add(&memory.shares[i]));
             sum.scores_vjp(k);
-            db.zip_mut_with(&sum.b, |db, &sum| *db = T::narrow(sum));
-            dc.zip_mut_with(&sum.c, |dc, &sum| *dc = T::narrow(sum));
+            db.zip_mut_with(&sum.b_t.t(), |db, &sum| *db = T::narrow(sum));
+            dc.zip_mut_with(&sum.c_t.t(), |dc, &sum| *dc = T::narrow(sum));
         });
     }
     give_back(&back, dh);
