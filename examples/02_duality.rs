@@ -54,19 +54,28 @@ fn main() -> semisep::Result<()> {
             outputs.push(m.matmul(problem.x.view(), None, how)?.y);
             times.push(1e3 * start.elapsed().as_secs_f64());
         }
-        let off = distance(outputs[1].view(), outputs[0].view()).max(distance(outputs[2].view(), outputs[0].view()));
+        let off = distance(outputs[1].view(), outputs[0].view())
+            .max(distance(outputs[2].view(), outputs[0].view()));
         println!("{len:>6} {:>10.2} {:>10.2} {:>10.2}   {off:.1e}", times[0], times[1], times[2]);
     }
-    println!("\nFour times the length: the quadratic form takes sixteen times as long, the other two four times.");
+    println!(
+        "\nFour times the length: the quadratic form takes sixteen times as long, the other two four times."
+    );
 
-    println!("\nA sequence may be cut anywhere if the state is handed on. One thousand positions at once, and then");
+    println!(
+        "\nA sequence may be cut anywhere if the state is handed on. One thousand positions at once, and then"
+    );
     println!("700 by the block decomposition (reading a prompt) and 300 one by one (writing an answer):");
     let problem = Problem::new(1000);
     let whole = problem.matrix()?.matmul(problem.x.view(), None, Algorithm::default())?;
     let part = |from: usize, to: usize, state: Option<ArrayView4<'_, f64>>| {
         let (log_a, dt) = (problem.log_a.slice(s![.., from..to, ..]), problem.dt.slice(s![.., from..to, ..]));
         let (b, c) = (problem.b.slice(s![.., from..to, .., ..]), problem.c.slice(s![.., from..to, .., ..]));
-        Ssd::new(log_a, dt, b, c)?.matmul(problem.x.slice(s![.., from..to, .., ..]), state, Algorithm::default())
+        Ssd::new(log_a, dt, b, c)?.matmul(
+            problem.x.slice(s![.., from..to, .., ..]),
+            state,
+            Algorithm::default(),
+        )
     };
     let prompt = part(0, 700, None)?;
     let mut off = distance(prompt.y.view(), whole.y.slice(s![.., ..700, .., ..]));

@@ -32,10 +32,12 @@ fn main() -> semisep::Result<()> {
         let x = x.slice(s![start..end, ..]);
         println!("\nChunk {index}: positions {start} to {}", end - 1);
 
-        println!("\n  1. Decays from its start g_t = a_t ... a_start, to its end w_t = a_last ... a_{{t+1}}, through it:");
+        println!(
+            "\n  1. Decays from its start g_t = a_t ... a_start, to its end w_t = a_last ... a_{{t+1}}, through it:"
+        );
         let mut g = a.to_owned();
         g.accumulate_axis_inplace(Axis(0), |&before, g| *g *= before);
-        let mut w = Array1::ones(CHUNK);
+        let mut w = Array1::<f64>::ones(CHUNK);
         for t in (0..CHUNK - 1).rev() {
             w[t] = a[t + 1] * w[t + 1];
         }
@@ -60,13 +62,17 @@ fn main() -> semisep::Result<()> {
         print(left.view());
         println!("     applied to the state that enters: {:.3}", h.column(0));
 
-        println!("\n  5. State passing, state to state, by the centre factor: H = through H + what is left behind");
+        println!(
+            "\n  5. State passing, state to state, by the centre factor: H = through H + what is left behind"
+        );
         h = through * &h + &left_behind;
         println!("     The state that leaves: {:.3}", h.column(0));
         outputs.push(y);
     }
 
-    println!("\nThe block below the diagonal has rank {STATE_DIM} (equation 5). With the factors of the steps above:");
+    println!(
+        "\nThe block below the diagonal has rank {STATE_DIM} (equation 5). With the factors of the steps above:"
+    );
     println!("left factor of chunk 1 times right factor of chunk 0, no whole chunk in between:\n");
     let block = m.factored_block(CHUNK..LEN, 0..CHUNK)?;
     print(block.to_dense().view());
@@ -81,8 +87,12 @@ fn main() -> semisep::Result<()> {
     for t in 0..LEN {
         println!("  {t}  {:8.4}  {:8.4}", y[[t, 0]], out.y[[0, t, 0, 0]]);
     }
-    println!("\nWork for one head: every stage but the fifth is a product of dense blocks, and its cost does not grow");
-    println!("with len: len/chunk blocks, each chunk x chunk x (state_dim + head_dim) and chunk x state_dim x head_dim.");
+    println!(
+        "\nWork for one head: every stage but the fifth is a product of dense blocks, and its cost does not grow"
+    );
+    println!(
+        "with len: len/chunk blocks, each chunk x chunk x (state_dim + head_dim) and chunk x state_dim x head_dim."
+    );
     Ok(())
 }
 
