@@ -59,7 +59,7 @@ fn main() -> semisep::Result<()> {
         println!("{len:>6} {:>10.2} {:>10.2} {:>10.2}   {off:.1e}", times[0], times[1], times[2]);
     }
     println!(
-        "\nFour times the length: the quadratic form takes sixteen times as long, the other two four times."
+        "\nFour times the length is sixteen times the work for the quadratic form, four times for the other two."
     );
 
     println!(

@@ -97,19 +97,19 @@ fn main() -> semisep::Result<()> {
     let raw = wave(Dim([1, len, heads]), 1.0);
     let target = response(&inputs, &raw, &array![-1.5, -0.7])?.0;
     let mut a = array![-0.2, -0.2];
-    for step in 0..=60 {
+    for step in 0..=300 {
         let (y, dt, log_a) = response(&inputs, &raw, &a)?;
         let off = &y - &target;
-        if step % 10 == 0 {
+        if step % 50 == 0 {
             let loss = 0.5 * off.iter().map(|v| v * v).sum::<f64>();
-            println!("   step {step:>2}: loss {loss:.2e}, A = {a:.4}");
+            println!("   step {step:>3}: loss {loss:.2e}, A = {a:.4}");
         }
         let m = Ssd::new(log_a.view(), dt.view(), inputs.b.view(), inputs.c.view())?;
         let cotangent = Output { y: off, state: Array4::zeros(inputs.state.raw_dim()) };
         let grad = m.vjp(inputs.x.view(), None, Algorithm::default(), &cotangent)?;
         let rule = Discretization::new(a.view()).squash(Squash::Softplus);
         let d_a = rule.vjp(raw.view(), grad.dt.view(), grad.log_a.view())?.a;
-        a = (&a - &(0.03 * d_a)).mapv_into(|a| a.min(-1e-3));
+        a = &a * (-0.02 * &a * &d_a).mapv_into(f64::exp); // a step in log(-A)
     }
     Ok(())
 }
