@@ -42,8 +42,9 @@ fn main() -> semisep::Result<()> {
     );
     println!("   {:?}: never more than {ORDER}.", m.ranks(1e-12)?);
 
-    println!("\n3. A triangular matrix without structure, for comparison:");
-    let other = Array2::from_shape_fn((LEN, LEN), |(i, j)| if i >= j { wave(i * i, j * j + i) } else { 0.0 });
+    println!("\n3. A triangular matrix without this structure, M_ij = sin(1 + 1.7 i j), for comparison:");
+    let other = |i: usize, j: usize| if i >= j { (1.0 + 1.7 * (i * j) as f64).sin() } else { 0.0 };
+    let other = Array2::from_shape_fn((LEN, LEN), |(i, j)| other(i, j));
     println!("   {:?}", maximal_block_ranks(other.view(), MainDiagonal::Included, 1e-12)?);
 
     println!("\n4. Why the rank is low: whatever rows 5.. know of columns ..4 has passed through one state.");
