@@ -30,7 +30,9 @@
 //! - [`ssd::Ssd`]: the operator of the models, `M = (L ∘ C Bᵀ) diag(dt) + d I` for every batch row and head.
 //! - [`ssd::Algorithm`]: quadratic, recurrent or chunked; by default the fastest for the length.
 //! - [`ssd::Output`] and [`ssd::Grad`]: what a product and its vjp yield; the cotangent of an output is an output.
+//! - [`ssd::Kept`]: states that a product can keep for its vjp.
 //! - [`ssd::Sequences`]: several sequences packed in one row.
+//! - [`ssd::Bidirectional`]: a two-sided matrix, for layers that also look ahead.
 //! - [`ssd::Discretization`]: raw steps and A to steps and decays.
 //!
 //! **Places**: where it runs. Here that is the CPU, on all threads with the feature `parallel`; results do not depend on
