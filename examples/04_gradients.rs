@@ -79,12 +79,8 @@ fn main() -> semisep::Result<()> {
     check!(x);
     check!(state);
 
-    println!(
-        "\n2. Why d log a is a sum of products. Two positions, all inputs one, a decay a = e^-20 between:"
-    );
-    println!(
-        "   y_1 = a + 1, so d log a = a. The difference <dy_1, y_1> - <dx_1, x_1> = (a + 1) - 1 loses it.\n"
-    );
+    println!("\n2. Why d log a is a sum of products. Two positions, all inputs one, a decay a = e^-20:");
+    println!("   y_1 = a + 1, so d log a = a. The difference <dy_1, y_1> - <dx_1, x_1> loses it.\n");
     let a = (-20f32).exp();
     let l = OneSemiseparable::new(array![1.0, a])?;
     let ones = Array2::<f32>::ones((2, 1));
@@ -114,8 +110,7 @@ fn main() -> semisep::Result<()> {
     Ok(())
 }
 
-/// y, dt and log a.
-type Response = (Array4<f64>, Array3<f64>, Array3<f64>);
+type Response = (Array4<f64>, Array3<f64>, Array3<f64>); // y, dt, log a
 
 /// What the rates `a` make of the inputs.
 fn response(inputs: &Inputs, raw: &Array3<f64>, a: &Array1<f64>) -> semisep::Result<Response> {

@@ -40,7 +40,8 @@ use crate::scalar::{Real, Scalar};
 /// How to multiply; never changes the answer beyond rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
-    /// The fastest for the length at hand: recurrent up to [`Algorithm::SHORT`] positions, else chunked with
+    /// The fastest for the length at hand: recurrent up to [`Algorithm::FEW`] positions, quadratic up to
+    /// [`Algorithm::SHORT`], else chunked with
     /// blocks of [`Algorithm::CHUNK`].
     #[default]
     Automatic,
@@ -57,14 +58,17 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Sequences up to this length go to the recurrence by default; `docs/benchmarks.md` has the measurement.
-    pub const SHORT: usize = 4;
+    pub const FEW: usize = 4;
+    /// Sequences up to this length, if not to the recurrence, go to the quadratic form by default.
+    pub const SHORT: usize = 16;
     /// Block length by default; `docs/benchmarks.md` has the measurement.
     pub const CHUNK: usize = 64;
 
     /// The algorithm that is run for a sequence of length `len`: itself, unless it is `Automatic`.
     pub fn resolve(self, len: usize) -> Self {
         match self {
-            Self::Automatic if len <= Self::SHORT => Self::Recurrent,
+            Self::Automatic if len <= Self::FEW => Self::Recurrent,
+            Self::Automatic if len <= Self::SHORT => Self::Quadratic,
             Self::Automatic => Self::Chunked { chunk: Self::CHUNK },
             other => other,
         }
