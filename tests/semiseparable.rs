@@ -38,6 +38,13 @@ fn check_products<K: Kind>(len: usize, order: usize, columns: usize, seed: u64) 
     for how in &ways {
         assert_close(&m.multiply(x.view(), how).unwrap(), &y, 1e-12);
     }
+    let (mut rows, mut columns) = (Array2::zeros(x.raw_dim()), Array2::zeros(x.t().raw_dim()));
+    for (k, x) in x.axis_iter(Axis(1)).enumerate() {
+        m.matvec_into(x, rows.column_mut(k)).unwrap(); // strided
+        m.matvec_into(x, columns.row_mut(k)).unwrap();
+    }
+    assert_close(&rows, &y, 1e-12);
+    assert_close(&columns.t().to_owned(), &y, 1e-12);
     // Strided input: columns of a transposed array.
     let transposed = x.t().to_owned();
     assert_close(&m.multiply(transposed.t(), &Multiply::Recurrent).unwrap(), &y, 1e-12);

@@ -11,7 +11,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut3, Axis, Zip, s};
 
 use super::Diagonal;
-use super::run::{HEAD_BLOCK, Run, RunGrad};
+use super::run::{BlockGrad, Run, RunGrad};
 use crate::linalg::matmul;
 use crate::matrix::{OneSemiseparable, StructuredMatrix};
 use crate::parallel;
@@ -64,55 +64,44 @@ pub(super) fn vjp<T: Scalar>(
     }
     let (b, c) = (T::widen_view(run.b), T::widen_view(run.c));
     let scores = matmul(c.view(), b.t());
-    let blocks: Vec<_> = (dh.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
-        .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .zip(grad.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .enumerate()
-        .collect();
-    let shares = parallel::map(blocks, |(block, (((mut dh, mut dx), mut ddt), mut dlog_a))| {
-        let mut db = Array2::zeros(b.raw_dim());
-        let mut dc = Array2::zeros(b.raw_dim());
-        for (k, mut dh) in dh.outer_iter_mut().enumerate() {
-            let r = block * HEAD_BLOCK + k;
-            let (h, dy) = (h.index_axis(Axis(0), r), T::widen_view(dy.index_axis(Axis(1), r)));
-            let dy = dy.view();
-            let dense = Dense::new(run, r, &scores);
-            let (g, w, through) = (dense.decay_since_start(), dense.decay_to_end(), dense.through());
+    let shares =
+        parallel::map(grad.blocks(&mut dh), |BlockGrad { first, mut dh, mut x, mut dt, mut log_a }| {
+            let mut db = Array2::zeros(b.raw_dim());
+            let mut dc = Array2::zeros(b.raw_dim());
+            for (k, mut dh) in dh.outer_iter_mut().enumerate() {
+                let r = first + k;
+                let (h, dy) = (h.index_axis(Axis(0), r), T::widen_view(dy.index_axis(Axis(1), r)));
+                let dy = dy.view();
+                let dense = Dense::new(run, r, &scores);
+                let (g, w, through) = (dense.decay_since_start(), dense.decay_to_end(), dense.through());
 
-            let pairs = matmul(dy, dense.u.t());
-            let ds = masked(&dense.mask, &pairs);
-            let b_dh = matmul(b.view(), dh.t()) * &w;
-            let du = matmul(dense.m.t(), dy) + &b_dh;
-            let h_dy = matmul(dy, h) * &g;
+                let pairs = matmul(dy, dense.u.t());
+                let ds = masked(&dense.mask, &pairs);
+                let b_dh = matmul(b.view(), dh.t()) * &w;
+                let du = matmul(dense.m.t(), dy) + &b_dh;
+                let h_dy = matmul(dy, h) * &g;
 
-            db += &(matmul(ds.t(), c.view()) + matmul((&dense.u * &w).view(), dh.view()));
-            dc += &(matmul(ds.view(), b.view()) + &h_dy);
-            let own = straddling(&masked(&dense.m, &pairs));
-            let read = row_dots(h_dy.view(), c.view());
-            let written = row_dots(b_dh.view(), dense.u.view());
-            let kept = through * (&dh * &h).sum();
-            for t in 0..run.len() {
-                dlog_a[[t, k]] = own[t] + read.slice(s![t..]).sum() + written.slice(s![..t]).sum() + kept;
+                db += &(matmul(ds.t(), c.view()) + matmul((&dense.u * &w).view(), dh.view()));
+                dc += &(matmul(ds.view(), b.view()) + &h_dy);
+                let own = straddling(&masked(&dense.m, &pairs));
+                let read = row_dots(h_dy.view(), c.view());
+                let written = row_dots(b_dh.view(), dense.u.view());
+                let kept = through * (&dh * &h).sum();
+                for t in 0..run.len() {
+                    log_a[[t, k]] = own[t] + read.slice(s![t..]).sum() + written.slice(s![..t]).sum() + kept;
+                }
+                dt.column_mut(k).assign(&row_dots(dense.x.view(), du.view()));
+                let mut from_dt = &du * &dense.dt.view().insert_axis(Axis(1));
+                if let Some(d) = run.d {
+                    from_dt += &(&dy * &d.row(r));
+                }
+                Zip::from(x.index_axis_mut(Axis(1), k)).and(&from_dt).for_each(|dx, &v| *dx = T::narrow(v));
+                let entering = &dh * through + matmul((&dy * &g).t(), c.view());
+                dh.assign(&entering);
             }
-            ddt.column_mut(k).assign(&row_dots(dense.x.view(), du.view()));
-            let mut from_dt = &du * &dense.dt.view().insert_axis(Axis(1));
-            if let Some(d) = run.d {
-                from_dt += &(&dy * &d.row(r));
-            }
-            Zip::from(dx.index_axis_mut(Axis(1), k)).and(&from_dt).for_each(|dx, &v| *dx = T::narrow(v));
-            let entering = &dh * through + matmul((&dy * &g).t(), c.view());
-            dh.assign(&entering);
-        }
-        (db, dc)
-    });
-    let (mut db, mut dc) = (Array2::zeros(b.raw_dim()), Array2::zeros(b.raw_dim()));
-    for (share_b, share_c) in &shares {
-        db += share_b;
-        dc += share_c;
-    }
-    Zip::from(&mut grad.b).and(&db).for_each(|out, &v| *out = T::narrow(v));
-    Zip::from(&mut grad.c).and(&dc).for_each(|out, &v| *out = T::narrow(v));
+            (db, dc)
+        });
+    grad.set_generators(&shares);
 }
 
 /// One head with its matrix formed.

@@ -11,7 +11,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMu
 use num_traits::Float;
 
 use super::Diagonal;
-use super::run::{HEAD_BLOCK, Head, Run, RunGrad};
+use super::run::{BlockGrad, Head, Run, RunGrad};
 use crate::linalg::{LANES, dot, flat, flat_mut, total, vectorize, with_flat_rows};
 use crate::parallel;
 use crate::scalar::{Real, Scalar};
@@ -87,55 +87,45 @@ pub(super) fn vjp<T: Scalar>(
     mut grad: RunGrad<'_, T>,
 ) {
     let (b, c) = (with_flat_rows(T::widen_view(run.b)), with_flat_rows(T::widen_view(run.c)));
-    let blocks: Vec<_> = (dh.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
-        .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .zip(grad.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-        .enumerate()
-        .collect();
-    let shares = parallel::map(blocks, |(block, (((mut dh, mut dx), mut ddt), mut dlog_a))| {
-        let mut db = Array2::zeros(b.raw_dim());
-        let mut dc = Array2::zeros(b.raw_dim());
-        for (k, mut dh) in dh.outer_iter_mut().enumerate() {
-            let r = block * HEAD_BLOCK + k;
-            let head = run.head(r, 0, run.len());
-            for (start, states) in (Sweep { head: &head, b: b.view() }).segments(h.index_axis(Axis(0), r)) {
-                for (t, before) in states.outer_iter().enumerate().rev().map(|(k, h)| (start + k, h)) {
-                    let at = Step {
-                        a: head.log_a[t].exp(),
-                        dt: head.dt[t],
-                        diagonal: run.diagonal,
-                        b: flat(b.row(t)),
-                        c: flat(c.row(t)),
-                        before,
-                    };
-                    let (db, dc) = (flat_mut(db.row_mut(t)), flat_mut(dc.row_mut(t)));
-                    let dy = dy.slice(s![t, r, ..]);
-                    let mut out = StepGrad { dh: dh.view_mut(), db, dc };
-                    vectorize(
-                        #[inline(always)]
-                        || {
-                            for (p, dx) in dx.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
-                                let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
-                                let (du, da) = at.back(p, at.dt * x, dy, &mut out);
-                                *dx = T::narrow(at.dt * du + head.skip(p) * dy);
-                                ddt[[t, k]] += x * du;
-                                dlog_a[[t, k]] += at.a * da;
-                            }
-                        },
-                    );
+    let shares =
+        parallel::map(grad.blocks(&mut dh), |BlockGrad { first, mut dh, mut x, mut dt, mut log_a }| {
+            let mut db = Array2::zeros(b.raw_dim());
+            let mut dc = Array2::zeros(b.raw_dim());
+            for (k, mut dh) in dh.outer_iter_mut().enumerate() {
+                let r = first + k;
+                let head = run.head(r, 0, run.len());
+                for (start, states) in (Sweep { head: &head, b: b.view() }).segments(h.index_axis(Axis(0), r))
+                {
+                    for (t, before) in states.outer_iter().enumerate().rev().map(|(k, h)| (start + k, h)) {
+                        let at = Step {
+                            a: head.log_a[t].exp(),
+                            dt: head.dt[t],
+                            diagonal: run.diagonal,
+                            b: flat(b.row(t)),
+                            c: flat(c.row(t)),
+                            before,
+                        };
+                        let (db, dc) = (flat_mut(db.row_mut(t)), flat_mut(dc.row_mut(t)));
+                        let dy = dy.slice(s![t, r, ..]);
+                        let mut out = StepGrad { dh: dh.view_mut(), db, dc };
+                        vectorize(
+                            #[inline(always)]
+                            || {
+                                for (p, dx) in x.slice_mut(s![t, k, ..]).iter_mut().enumerate() {
+                                    let (x, dy) = (head.x[[t, p]].widen(), dy[p].widen());
+                                    let (du, da) = at.back(p, at.dt * x, dy, &mut out);
+                                    *dx = T::narrow(at.dt * du + head.skip(p) * dy);
+                                    dt[[t, k]] += x * du;
+                                    log_a[[t, k]] += at.a * da;
+                                }
+                            },
+                        );
+                    }
                 }
             }
-        }
-        (db, dc)
-    });
-    for (mut total, share) in [(grad.b, 0), (grad.c, 1)] {
-        let mut sum = Array2::zeros(b.raw_dim());
-        for (db, dc) in &shares {
-            sum += if share == 0 { db } else { dc };
-        }
-        total.zip_mut_with(&sum, |total, &sum| *total = T::narrow(sum));
-    }
+            (db, dc)
+        });
+    grad.set_generators(&shares);
 }
 
 /// One step of one head, for going back through it.

@@ -1,8 +1,8 @@
 //! The unit of work of every algorithm: one sequence and one group of heads.
 
 use ndarray::{
-    Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut, ArrayViewMut2, ArrayViewMut3, ArrayViewMut4,
-    Axis, RemoveAxis,
+    Array2, Array3, ArrayView1, ArrayView2, ArrayView3, ArrayViewMut, ArrayViewMut2, ArrayViewMut3,
+    ArrayViewMut4, Axis, RemoveAxis,
 };
 
 use super::sequences::Span;
@@ -32,6 +32,40 @@ pub(crate) struct RunGrad<'a, T: Scalar> {
     pub b: ArrayViewMut2<'a, T>,
     pub c: ArrayViewMut2<'a, T>,
     pub x: ArrayViewMut3<'a, T>,
+}
+
+/// The part of a [`RunGrad`] and of the state's cotangent that belongs to a block of heads.
+#[derive(Debug)]
+pub(crate) struct BlockGrad<'a, T: Scalar> {
+    pub first: usize,                     // first head
+    pub dh: ArrayViewMut3<'a, T::Acc>,    // (heads, ., .)
+    pub x: ArrayViewMut3<'a, T>,          // (len, heads, head_dim)
+    pub dt: ArrayViewMut2<'a, T::Acc>,    // (len, heads)
+    pub log_a: ArrayViewMut2<'a, T::Acc>, // (len, heads)
+}
+
+impl<T: Scalar> RunGrad<'_, T> {
+    /// What belongs to each block of heads; `dh`: (heads, ., .).
+    pub fn blocks<'g>(&'g mut self, dh: &'g mut ArrayViewMut3<'_, T::Acc>) -> Vec<BlockGrad<'g, T>> {
+        (dh.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
+            .zip(self.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .zip(self.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .zip(self.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
+            .enumerate()
+            .map(|(k, (((dh, x), dt), log_a))| BlockGrad { first: k * HEAD_BLOCK, dh, x, dt, log_a })
+            .collect()
+    }
+
+    /// Writes dB and dC from the shares of the blocks, added up in order.
+    pub fn set_generators(&mut self, shares: &[(Array2<T::Acc>, Array2<T::Acc>)]) {
+        let (mut db, mut dc) = (Array2::zeros(self.b.raw_dim()), Array2::zeros(self.c.raw_dim()));
+        for (share_b, share_c) in shares {
+            db += share_b;
+            dc += share_c;
+        }
+        self.b.zip_mut_with(&db, |out, &v| *out = T::narrow(v));
+        self.c.zip_mut_with(&dc, |out, &v| *out = T::narrow(v));
+    }
 }
 
 impl<'a, T: Scalar> Run<'a, T> {

@@ -10,7 +10,7 @@ use super::clock::{beforehand, in_turn, seconds};
 use super::problem::noise;
 use super::{Measured, Row, Suite, Unit};
 use crate::error::Result;
-use crate::matrix::{DiagonalTransition, Multiply, OneSemiseparable, Semiseparable};
+use crate::matrix::{DiagonalTransition, OneSemiseparable, Semiseparable};
 
 /// Order of the semiseparable matrix.
 const ORDER: usize = 8;
@@ -37,8 +37,7 @@ pub(super) fn rows(suite: &Suite, threads: usize, bar: &ProgressBar, measured: &
     let mut matrix = || Array2::from_shape_simple_fn((len, ORDER), || 0.5 + 0.45 * next());
     let (a, b, c) = (matrix(), matrix(), matrix());
     let m = Semiseparable::new(DiagonalTransition::new(a), b, c, Array1::ones(len))?;
-    let x = x.view().insert_axis(ndarray::Axis(1));
-    let mut work = || drop(black_box(m.multiply(x, &Multiply::Automatic)));
+    let mut work = || drop(black_box(m.matvec_into(x.view(), y.view_mut())));
     let numbers = (3 * ORDER + 3) * len; // A, B, C, D, x, y
     measured.rows.push(row("semiseparable product, order 8", (len, numbers), (suite, threads), &mut work));
     Ok(())

@@ -5,10 +5,6 @@ use super::transition::Transition;
 use crate::linalg::vectorize;
 use crate::scalar::Field;
 
-/// Rows whose results are gathered before they are appended to the output: 2 KiB of `f64`, so that the
-/// buffer stays in the first cache and the output need not be cleared first.
-const ROWS: usize = 256;
-
 /// Accumulators of a scalar product: one vector of the widest machine for `f64`.
 const LANES: usize = 8;
 
@@ -24,8 +20,12 @@ struct Steps<'a, E> {
     order: usize,
 }
 
-/// `M x` for one column, or `None` if the transition does not act elementwise.
-pub(super) fn matmul<E: Field, A: Transition<E>>(m: &Semiseparable<E, A>, x: &[E]) -> Option<Vec<E>> {
+/// `y = M x` for one column, or `None` if the transition does not act elementwise.
+pub(super) fn matmul<E: Field, A: Transition<E>>(
+    m: &Semiseparable<E, A>,
+    x: &[E],
+    y: &mut [E],
+) -> Option<()> {
     let (a, width) = m.transition.elementwise()?;
     let (b, c, d) = (m.b.as_slice()?, m.c.as_slice()?, m.d.as_slice()?);
     let steps = Steps { a, b, c, d, x, width, order: m.order() };
@@ -33,16 +33,16 @@ pub(super) fn matmul<E: Field, A: Transition<E>>(m: &Semiseparable<E, A>, x: &[E
     Some(vectorize(
         #[inline(always)]
         || match (steps.order, scalar) {
-            (1, _) => fixed::<E, 1, 1, 1>(steps),
-            (2, false) => fixed::<E, 2, 2, 2>(steps),
-            (4, false) => fixed::<E, 4, 4, 4>(steps),
-            (8, false) => fixed::<E, 8, 8, 8>(steps),
-            (16, false) => fixed::<E, 16, 16, 8>(steps),
-            (2, true) => fixed::<E, 2, 1, 2>(steps),
-            (4, true) => fixed::<E, 4, 1, 4>(steps),
-            (8, true) => fixed::<E, 8, 1, 8>(steps),
-            (16, true) => fixed::<E, 16, 1, 8>(steps),
-            _ => any_order(steps),
+            (1, _) => fixed::<E, 1, 1, 1>(steps, y),
+            (2, false) => fixed::<E, 2, 2, 2>(steps, y),
+            (4, false) => fixed::<E, 4, 4, 4>(steps, y),
+            (8, false) => fixed::<E, 8, 8, 8>(steps, y),
+            (16, false) => fixed::<E, 16, 16, 8>(steps, y),
+            (2, true) => fixed::<E, 2, 1, 2>(steps, y),
+            (4, true) => fixed::<E, 4, 1, 4>(steps, y),
+            (8, true) => fixed::<E, 8, 1, 8>(steps, y),
+            (16, true) => fixed::<E, 16, 1, 8>(steps, y),
+            _ => any_order(steps, y),
         },
     ))
 }
@@ -50,73 +50,57 @@ pub(super) fn matmul<E: Field, A: Transition<E>>(m: &Semiseparable<E, A>, x: &[E
 /// `y_k = c_k·h + d_k x_k`, then `h ← a_k h + b_k x_k`; order `N`, `W` numbers a transition (1 or `N`) and
 /// `L` accumulators, `L` dividing `N`. The state lives in registers.
 #[inline(always)]
-fn fixed<E: Field, const N: usize, const W: usize, const L: usize>(s: Steps<'_, E>) -> Vec<E> {
+fn fixed<E: Field, const N: usize, const W: usize, const L: usize>(s: Steps<'_, E>, y: &mut [E]) {
     let (a, b, c) = (s.a.as_chunks::<W>().0, s.b.as_chunks::<N>().0, s.c.as_chunks::<N>().0);
-    let mut y = Vec::with_capacity(s.x.len());
-    let mut buffer = [E::zero(); ROWS];
     let mut h = [E::zero(); N];
-    for start in (0..s.x.len()).step_by(ROWS) {
-        let end = (start + ROWS).min(s.x.len());
-        let generators = a[start..end].iter().zip(&b[start..end]).zip(&c[start..end]);
-        let vectors = s.d[start..end].iter().zip(&s.x[start..end]).zip(&mut buffer);
-        for (((a, b), c), ((d, x), y)) in generators.zip(vectors) {
-            let mut sums = [E::zero(); L];
-            for n in 0..N {
-                sums[n % L] += c[n] * h[n];
-                h[n] = a[if W == 1 { 0 } else { n }] * h[n] + b[n] * *x;
-            }
-            *y = total(sums) + *d * *x;
+    for (((a, b), c), ((d, x), y)) in a.iter().zip(b).zip(c).zip(s.d.iter().zip(s.x).zip(y)) {
+        let mut sums = [E::zero(); L];
+        for n in 0..N {
+            sums[n % L] += c[n] * h[n];
+            h[n] = a[if W == 1 { 0 } else { n }] * h[n] + b[n] * *x;
         }
-        y.extend_from_slice(&buffer[..end - start]);
+        *y = total(sums) + *d * *x;
     }
-    y
 }
 
 /// The same for any order, with the state in memory.
 #[inline(always)]
-fn any_order<E: Field>(s: Steps<'_, E>) -> Vec<E> {
+fn any_order<E: Field>(s: Steps<'_, E>, y: &mut [E]) {
     let mut h = vec![E::zero(); s.order];
     let (h, h_rest) = h.as_chunks_mut::<LANES>();
-    let mut y = Vec::with_capacity(s.x.len());
-    let mut buffer = [E::zero(); ROWS];
-    for start in (0..s.x.len()).step_by(ROWS) {
-        let rows = ROWS.min(s.x.len() - start);
-        for (k, y) in (start..).zip(&mut buffer[..rows]) {
-            let (a, b, c) = (row(s.a, s.width, k), row(s.b, s.order, k), row(s.c, s.order, k));
-            let ((b, b_rest), (c, c_rest)) = (b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
-            let x = s.x[k];
-            let mut sums = [E::zero(); LANES];
-            let mut rest = s.d[k] * x;
-            if s.width == s.order {
-                let (a, a_rest) = a.as_chunks::<LANES>();
-                for (((h, a), b), c) in h.iter_mut().zip(a).zip(b).zip(c) {
-                    for l in 0..LANES {
-                        sums[l] += c[l] * h[l];
-                        h[l] = a[l] * h[l] + b[l] * x;
-                    }
-                }
-                for (((h, a), b), c) in h_rest.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
-                    rest += *c * *h;
-                    *h = *a * *h + *b * x;
-                }
-            } else {
-                let a = a[0];
-                for ((h, b), c) in h.iter_mut().zip(b).zip(c) {
-                    for l in 0..LANES {
-                        sums[l] += c[l] * h[l];
-                        h[l] = a * h[l] + b[l] * x;
-                    }
-                }
-                for ((h, b), c) in h_rest.iter_mut().zip(b_rest).zip(c_rest) {
-                    rest += *c * *h;
-                    *h = a * *h + *b * x;
+    for (k, y) in y.iter_mut().enumerate() {
+        let (a, b, c) = (row(s.a, s.width, k), row(s.b, s.order, k), row(s.c, s.order, k));
+        let ((b, b_rest), (c, c_rest)) = (b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
+        let x = s.x[k];
+        let mut sums = [E::zero(); LANES];
+        let mut rest = s.d[k] * x;
+        if s.width == s.order {
+            let (a, a_rest) = a.as_chunks::<LANES>();
+            for (((h, a), b), c) in h.iter_mut().zip(a).zip(b).zip(c) {
+                for l in 0..LANES {
+                    sums[l] += c[l] * h[l];
+                    h[l] = a[l] * h[l] + b[l] * x;
                 }
             }
-            *y = total(sums) + rest;
+            for (((h, a), b), c) in h_rest.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
+                rest += *c * *h;
+                *h = *a * *h + *b * x;
+            }
+        } else {
+            let a = a[0];
+            for ((h, b), c) in h.iter_mut().zip(b).zip(c) {
+                for l in 0..LANES {
+                    sums[l] += c[l] * h[l];
+                    h[l] = a * h[l] + b[l] * x;
+                }
+            }
+            for ((h, b), c) in h_rest.iter_mut().zip(b_rest).zip(c_rest) {
+                rest += *c * *h;
+                *h = a * *h + *b * x;
+            }
         }
-        y.extend_from_slice(&buffer[..rows]);
+        *y = total(sums) + rest;
     }
-    y
 }
 
 #[inline(always)]

@@ -21,7 +21,7 @@ mod recurrent;
 mod state;
 mod transition;
 
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut1, Axis, s};
 
 pub use blocks::{BlockFactors, Partition};
 pub use filter_form::FilterForm;
@@ -152,6 +152,23 @@ impl<E: Field, A: Transition<E>> Semiseparable<E, A> {
                 }
             }
         })
+    }
+
+    /// `y = M x` for one column by the recurrence, into memory that is already there. `x`, `y`: (len).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if `x` or `y` has another length.
+    pub fn matvec_into(&self, x: ArrayView1<'_, E>, mut y: ArrayViewMut1<'_, E>) -> Result<()> {
+        check_shape("x", "(len)", &[self.len()], x.shape())?;
+        check_shape("y", "(len)", &[self.len()], y.shape())?;
+        let x = x.as_standard_layout();
+        if let (Some(x), Some(y)) = (x.as_slice(), y.as_slice_mut())
+            && column::matmul(self, x, y).is_some()
+        {
+            return Ok(());
+        }
+        y.assign(&recurrent::matmul(self, x.view().insert_axis(Axis(1))).column(0));
+        Ok(())
     }
 
     fn check_rows(&self, tensor: &'static str, x: ArrayView2<'_, E>) -> Result<()> {

@@ -24,13 +24,12 @@ impl<E: Field, A: Transition<E>> Semiseparable<E, A> {
 
 /// `y = M x`; `x`: (len, columns), rows contiguous.
 pub(super) fn matmul<E: Field, A: Transition<E>>(m: &Semiseparable<E, A>, x: ArrayView2<'_, E>) -> Array2<E> {
-    let shape = x.raw_dim();
-    if let (1, Some(x)) = (x.ncols(), x.as_slice())
-        && let Some(y) = column::matmul(m, x)
+    let mut y = Array2::zeros(x.raw_dim());
+    if let (1, Some(x), Some(column)) = (x.ncols(), x.as_slice(), y.as_slice_mut())
+        && column::matmul(m, x, column).is_some()
     {
-        return Array2::from_shape_vec(shape, y).expect("one result a row");
+        return y;
     }
-    let mut y = Array2::zeros(shape);
     let mut h = State::zeros(m.order(), x.ncols());
     vectorize(
         #[inline(always)]

@@ -1,6 +1,6 @@
 //! The block decomposition backwards: the stages in reverse, chunk after chunk from the last.
 
-use ndarray::{Array4, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, s};
+use ndarray::{Array4, ArrayView2, ArrayView3, ArrayViewMut3, Axis, s};
 
 use super::piece::{Piece, Shared};
 use super::piece_vjp::{HeadGrad, PieceGrad, Share};
@@ -8,7 +8,7 @@ use super::{entering_states, give_back, segments, slices, transposed};
 use crate::parallel;
 use crate::scalar::{Real, Scalar};
 use crate::ssd::door::Plan;
-use crate::ssd::run::{HEAD_BLOCK, Head, Run, RunGrad};
+use crate::ssd::run::{BlockGrad, HEAD_BLOCK, Head, Run, RunGrad};
 
 /// Where the states that enter the chunks come from.
 pub(in crate::ssd) enum Entering<'a, A> {
@@ -44,20 +44,9 @@ pub(in crate::ssd) fn vjp<'r, T: Scalar>(
     let mut memory: Vec<_> = (0..count).map(|_| Memory::new(run, chunk)).collect();
     for chunks in segments(run.len(), chunk).into_iter().rev() {
         let shared = parallel::map(chunks, |(start, end)| Shared::both_ways(run, start, end, start / chunk));
-        let blocks: Vec<_> = (back.axis_chunks_iter_mut(Axis(0), HEAD_BLOCK))
-            .zip(grad.x.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-            .zip(grad.dt.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-            .zip(grad.log_a.axis_chunks_iter_mut(Axis(1), HEAD_BLOCK))
-            .enumerate()
-            .map(|(block, (((dh, x), dt), log_a))| Block {
-                run,
-                first: block * HEAD_BLOCK,
-                dy,
-                dh,
-                x,
-                dt,
-                log_a,
-            })
+        let mut back = back.view_mut();
+        let blocks: Vec<_> = (grad.blocks(&mut back).into_iter())
+            .map(|grad| Block { run, dy, grad })
             .zip(&mut memory)
             .collect();
         if plan.starved(count) {
@@ -96,12 +85,8 @@ impl<A: Real> Memory<A> {
 /// A few heads, to be gone back through together, and where their cotangents go.
 struct Block<'a, 'r, T: Scalar> {
     run: &'a Run<'r, T>,
-    first: usize,                     // first head
-    dy: ArrayView3<'r, T>,            // (len, all heads, head_dim)
-    dh: ArrayViewMut3<'a, T::Acc>,    // (heads, state_dim, head_dim)
-    x: ArrayViewMut3<'a, T>,          // (len, heads, head_dim)
-    dt: ArrayViewMut2<'a, T::Acc>,    // (len, heads)
-    log_a: ArrayViewMut2<'a, T::Acc>, // (len, heads)
+    dy: ArrayView3<'r, T>, // (len, all heads, head_dim)
+    grad: BlockGrad<'a, T>,
 }
 
 impl<'r, T: Scalar> Block<'_, 'r, T> {
@@ -120,15 +105,15 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
         let Memory { piece, grad, shares } = memory;
         for (k, share) in shared.iter().zip(shares).rev() {
             share.clear();
-            for i in 0..self.dh.dim().0 {
-                let r = self.first + i;
+            for i in 0..self.grad.dh.dim().0 {
+                let r = self.grad.first + i;
                 let inputs = self.inputs(r, k);
                 let out = HeadGrad {
-                    x: self.x.slice_mut(s![k.start..k.end, i, ..]),
-                    dt: self.dt.slice_mut(s![k.start..k.end, i]),
-                    log_a: self.log_a.slice_mut(s![k.start..k.end, i]),
+                    x: self.grad.x.slice_mut(s![k.start..k.end, i, ..]),
+                    dt: self.grad.dt.slice_mut(s![k.start..k.end, i]),
+                    log_a: self.grad.log_a.slice_mut(s![k.start..k.end, i]),
                 };
-                let mut dh = self.dh.index_axis_mut(Axis(0), i);
+                let mut dh = self.grad.dh.index_axis_mut(Axis(0), i);
                 piece_vjp(
                     (piece, grad),
                     k,
@@ -150,8 +135,8 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
         memory: &mut Memory<T::Acc>,
     ) {
         memory.shares.iter_mut().for_each(Share::clear);
-        for i in 0..self.dh.dim().0 {
-            let r = self.first + i;
+        for i in 0..self.grad.dh.dim().0 {
+            let r = self.grad.first + i;
             let rights = parallel::map(shared.iter().collect(), |k| {
                 let (mut piece, mut grad) =
                     (Piece::new(self.run, k.len()), PieceGrad::new(self.run, k.len()));
@@ -161,7 +146,7 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
                 grad.right(k, &piece);
                 (piece, grad)
             });
-            let mut dh = self.dh.index_axis_mut(Axis(0), i);
+            let mut dh = self.grad.dh.index_axis_mut(Axis(0), i);
             let pass_back = |(piece, grad): &(Piece<_>, PieceGrad<_>)| {
                 let leaves = dh.to_owned();
                 grad.pass_back(piece, dh.view_mut());
@@ -169,9 +154,9 @@ impl<'r, T: Scalar> Block<'_, 'r, T> {
             };
             let leaving: Vec<_> = rights.iter().rev().map(pass_back).collect();
             let inputs: Vec<_> = shared.iter().map(|k| self.inputs(r, k)).collect();
-            let mut dx = self.x.index_axis_mut(Axis(1), i);
+            let mut dx = self.grad.x.index_axis_mut(Axis(1), i);
             let (mut dt, mut log_a) =
-                (self.dt.slice_mut(s![.., i..i + 1]), self.log_a.slice_mut(s![.., i..i + 1]));
+                (self.grad.dt.slice_mut(s![.., i..i + 1]), self.grad.log_a.slice_mut(s![.., i..i + 1]));
             let outs = slices(&mut dx, shared)
                 .into_iter()
                 .zip(slices(&mut dt, shared))
