@@ -99,7 +99,7 @@ pub(super) fn vjp<T: Scalar>(
                 let entering = &dh * through + matmul((&dy * &g).t(), c.view());
                 dh.assign(&entering);
             }
-            (db, dc)
+            [db, dc]
         });
     grad.set_generators(&shares);
 }

@@ -123,7 +123,7 @@ pub(super) fn vjp<T: Scalar>(
                     }
                 }
             }
-            (db, dc)
+            [db, dc]
         });
     grad.set_generators(&shares);
 }

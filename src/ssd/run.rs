@@ -57,9 +57,9 @@ impl<T: Scalar> RunGrad<'_, T> {
     }
 
     /// Writes dB and dC from the shares of the blocks, added up in order.
-    pub fn set_generators(&mut self, shares: &[(Array2<T::Acc>, Array2<T::Acc>)]) {
+    pub fn set_generators(&mut self, shares: &[[Array2<T::Acc>; 2]]) {
         let (mut db, mut dc) = (Array2::zeros(self.b.raw_dim()), Array2::zeros(self.c.raw_dim()));
-        for (share_b, share_c) in shares {
+        for [share_b, share_c] in shares {
             db += share_b;
             dc += share_c;
         }

@@ -30,7 +30,7 @@ pub(super) fn matmul<E: Field, A: Transition<E>>(
     let (b, c, d) = (m.b.as_slice()?, m.c.as_slice()?, m.d.as_slice()?);
     let steps = Steps { a, b, c, d, x, width, order: m.order() };
     let scalar = width != steps.order;
-    Some(vectorize(
+    vectorize(
         #[inline(always)]
         || match (steps.order, scalar) {
             (1, _) => fixed::<E, 1, 1, 1>(steps, y),
@@ -44,7 +44,8 @@ pub(super) fn matmul<E: Field, A: Transition<E>>(
             (16, true) => fixed::<E, 16, 1, 8>(steps, y),
             _ => any_order(steps, y),
         },
-    ))
+    );
+    Some(())
 }
 
 /// `y_k = c_k·h + d_k x_k`, then `h ← a_k h + b_k x_k`; order `N`, `W` numbers a transition (1 or `N`) and
