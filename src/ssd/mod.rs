@@ -23,6 +23,7 @@ mod door;
 mod quadratic;
 mod recurrent;
 mod run;
+mod selective_scan;
 mod sequences;
 
 use ndarray::{
@@ -32,6 +33,7 @@ use ndarray::{
 pub use bidirectional::{Bidirectional, BidirectionalGrad};
 pub use discretize::{Discretization, DiscretizationGrad, Squash};
 pub use door::Kept;
+pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
 pub use sequences::{Sequences, States};
 
 use crate::error::{Error, Result, check_shape};
