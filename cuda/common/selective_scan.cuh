@@ -1,0 +1,123 @@
+// What the selective scan of Mamba-1 and its vjp share: arguments, tiles of the inputs, and their way into shared memory.
+//
+// Defines: IO, DT (float, bf16, f16), STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE.
+#pragma once
+#include "scalar.cuh"
+
+namespace scan {
+
+constexpr int OWN = (STATE_DIM + LANES - 1) / LANES;  // state entries of a thread; entry k of lane l is l * OWN + k
+constexpr int PADDED = OWN * LANES;                   // entries beyond STATE_DIM have a = b = c = 0
+constexpr int THREADS = CHANNELS * LANES;
+constexpr float LOG2_E = 1.44269504088896340736f;
+
+__device__ __forceinline__ float exp2_fast(float v) {
+    float out;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
+    return out;
+}
+
+struct Arguments {
+    const IO *x, *b, *c;
+    const DT* dt;
+    const float *a, *bias, *d, *initial;  // bias, d, initial: null if absent
+    long long x_pitch, dt_pitch, b_pitch, c_pitch;  // elements from one position to the next
+    long long len;
+    int channels, groups;
+    int softplus;
+    float dt_min, dt_max;
+};
+
+// Which channels a block owns: a block never crosses from one group into the next.
+struct Place {
+    long long row;       // batch row
+    int group, first, count;
+
+    __device__ Place(const Arguments& in) {
+        const int width = in.channels / in.groups, parts = (width + CHANNELS - 1) / CHANNELS;
+        row = blockIdx.y;
+        group = blockIdx.x / parts;
+        const int offset = blockIdx.x % parts * CHANNELS;
+        first = group * width + offset;
+        count = min(CHANNELS, width - offset);
+    }
+};
+
+// Positions at .. at + TILE of the block's channels, on their way from memory.
+struct Fetch {
+    static constexpr int STEPS = (TILE * CHANNELS + THREADS - 1) / THREADS;
+    static constexpr int PAIRS = (TILE * PADDED + THREADS - 1) / THREADS;
+    float x[STEPS], dt[STEPS], b[PAIRS], c[PAIRS];
+
+    __device__ void load(const Arguments& in, const Place& place, long long at) {
+#pragma unroll
+        for (int k = 0; k < STEPS; k++) {
+            const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS;
+            const long long t = at + i / CHANNELS;
+            const bool inside = i < TILE * CHANNELS && t < in.len && channel < place.count;
+            const long long position = place.row * in.len + t;
+            x[k] = inside ? to_float(in.x[position * in.x_pitch + place.first + channel]) : 0.f;
+            dt[k] = inside ? to_float(in.dt[position * in.dt_pitch + place.first + channel]) : 0.f;
+        }
+#pragma unroll
+        for (int k = 0; k < PAIRS; k++) {
+            const int i = threadIdx.x + k * THREADS, n = i % PADDED;
+            const long long t = at + i / PADDED;
+            const bool inside = i < TILE * PADDED && t < in.len && n < STATE_DIM;
+            const long long position = place.row * in.len + t;
+            b[k] = inside ? to_float(in.b[position * in.b_pitch + place.group * STATE_DIM + n]) : 0.f;
+            c[k] = inside ? to_float(in.c[position * in.c_pitch + place.group * STATE_DIM + n]) : 0.f;
+        }
+    }
+};
+
+// A raw step with its bias, squashed and clamped; `slope` gets its derivative, 0 where it was clamped.
+__device__ __forceinline__ float squash(const Arguments& in, float raw, float& slope) {
+    float dt = raw;
+    slope = 1.f;
+    if (in.softplus) {
+        dt = fmaxf(raw, 0.f) + log1pf(expf(-fabsf(raw)));
+        slope = 1.f / (1.f + expf(-raw));
+    }
+    const float limited = fminf(fmaxf(dt, in.dt_min), in.dt_max);
+    if (limited != dt) slope = 0.f;
+    return limited;
+}
+
+// The same positions in shared memory, steps discretised. Positions past the end have dt = x = b = c = 0: they change no state.
+struct Tile {
+    float x[TILE][CHANNELS], dt[TILE][CHANNELS];
+    alignas(16) float b[TILE][PADDED];
+    alignas(16) float c[TILE][PADDED];
+
+    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, long long at) {
+#pragma unroll
+        for (int k = 0; k < Fetch::STEPS; k++) {
+            const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;
+            if (i >= TILE * CHANNELS) break;
+            const bool inside = at + t < in.len && channel < place.count;
+            const float bias = in.bias && inside ? in.bias[place.first + channel] : 0.f;
+            float slope;
+            x[t][channel] = fetch.x[k];
+            dt[t][channel] = inside ? squash(in, fetch.dt[k] + bias, slope) : 0.f;
+        }
+#pragma unroll
+        for (int k = 0; k < Fetch::PAIRS; k++) {
+            const int i = threadIdx.x + k * THREADS;
+            if (i >= TILE * PADDED) break;
+            b[i / PADDED][i % PADDED] = fetch.b[k];
+            c[i / PADDED][i % PADDED] = fetch.c[k];
+        }
+    }
+};
+
+// What of a channel stays in a thread: its rates, times log2 e.
+__device__ __forceinline__ void load_rates(const Arguments& in, int channel, int lane, float (&rate)[OWN]) {
+#pragma unroll
+    for (int k = 0; k < OWN; k++) {
+        const int n = lane * OWN + k;
+        rate[k] = channel < in.channels && n < STATE_DIM ? LOG2_E * in.a[channel * STATE_DIM + n] : 0.f;
+    }
+}
+
+}  // namespace scan

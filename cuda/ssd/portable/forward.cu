@@ -1,0 +1,251 @@
+// The SSD product on tensor cores of any supported architecture: chunk after chunk, the state on the chip.
+//
+//   y_i = e^{s_i} H c_i + Σ_{j <= i} (c_i·b_j) e^{s_i - s_j} dt_j x_j + d x_i,      H <- e^{s_Q} H + Σ_j e^{s_Q - s_j} dt_j x_j b_jᵀ
+//
+// with s the inclusive sums of log a in the chunk.
+//
+// x, y (batch, len, heads, head_dim), b, c (batch, len, groups, STATE)   Stored (f16 or bf16)
+// log_a, dt (batch, len, heads), d (heads, d_width)   float;   initial, state (states, heads, head_dim, STATE)  float
+//
+// Grid (tiles of 64 channels, heads, sequences), 256 threads: 8 warps, of which MW share the rows of a product and NW its
+// columns; the 64 x PADDED state is in their registers, with a 16-bit copy in shared memory for the products.
+// Shared memory: `Shared`. The scaled x enters the state as the sum of two 16-bit numbers: rounded once it would spend
+// as much of the error as the rounding of y.
+//
+// Defines: STORED_F16 or STORED_BF16, STATE (state_dim), CHUNK (32 or 64).
+#include "common/mma.cuh"
+
+namespace portable {
+
+constexpr int PADDED = (STATE + 15) / 16 * 16;
+constexpr int CHANNELS = 64;
+constexpr int WIDE = PADDED + 8, NARROW = CHANNELS + 8, SQUARE = CHUNK + 8;  // row pitches that no two rows share banks with
+constexpr int THREADS = 256, MW = CHUNK / 16, NW = 8 / MW;
+constexpr int SCORES = CHUNK / NW / 8, OUT = CHANNELS / NW / 8, STATES = (PADDED / 8 + 1) / 2;  // 8-column tiles of a warp
+constexpr float LOG2_E = 1.44269504088896340736f;
+
+struct alignas(16) Shared {
+    Stored b[CHUNK * WIDE], c[CHUNK * WIDE], h[CHANNELS * WIDE];
+    Stored x[CHUNK * NARROW], high[CHUNK * NARROW], low[CHUNK * NARROW];
+    Stored scores[CHUNK * SQUARE];
+    float sums[CHUNK], dt[CHUNK];  // of log2 a, inclusive
+};
+
+__device__ __forceinline__ float exp2_fast(float v) {
+    float out;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
+    return out;
+}
+
+// `rows` x `columns` numbers of memory into shared memory, zeros up to `padded_rows` x `padded_columns`.
+__device__ __forceinline__ void copy(Stored* to, int to_pitch, const Stored* from, i64 from_pitch, int rows, int columns,
+                                     int padded_rows, int padded_columns) {
+    const bool wide = ((u64)from | (u64)(from_pitch * 2)) % 16 == 0 && columns % 8 == 0;
+    const int pieces = padded_columns / 8;
+    for (int i = threadIdx.x; i < padded_rows * pieces; i += THREADS) {
+        const int r = i / pieces, k = i % pieces * 8;
+        uint4 piece = make_uint4(0, 0, 0, 0);
+        if (r < rows) {
+            if (wide && k < columns) piece = *reinterpret_cast<const uint4*>(from + r * from_pitch + k);
+            if (!wide) {
+                u32 words[4];
+#pragma unroll
+                for (int w = 0; w < 4; w++) {
+                    const u32 lo = k + 2 * w < columns ? from[r * from_pitch + k + 2 * w].bits : 0;
+                    const u32 hi = k + 2 * w + 1 < columns ? from[r * from_pitch + k + 2 * w + 1].bits : 0;
+                    words[w] = lo | hi << 16;
+                }
+                piece = make_uint4(words[0], words[1], words[2], words[3]);
+            }
+        }
+        *reinterpret_cast<uint4*>(to + r * to_pitch + k) = piece;
+    }
+}
+
+}  // namespace portable
+
+// A sequence: positions start .. end of a row, the places of the states that enter and leave, or -1.
+struct PortableSpan {
+    i64 row, start, end;
+    int enters, leaves;
+};
+
+struct PortableArguments {
+    const Stored *x, *b, *c;
+    const float *log_a, *dt, *d, *initial;  // d, initial: null if absent
+    const PortableSpan* spans;
+    Stored* y;
+    float* state;
+    i64 x_pitch, b_pitch, c_pitch, y_pitch;  // numbers from one position to the next
+    i64 len;
+    int heads, groups, head_dim, d_width;
+    int own;  // 1: the diagonal has the scores, 0: it is free
+};
+
+extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(const PortableArguments in) {
+    using namespace portable;
+    extern __shared__ __align__(16) unsigned char memory[];
+    Shared& shared = *reinterpret_cast<Shared*>(memory);
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const int head = blockIdx.y, group = head / (in.heads / in.groups), first = blockIdx.x * CHANNELS;
+    const int channels = min(CHANNELS, in.head_dim - first);
+    const PortableSpan span = in.spans[blockIdx.z];
+    const mma::Matrix<WIDE> b(shared.b), c(shared.c), h16(shared.h);
+    const mma::Matrix<NARROW> x(shared.x), high(shared.high), low(shared.low);
+    const mma::Matrix<SQUARE> scores(shared.scores);
+
+    // The state: 4 warps share its channels, 2 its columns.
+    const int state_row = warp % 4 * 16, state_tile = warp / 4 * STATES;
+    float h[STATES][4];
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            const int p = state_row + g + r / 2 * 8, n = (state_tile + k) * 8 + 2 * t + r % 2;
+            const bool there = in.initial && span.enters >= 0 && p < channels && n < STATE;
+            const i64 at = (((i64)span.enters * in.heads + head) * in.head_dim + first + p) * STATE + n;
+            h[k][r] = there ? in.initial[at] : 0.f;
+        }
+
+    const int row = warp % MW * 16;
+    for (i64 at = span.start; at < span.end; at += CHUNK) {
+        const int rows = (int)min((i64)CHUNK, span.end - at);
+        const i64 position = span.row * in.len + at;
+        __syncthreads();  // everybody is done with the chunk before
+        copy(shared.b, WIDE, in.b + position * in.b_pitch + group * STATE, in.b_pitch, rows, STATE, CHUNK, PADDED);
+        copy(shared.c, WIDE, in.c + position * in.c_pitch + group * STATE, in.c_pitch, rows, STATE, CHUNK, PADDED);
+        copy(shared.x, NARROW, in.x + position * in.x_pitch + (i64)head * in.head_dim + first, in.x_pitch, rows, channels, CHUNK, CHANNELS);
+        if (warp == 0) {
+            float before = 0.f;
+#pragma unroll
+            for (int k = 0; k < CHUNK; k += 32) {
+                const int i = k + lane;
+                const i64 step = (position + i) * in.heads + head;
+                // Below 2^-150 a decay is zero: a limit keeps the sums exact enough for what follows it.
+                float sum = i < rows ? fmaxf(in.log_a[step] * LOG2_E, -150.f) : 0.f;
+#pragma unroll
+                for (int w = 1; w < 32; w *= 2) {
+                    const float left = __shfl_up_sync(~0u, sum, w);
+                    if (lane >= w) sum += left;
+                }
+                shared.sums[i] = before + sum;
+                shared.dt[i] = i < rows ? in.dt[step] : 0.f;
+                before += __shfl_sync(~0u, sum, 31);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < STATES; k++)
+#pragma unroll
+            for (int r = 0; r < 4; r += 2) {
+                const int n = (state_tile + k) * 8 + 2 * t;
+                if (n >= PADDED) continue;
+                Stored* to = shared.h + (state_row + g + r / 2 * 8) * WIDE + n;
+                to[0] = narrow<Stored>(h[k][r]);
+                to[1] = narrow<Stored>(h[k][r + 1]);
+            }
+        __syncthreads();
+
+        // Scores, masked; and x times what is left of it at the end of the chunk.
+        const float last = shared.sums[CHUNK - 1];
+        {
+            float s[SCORES][4] = {};
+            const int column = warp / MW * SCORES * 8;
+#pragma unroll 4
+            for (int k = 0; k < PADDED; k += 16) {
+                u32 left[4], right[2];
+                c.left(left, row, k);
+#pragma unroll
+                for (int j = 0; j < SCORES; j++) {
+                    b.right(right, column + j * 8, k);
+                    mma::multiply(s[j], left, right);
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < SCORES; j++)
+#pragma unroll
+                for (int r = 0; r < 4; r++) {
+                    const int i = row + g + r / 2 * 8, m = column + j * 8 + 2 * t + r % 2;
+                    const bool seen = i > m || (i == m && in.own);
+                    const float weight = seen ? exp2_fast(shared.sums[i] - shared.sums[m]) * shared.dt[m] : 0.f;
+                    shared.scores[i * SQUARE + m] = narrow<Stored>(s[j][r] * weight);
+                }
+        }
+        for (int i = threadIdx.x; i < CHUNK * CHANNELS; i += THREADS) {
+            const int r = i / CHANNELS, p = i % CHANNELS;
+            const float v = widen(shared.x[r * NARROW + p]) * (exp2_fast(last - shared.sums[r]) * shared.dt[r]);
+            const Stored top = narrow<Stored>(v);
+            shared.high[r * NARROW + p] = top;
+            shared.low[r * NARROW + p] = narrow<Stored>(v - widen(top));
+        }
+        __syncthreads();
+
+        // Outputs: from the state, then from the chunk.
+        {
+            float y[OUT][4] = {};
+            const int column = warp / MW * OUT * 8;
+#pragma unroll 4
+            for (int k = 0; k < PADDED; k += 16) {
+                u32 left[4], right[2];
+                c.left(left, row, k);
+#pragma unroll
+                for (int j = 0; j < OUT; j++) {
+                    h16.right(right, column + j * 8, k);
+                    mma::multiply(y[j], left, right);
+                }
+            }
+            const float top = exp2_fast(shared.sums[row + g]), bottom = exp2_fast(shared.sums[row + g + 8]);
+#pragma unroll
+            for (int j = 0; j < OUT; j++) y[j][0] *= top, y[j][1] *= top, y[j][2] *= bottom, y[j][3] *= bottom;
+#pragma unroll
+            for (int k = 0; k < CHUNK; k += 16) {
+                if (k > row) break;  // nothing right of the diagonal
+                u32 left[4], right[2];
+                scores.left(left, row, k);
+#pragma unroll
+                for (int j = 0; j < OUT; j++) {
+                    x.right_transposed(right, column + j * 8, k);
+                    mma::multiply(y[j], left, right);
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < OUT; j++)
+#pragma unroll
+                for (int r = 0; r < 4; r++) {
+                    const int i = row + g + r / 2 * 8, p = column + j * 8 + 2 * t + r % 2;
+                    if (i >= rows || p >= channels) continue;
+                    const i64 feature = (i64)head * in.head_dim + first + p;
+                    const float skip = in.d ? in.d[in.d_width == 1 ? head : feature] : 0.f;
+                    in.y[(position + i) * in.y_pitch + feature] = narrow<Stored>(y[j][r] + skip * widen(shared.x[i * NARROW + p]));
+                }
+        }
+
+        // The state.
+        const float keep = exp2_fast(last);
+#pragma unroll
+        for (int k = 0; k < STATES; k++)
+#pragma unroll
+            for (int r = 0; r < 4; r++) h[k][r] *= keep;
+#pragma unroll
+        for (int k = 0; k < CHUNK; k += 16) {
+            u32 top[4], rest[4], right[2];
+            high.left_transposed(top, state_row, k);
+            low.left_transposed(rest, state_row, k);
+#pragma unroll
+            for (int n = 0; n < STATES; n++) {
+                if ((state_tile + n) * 8 >= PADDED) continue;
+                b.right_transposed(right, (state_tile + n) * 8, k);
+                mma::multiply(h[n], top, right);
+                mma::multiply(h[n], rest, right);
+            }
+        }
+    }
+    if (span.leaves < 0) return;
+#pragma unroll
+    for (int k = 0; k < STATES; k++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) {
+            const int p = state_row + g + r / 2 * 8, n = (state_tile + k) * 8 + 2 * t + r % 2;
+            if (p >= channels || n >= STATE) continue;
+            in.state[(((i64)span.leaves * in.heads + head) * in.head_dim + first + p) * STATE + n] = h[k][r];
+        }
+}

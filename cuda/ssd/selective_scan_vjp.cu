@@ -1,0 +1,202 @@
+// The vjp of the selective scan, tile by tile from the end.
+//
+//   g += dy_t c_t,   dc_t = Σ dy_t h_t,   db_t = Σ dt_t x_t g,   dx_t = dt_t <g, b_t> + d dy_t          (Σ over the channels of a group)
+//   ddt_t = <g, A ∘ e^{dt_t A} ∘ h_{t-1} + x_t b_t>,   dA = Σ_t dt_t g ∘ e^{dt_t A} ∘ h_{t-1},   g <- e^{dt_t A} ∘ g
+//
+// Inputs as in selective_scan.cu, and dy (batch, len, channels) IO, dstate (batch, channels, STATE_DIM) or null.
+// kept (batch, tiles, STATE_DIM, channels): the state before each tile, written by the forward kernel.
+// dx (batch, len, channels) IO, draw (batch, len, channels) float: of the raw steps; dinitial (batch, channels, STATE_DIM)
+// per_row (batch, STATE_DIM + 2, channels): dA, dd and dbias of each batch row; summed by selective_scan_sum_rows
+// shares (batch, blocks, len, 2, PADDED): db and dc of each block's channels; summed by selective_scan_sum_blocks
+//
+// Grid and block as the forward kernel. The states of a tile stay in registers: OWN * TILE of them, so OWN is 4 or 8.
+#include "selective_scan.cuh"
+
+namespace scan {
+
+constexpr int WARPS = THREADS / 32, SIDE_BY_SIDE = 32 / LANES;  // channels of a warp
+constexpr int VALUES = 2 * OWN;                                 // db and dc of a lane at one position
+constexpr int LEFT = VALUES > SIDE_BY_SIDE ? VALUES / SIDE_BY_SIDE : 1;  // of them, after the sum over channels
+
+// Sums over the channels of a warp: a lane keeps LEFT of its VALUES, number `first` onwards.
+__device__ __forceinline__ void sum_channels(float (&v)[VALUES], int& first) {
+    const int lane = threadIdx.x % 32;
+    int held = VALUES;
+    first = 0;
+#pragma unroll
+    for (int w = 16; w >= LANES; w /= 2) {
+        if (held > 1) {
+            held /= 2;
+            const bool upper = lane & w;
+#pragma unroll
+            for (int k = 0; k < VALUES / 2; k++) {
+                if (k < held) {
+                    const float keep = upper ? v[k + held] : v[k], give = upper ? v[k] : v[k + held];
+                    v[k] = keep + __shfl_xor_sync(~0u, give, w);
+                }
+            }
+            first += upper ? held : 0;
+        } else {
+            v[0] += __shfl_xor_sync(~0u, v[0], w);
+        }
+    }
+}
+
+__device__ __forceinline__ float sum_lanes(float v) {
+#pragma unroll
+    for (int w = LANES / 2; w > 0; w /= 2) v += __shfl_xor_sync(~0u, v, w);
+    return v;
+}
+
+struct Shared {
+    Tile tile;
+    float dy[TILE][CHANNELS], slope[TILE][CHANNELS];
+    float sums[WARPS][TILE][2 * PADDED];  // a warp's sums of db and dc
+};
+
+}  // namespace scan
+
+extern "C" __global__ void __launch_bounds__(scan::THREADS)
+selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, const float* dstate, const float* kept,
+                   IO* dx, long long dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
+    using namespace scan;
+    extern __shared__ __align__(16) unsigned char memory[];
+    Shared& shared = *reinterpret_cast<Shared*>(memory);
+    const Place place(in);
+    const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES, channel = place.first + own, warp = threadIdx.x / 32;
+    const bool inside = own < place.count;
+    float rate[OWN], g[OWN], da[OWN] = {};
+    load_rates(in, inside ? channel : in.channels, lane, rate);
+    const long long states = (place.row * in.channels + channel) * STATE_DIM;
+#pragma unroll
+    for (int k = 0; k < OWN; k++) {
+        const int n = lane * OWN + k;
+        g[k] = dstate && inside && n < STATE_DIM ? dstate[states + n] : 0.f;
+    }
+    const float skip = in.d && inside ? in.d[channel] : 0.f;
+    float dd = 0.f, dbias = 0.f;
+
+    const long long tiles = (in.len + TILE - 1) / TILE;
+    for (long long number = tiles - 1; number >= 0; number--) {
+        const long long at = number * TILE;
+        Fetch fetch;
+        fetch.load(in, place, at);
+        float h[TILE + 1][OWN];  // before each position
+#pragma unroll
+        for (int k = 0; k < OWN; k++) {
+            const int n = lane * OWN + k;
+            h[0][k] = inside && n < STATE_DIM
+                ? kept[((place.row * tiles + number) * STATE_DIM + n) * in.channels + channel] : 0.f;
+        }
+        __syncthreads();  // everybody is done with the tile after this one
+        shared.tile.store(fetch, in, place, at);
+        for (int i = threadIdx.x; i < TILE * CHANNELS; i += THREADS) {
+            const int t = i / CHANNELS, k = i % CHANNELS;
+            const bool there = at + t < in.len && k < place.count;
+            const long long position = place.row * in.len + at + t;
+            shared.dy[t][k] = there ? to_float(dy[position * dy_pitch + place.first + k]) : 0.f;
+            float slope = 0.f;
+            if (there) {
+                const float raw = to_float(in.dt[position * in.dt_pitch + place.first + k]);
+                squash(in, raw + (in.bias ? in.bias[place.first + k] : 0.f), slope);
+            }
+            shared.slope[t][k] = slope;
+        }
+        __syncthreads();
+        const Tile& tile = shared.tile;
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            const float dt = tile.dt[t][own], u = dt * tile.x[t][own];
+#pragma unroll
+            for (int k = 0; k < OWN; k++) {
+                h[t + 1][k] = fmaf(exp2_fast(dt * rate[k]), h[t][k], u * tile.b[t][lane * OWN + k]);
+            }
+        }
+#pragma unroll
+        for (int t = TILE - 1; t >= 0; t--) {
+            const float x = tile.x[t][own], dt = tile.dt[t][own], dy = shared.dy[t][own], u = dt * x;
+            float from_input = 0.f, from_decay = 0.f, v[VALUES];
+#pragma unroll
+            for (int k = 0; k < OWN; k++) {
+                const int n = lane * OWN + k;
+                const float b = tile.b[t][n], decay = exp2_fast(dt * rate[k]);
+                g[k] = fmaf(dy, tile.c[t][n], g[k]);
+                v[k] = u * g[k];
+                v[OWN + k] = dy * h[t + 1][k];
+                from_input = fmaf(g[k], b, from_input);
+                g[k] *= decay;
+                const float carried = g[k] * h[t][k];
+                from_decay = fmaf(carried, rate[k], from_decay);
+                da[k] = fmaf(dt, carried, da[k]);
+            }
+            from_input = sum_lanes(from_input);
+            from_decay = sum_lanes(from_decay);
+            if (inside && lane == 0 && at + t < in.len) {
+                const long long position = place.row * in.len + at + t;
+                const float d_dt = (from_decay / LOG2_E + x * from_input) * shared.slope[t][own];
+                draw[position * in.channels + channel] = d_dt;
+                dx[position * dx_pitch + channel] = from_float<IO>(fmaf(dt, from_input, skip * dy));
+                dbias += d_dt;
+                dd = fmaf(dy, x, dd);
+            }
+            int first;
+            sum_channels(v, first);
+#pragma unroll
+            for (int k = 0; k < LEFT; k++) {
+                const int value = first + k, kind = value / OWN, n = lane * OWN + value % OWN;
+                if (VALUES >= SIDE_BY_SIDE || threadIdx.x % 32 / LANES % (SIDE_BY_SIDE / VALUES) == 0) {
+                    shared.sums[warp][t][kind * PADDED + n] = v[k];
+                }
+            }
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < TILE * 2 * PADDED; i += THREADS) {
+            const int t = i / (2 * PADDED), n = i % (2 * PADDED);
+            float sum = 0.f;
+#pragma unroll
+            for (int w = 0; w < WARPS; w++) sum += shared.sums[w][t][n];
+            const long long block = place.row * gridDim.x + blockIdx.x;
+            if (at + t < in.len) shares[(block * in.len + at + t) * (2 * PADDED) + n] = sum;
+        }
+    }
+#pragma unroll
+    for (int k = 0; k < OWN; k++) {
+        const int n = lane * OWN + k;
+        if (!inside || n >= STATE_DIM) continue;
+        dinitial[states + n] = g[k];
+        per_row[(place.row * (STATE_DIM + 2) + n) * in.channels + channel] = da[k];
+    }
+    if (inside && lane == 0) {
+        per_row[(place.row * (STATE_DIM + 2) + STATE_DIM) * in.channels + channel] = dd;
+        per_row[(place.row * (STATE_DIM + 2) + STATE_DIM + 1) * in.channels + channel] = dbias;
+    }
+}
+
+// db and dc (batch, len, groups, STATE_DIM) IO: the shares of a group's blocks, added up in order.
+// Grid (len, batch), any block.
+extern "C" __global__ void selective_scan_sum_blocks(const float* shares, IO* db, IO* dc, long long len, int groups,
+                                                     int blocks) {
+    using namespace scan;
+    const long long t = blockIdx.x, row = blockIdx.y;
+    const int per_group = blocks / groups;
+    for (int i = threadIdx.x; i < groups * 2 * STATE_DIM; i += blockDim.x) {
+        const int group = i / (2 * STATE_DIM), kind = i / STATE_DIM % 2, n = i % STATE_DIM;
+        float sum = 0.f;
+        for (int k = 0; k < per_group; k++) {
+            sum += shares[((row * blocks + group * per_group + k) * len + t) * (2 * PADDED) + kind * PADDED + n];
+        }
+        (kind ? dc : db)[((row * len + t) * groups + group) * STATE_DIM + n] = from_float<IO>(sum);
+    }
+}
+
+// da (channels, STATE_DIM), dd and dbias (channels): the shares of the batch rows, added up in order.
+// Grid (blocks of channels, STATE_DIM + 2).
+extern "C" __global__ void selective_scan_sum_rows(const float* per_row, float* da, float* dd, float* dbias, int batch,
+                                                   int channels) {
+    const int channel = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
+    if (channel >= channels) return;
+    float sum = 0.f;
+    for (long long row = 0; row < batch; row++) sum += per_row[(row * (STATE_DIM + 2) + n) * channels + channel];
+    if (n < STATE_DIM) da[channel * STATE_DIM + n] = sum;
+    else (n == STATE_DIM ? dd : dbias)[channel] = sum;
+}
