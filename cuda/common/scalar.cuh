@@ -1,28 +1,57 @@
-// Stored numbers and the float that they are computed in.
+// Numbers: STORED, the type that tensors are stored in, and Acc, the one that is computed with.
+//
+// A program defines STORED_F64, STORED_F32, STORED_F16 or STORED_BF16. widen(v) is exact; narrow<Stored>(v) rounds to
+// the nearest, ties to even.
 #pragma once
 
-struct bf16 { unsigned short bits; };
-struct f16 { unsigned short bits; };
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
 
-__device__ __forceinline__ float to_float(float v) { return v; }
-__device__ __forceinline__ float to_float(bf16 v) { return __uint_as_float((unsigned)v.bits << 16); }
-__device__ __forceinline__ float to_float(f16 v) {
+struct f16 {
+    u16 bits;
+};
+struct bf16 {
+    u16 bits;
+};
+
+#if defined(STORED_F64)
+typedef double Stored;
+typedef double Acc;
+#elif defined(STORED_F32)
+typedef float Stored;
+typedef float Acc;
+#elif defined(STORED_F16)
+typedef f16 Stored;
+typedef float Acc;
+#elif defined(STORED_BF16)
+typedef bf16 Stored;
+typedef float Acc;
+#endif
+
+__device__ __forceinline__ double widen(double v) { return v; }
+__device__ __forceinline__ float widen(float v) { return v; }
+__device__ __forceinline__ float widen(bf16 v) { return __uint_as_float((u32)v.bits << 16); }
+__device__ __forceinline__ float widen(f16 v) {
     float out;
     asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(v.bits));
     return out;
 }
 
-template <class T> __device__ __forceinline__ T from_float(float v);
-template <> __device__ __forceinline__ float from_float<float>(float v) { return v; }
-template <> __device__ __forceinline__ bf16 from_float<bf16>(float v) {
-    bf16 out;
-    unsigned pair;  // the two-number form is in every supported architecture
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(0.f), "f"(v));
-    out.bits = (unsigned short)pair;
-    return out;
-}
-template <> __device__ __forceinline__ f16 from_float<f16>(float v) {
+template <class S> __device__ __forceinline__ S narrow(Acc v);
+#ifdef STORED_F64
+template <> __device__ __forceinline__ double narrow<double>(double v) { return v; }
+#else
+template <> __device__ __forceinline__ float narrow<float>(float v) { return v; }
+template <> __device__ __forceinline__ f16 narrow<f16>(float v) {
     f16 out;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
     return out;
 }
+template <> __device__ __forceinline__ bf16 narrow<bf16>(float v) {
+    bf16 out;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(out.bits) : "f"(v));
+    return out;
+}
+#endif

@@ -2,15 +2,15 @@
 //
 //   h = exp(dt A) h + dt x bᵀ,   y = h c + d x      per sequence and head; dt = clamp(softplus(raw + bias))
 //
-// x, y   (batch, heads, HEAD_DIM)   IO      b, c (batch, groups, STATE_DIM)  IO      raw dt (batch, heads)  DT
+// x, y   (batch, heads, HEAD_DIM)   Stored      b, c (batch, groups, STATE_DIM)  Stored      raw dt (batch, heads)  float
 // a, bias (heads), d (heads) or (heads, HEAD_DIM)  float
 // state  (slots, heads, HEAD_DIM, STATE_DIM)  STATE; sequence k owns slot slots[k], or k if there is no table
 //
-// Grid (parts of HEAD_DIM, heads, batch), block (32, WARPS); any number of parts. No shared memory.
+// Grid (parts of HEAD_DIM, heads, batch), block 32 * WARPS; any number of parts. No shared memory.
 // Arithmetic is float whatever is stored. A sequence's bits do not depend on the others in the batch.
 //
-// Defines: IO, DT, STATE (float, bf16, f16), HEAD_DIM, STATE_DIM, WARPS, STEPS (a power of two: rows of a lane).
-#include "scalar.cuh"
+// Defines: STORED_.. but not f64, STATE (float, bf16 or f16), HEAD_DIM, STATE_DIM, WARPS, STEPS (a power of two: rows of a lane).
+#include "common/scalar.cuh"
 
 namespace decode {
 
@@ -53,13 +53,13 @@ __device__ float reduce(float (&sums)[OWN], int lane, int& index) {
 }  // namespace decode
 
 struct DecodeArguments {
-    const IO *x, *b, *c;
-    const DT* dt;
+    const Stored *x, *b, *c;
+    const float* dt;
     const float *a, *bias, *d;   // bias, d: null if absent
     STATE* state;
     const int* slots;            // null: sequence k owns slot k
-    IO* y;
-    long long x_pitch, b_pitch, c_pitch, dt_pitch, y_pitch;  // elements from one sequence to the next
+    Stored* y;
+    i64 x_pitch, b_pitch, c_pitch, dt_pitch, y_pitch;  // elements from one sequence to the next
     int heads, groups, d_width;  // d_width: 1 or HEAD_DIM
     int softplus;
     float dt_min, dt_max;
@@ -67,14 +67,14 @@ struct DecodeArguments {
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) ssd_decode(const DecodeArguments in) {
     using namespace decode;
-    const int lane = threadIdx.x, head = blockIdx.y, group = head / (in.heads / in.groups);
-    const long long sequence = blockIdx.z;
-    const long long slot = in.slots ? in.slots[sequence] : sequence;
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y, group = head / (in.heads / in.groups);
+    const i64 sequence = blockIdx.z;
+    const i64 slot = in.slots ? in.slots[sequence] : sequence;
     const int start = lane % LANES * VEC;  // the first state entry of this lane
-    STATE* h = in.state + (slot * in.heads + head) * (HEAD_DIM * (long long)STATE_DIM);
+    STATE* h = in.state + (slot * in.heads + head) * (HEAD_DIM * (i64)STATE_DIM);
 
     for (int part = blockIdx.x * WARPS * ROWS; part < HEAD_DIM; part += gridDim.x * WARPS * ROWS) {
-        const int first = part + threadIdx.y * ROWS + lane / LANES;  // the first row of this lane
+        const int first = part + warp * ROWS + lane / LANES;  // the first row of this lane
 
         // Load: all of the state that this lane owns is on its way before anything else is waited for.
         Pack old[OWN][COLUMNS] = {};
@@ -94,17 +94,17 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) ssd_decode(const Decode
             for (int v = 0; v < VEC; v++) {
                 const int n = start + k * LANES * VEC + v;
                 const bool inside = n < STATE_DIM;
-                b[k][v] = inside ? to_float(in.b[sequence * in.b_pitch + group * STATE_DIM + n]) : 0.f;
-                c[k][v] = inside ? to_float(in.c[sequence * in.c_pitch + group * STATE_DIM + n]) : 0.f;
+                b[k][v] = inside ? widen(in.b[sequence * in.b_pitch + group * STATE_DIM + n]) : 0.f;
+                c[k][v] = inside ? widen(in.c[sequence * in.c_pitch + group * STATE_DIM + n]) : 0.f;
             }
         }
         float x[OWN];
 #pragma unroll
         for (int s = 0; s < OWN; s++) {
             const int p = first + s * SIDE_BY_SIDE;
-            x[s] = p < HEAD_DIM ? to_float(in.x[sequence * in.x_pitch + head * HEAD_DIM + p]) : 0.f;
+            x[s] = p < HEAD_DIM ? widen(in.x[sequence * in.x_pitch + head * HEAD_DIM + p]) : 0.f;
         }
-        float dt = to_float(in.dt[sequence * in.dt_pitch + head]) + (in.bias ? in.bias[head] : 0.f);
+        float dt = in.dt[sequence * in.dt_pitch + head] + (in.bias ? in.bias[head] : 0.f);
         if (in.softplus) dt = fmaxf(dt, 0.f) + log1pf(expf(-fabsf(dt)));
         dt = fminf(fmaxf(dt, in.dt_min), in.dt_max);
         const float decay = expf(dt * in.a[head]);
@@ -122,9 +122,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) ssd_decode(const Decode
                 Pack now;
 #pragma unroll
                 for (int v = 0; v < VEC; v++) {
-                    const float next = fmaf(decay, to_float(old[s][k].v[v]), u * b[k][v]);
+                    const float next = fmaf(decay, widen(old[s][k].v[v]), u * b[k][v]);
                     sum = fmaf(next, c[k][v], sum);
-                    now.v[v] = from_float<STATE>(next);
+                    now.v[v] = narrow<STATE>(next);
                 }
                 if (p < HEAD_DIM && n < STATE_DIM) *reinterpret_cast<Pack*>(h + p * STATE_DIM + n) = now;
             }
@@ -138,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) ssd_decode(const Decode
             const int p = first + s * SIDE_BY_SIDE;
             if (s == index && writes && p < HEAD_DIM) {
                 const float skip = in.d ? in.d[in.d_width == 1 ? head : head * HEAD_DIM + p] : 0.f;
-                in.y[sequence * in.y_pitch + head * HEAD_DIM + p] = from_float<IO>(fmaf(skip, x[s], sum));
+                in.y[sequence * in.y_pitch + head * HEAD_DIM + p] = narrow<Stored>(fmaf(skip, x[s], sum));
             }
         }
     }

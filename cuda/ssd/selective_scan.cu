@@ -2,18 +2,18 @@
 //
 //   h_t = exp(dt_t A) ∘ h_{t-1} + dt_t x_t b_t,   y_t = <c_t, h_t> + d x_t      dt = clamp(softplus(raw + bias))
 //
-// x, y (batch, len, channels)  IO     raw dt (batch, len, channels)  DT     a (channels, STATE_DIM)  float
-// b, c (batch, len, groups, STATE_DIM)  IO      d, bias (channels)  float
+// x, y (batch, len, channels)  Stored     raw dt (batch, len, channels)  float     a (channels, STATE_DIM)  float
+// b, c (batch, len, groups, STATE_DIM)  Stored      d, bias (channels)  float
 // initial, state (batch, channels, STATE_DIM)  float
 // kept (batch, tiles, STATE_DIM, channels)  float: the state before each TILE positions, for the vjp; null if not wanted
 //
 // Grid (groups * blocks of CHANNELS channels, batch), block CHANNELS * LANES threads: LANES threads share the state of a
 // channel, which stays in registers. Shared memory: two tiles of TILE positions, one worked on while the next one is on
 // its way. The limit is the rate of exponentials, batch * len * channels * STATE_DIM of them.
-#include "selective_scan.cuh"
+#include "ssd/selective_scan.cuh"
 
 extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
-selective_scan(const scan::Arguments in, IO* y, long long y_pitch, float* state, float* kept) {
+selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, float* kept) {
     using namespace scan;
     __shared__ Tile tiles[2];
     const Place place(in);
@@ -21,7 +21,7 @@ selective_scan(const scan::Arguments in, IO* y, long long y_pitch, float* state,
     const bool inside = own < place.count;
     float rate[OWN], h[OWN];
     load_rates(in, inside ? channel : in.channels, lane, rate);
-    const long long states = (place.row * in.channels + channel) * STATE_DIM;
+    const i64 states = (place.row * in.channels + channel) * STATE_DIM;
 #pragma unroll
     for (int k = 0; k < OWN; k++) {
         const int n = lane * OWN + k;
@@ -32,7 +32,7 @@ selective_scan(const scan::Arguments in, IO* y, long long y_pitch, float* state,
     Fetch fetch;
     fetch.load(in, place, 0);
     int buffer = 0;
-    for (long long at = 0; at < in.len; at += TILE, buffer ^= 1) {
+    for (i64 at = 0; at < in.len; at += TILE, buffer ^= 1) {
         Tile& tile = tiles[buffer];
         tile.store(fetch, in, place, at);
         __syncthreads();
@@ -41,11 +41,11 @@ selective_scan(const scan::Arguments in, IO* y, long long y_pitch, float* state,
 #pragma unroll
             for (int k = 0; k < OWN; k++) {
                 const int n = lane * OWN + k;
-                const long long tile_of_row = place.row * ((in.len + TILE - 1) / TILE) + at / TILE;
+                const i64 tile_of_row = place.row * ((in.len + TILE - 1) / TILE) + at / TILE;
                 if (n < STATE_DIM) kept[(tile_of_row * STATE_DIM + n) * in.channels + channel] = h[k];
             }
         }
-#pragma unroll 4
+#pragma unroll 2
         for (int t = 0; t < TILE; t++) {
             const float x = tile.x[t][own], dt = tile.dt[t][own], u = dt * x;
             float sum = 0.f;
@@ -57,7 +57,7 @@ selective_scan(const scan::Arguments in, IO* y, long long y_pitch, float* state,
 #pragma unroll
             for (int w = LANES / 2; w > 0; w /= 2) sum += __shfl_xor_sync(~0u, sum, w);
             if (inside && lane == 0 && at + t < in.len) {
-                y[(place.row * in.len + at + t) * y_pitch + channel] = from_float<IO>(fmaf(skip, x, sum));
+                y[(place.row * in.len + at + t) * y_pitch + channel] = narrow<Stored>(fmaf(skip, x, sum));
             }
         }
     }

@@ -3,14 +3,14 @@
 //   g += dy_t c_t,   dc_t = Σ dy_t h_t,   db_t = Σ dt_t x_t g,   dx_t = dt_t <g, b_t> + d dy_t          (Σ over the channels of a group)
 //   ddt_t = <g, A ∘ e^{dt_t A} ∘ h_{t-1} + x_t b_t>,   dA = Σ_t dt_t g ∘ e^{dt_t A} ∘ h_{t-1},   g <- e^{dt_t A} ∘ g
 //
-// Inputs as in selective_scan.cu, and dy (batch, len, channels) IO, dstate (batch, channels, STATE_DIM) or null.
+// Inputs as in selective_scan.cu, and dy (batch, len, channels) Stored, dstate (batch, channels, STATE_DIM) or null.
 // kept (batch, tiles, STATE_DIM, channels): the state before each tile, written by the forward kernel.
-// dx (batch, len, channels) IO, draw (batch, len, channels) float: of the raw steps; dinitial (batch, channels, STATE_DIM)
+// dx (batch, len, channels) Stored, draw (batch, len, channels) float: of the raw steps; dinitial (batch, channels, STATE_DIM)
 // per_row (batch, STATE_DIM + 2, channels): dA, dd and dbias of each batch row; summed by selective_scan_sum_rows
 // shares (batch, blocks, len, 2, PADDED): db and dc of each block's channels; summed by selective_scan_sum_blocks
 //
 // Grid and block as the forward kernel. The states of a tile stay in registers: OWN * TILE of them, so OWN is 4 or 8.
-#include "selective_scan.cuh"
+#include "ssd/selective_scan.cuh"
 
 namespace scan {
 
@@ -57,8 +57,8 @@ struct Shared {
 }  // namespace scan
 
 extern "C" __global__ void __launch_bounds__(scan::THREADS)
-selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, const float* dstate, const float* kept,
-                   IO* dx, long long dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
+selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, const float* dstate, const float* kept,
+                   Stored* dx, i64 dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
     using namespace scan;
     extern __shared__ __align__(16) unsigned char memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
@@ -67,7 +67,7 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
     const bool inside = own < place.count;
     float rate[OWN], g[OWN], da[OWN] = {};
     load_rates(in, inside ? channel : in.channels, lane, rate);
-    const long long states = (place.row * in.channels + channel) * STATE_DIM;
+    const i64 states = (place.row * in.channels + channel) * STATE_DIM;
 #pragma unroll
     for (int k = 0; k < OWN; k++) {
         const int n = lane * OWN + k;
@@ -76,9 +76,9 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
     const float skip = in.d && inside ? in.d[channel] : 0.f;
     float dd = 0.f, dbias = 0.f;
 
-    const long long tiles = (in.len + TILE - 1) / TILE;
-    for (long long number = tiles - 1; number >= 0; number--) {
-        const long long at = number * TILE;
+    const i64 tiles = (in.len + TILE - 1) / TILE;
+    for (i64 number = tiles - 1; number >= 0; number--) {
+        const i64 at = number * TILE;
         Fetch fetch;
         fetch.load(in, place, at);
         float h[TILE + 1][OWN];  // before each position
@@ -93,11 +93,11 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
         for (int i = threadIdx.x; i < TILE * CHANNELS; i += THREADS) {
             const int t = i / CHANNELS, k = i % CHANNELS;
             const bool there = at + t < in.len && k < place.count;
-            const long long position = place.row * in.len + at + t;
-            shared.dy[t][k] = there ? to_float(dy[position * dy_pitch + place.first + k]) : 0.f;
+            const i64 position = place.row * in.len + at + t;
+            shared.dy[t][k] = there ? widen(dy[position * dy_pitch + place.first + k]) : 0.f;
             float slope = 0.f;
             if (there) {
-                const float raw = to_float(in.dt[position * in.dt_pitch + place.first + k]);
+                const float raw = in.dt[position * in.dt_pitch + place.first + k];
                 squash(in, raw + (in.bias ? in.bias[place.first + k] : 0.f), slope);
             }
             shared.slope[t][k] = slope;
@@ -132,10 +132,10 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
             from_input = sum_lanes(from_input);
             from_decay = sum_lanes(from_decay);
             if (inside && lane == 0 && at + t < in.len) {
-                const long long position = place.row * in.len + at + t;
+                const i64 position = place.row * in.len + at + t;
                 const float d_dt = (from_decay / LOG2_E + x * from_input) * shared.slope[t][own];
                 draw[position * in.channels + channel] = d_dt;
-                dx[position * dx_pitch + channel] = from_float<IO>(fmaf(dt, from_input, skip * dy));
+                dx[position * dx_pitch + channel] = narrow<Stored>(fmaf(dt, from_input, skip * dy));
                 dbias += d_dt;
                 dd = fmaf(dy, x, dd);
             }
@@ -155,7 +155,7 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
             float sum = 0.f;
 #pragma unroll
             for (int w = 0; w < WARPS; w++) sum += shared.sums[w][t][n];
-            const long long block = place.row * gridDim.x + blockIdx.x;
+            const i64 block = place.row * gridDim.x + blockIdx.x;
             if (at + t < in.len) shares[(block * in.len + at + t) * (2 * PADDED) + n] = sum;
         }
     }
@@ -172,12 +172,12 @@ selective_scan_vjp(const scan::Arguments in, const IO* dy, long long dy_pitch, c
     }
 }
 
-// db and dc (batch, len, groups, STATE_DIM) IO: the shares of a group's blocks, added up in order.
+// db and dc (batch, len, groups, STATE_DIM) Stored: the shares of a group's blocks, added up in order.
 // Grid (len, batch), any block.
-extern "C" __global__ void selective_scan_sum_blocks(const float* shares, IO* db, IO* dc, long long len, int groups,
+extern "C" __global__ void selective_scan_sum_blocks(const float* shares, Stored* db, Stored* dc, i64 len, int groups,
                                                      int blocks) {
     using namespace scan;
-    const long long t = blockIdx.x, row = blockIdx.y;
+    const i64 t = blockIdx.x, row = blockIdx.y;
     const int per_group = blocks / groups;
     for (int i = threadIdx.x; i < groups * 2 * STATE_DIM; i += blockDim.x) {
         const int group = i / (2 * STATE_DIM), kind = i / STATE_DIM % 2, n = i % STATE_DIM;
@@ -185,7 +185,7 @@ extern "C" __global__ void selective_scan_sum_blocks(const float* shares, IO* db
         for (int k = 0; k < per_group; k++) {
             sum += shares[((row * blocks + group * per_group + k) * len + t) * (2 * PADDED) + kind * PADDED + n];
         }
-        (kind ? dc : db)[((row * len + t) * groups + group) * STATE_DIM + n] = from_float<IO>(sum);
+        (kind ? dc : db)[((row * len + t) * groups + group) * STATE_DIM + n] = narrow<Stored>(sum);
     }
 }
 
@@ -196,7 +196,7 @@ extern "C" __global__ void selective_scan_sum_rows(const float* per_row, float* 
     const int channel = blockIdx.x * blockDim.x + threadIdx.x, n = blockIdx.y;
     if (channel >= channels) return;
     float sum = 0.f;
-    for (long long row = 0; row < batch; row++) sum += per_row[(row * (STATE_DIM + 2) + n) * channels + channel];
+    for (i64 row = 0; row < batch; row++) sum += per_row[(row * (STATE_DIM + 2) + n) * channels + channel];
     if (n < STATE_DIM) da[channel * STATE_DIM + n] = sum;
     else (n == STATE_DIM ? dd : dbias)[channel] = sum;
 }

@@ -1,12 +1,13 @@
 // What the selective scan of Mamba-1 and its vjp share: arguments, tiles of the inputs, and their way into shared memory.
 //
-// Defines: IO, DT (float, bf16, f16), STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE.
+// Defines: STORED_.. but not f64, STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE.
 #pragma once
-#include "scalar.cuh"
+#include "common/scalar.cuh"
 
 namespace scan {
 
-constexpr int OWN = (STATE_DIM + LANES - 1) / LANES;  // state entries of a thread; entry k of lane l is l * OWN + k
+constexpr int power_of_two(int n, int p = 1) { return p >= n ? p : power_of_two(n, 2 * p); }
+constexpr int OWN = power_of_two((STATE_DIM + LANES - 1) / LANES);  // state entries of a thread: l * OWN .. of lane l
 constexpr int PADDED = OWN * LANES;                   // entries beyond STATE_DIM have a = b = c = 0
 constexpr int THREADS = CHANNELS * LANES;
 constexpr float LOG2_E = 1.44269504088896340736f;
@@ -18,11 +19,11 @@ __device__ __forceinline__ float exp2_fast(float v) {
 }
 
 struct Arguments {
-    const IO *x, *b, *c;
-    const DT* dt;
+    const Stored *x, *b, *c;
+    const float* dt;
     const float *a, *bias, *d, *initial;  // bias, d, initial: null if absent
-    long long x_pitch, dt_pitch, b_pitch, c_pitch;  // elements from one position to the next
-    long long len;
+    i64 x_pitch, dt_pitch, b_pitch, c_pitch;  // elements from one position to the next
+    i64 len;
     int channels, groups;
     int softplus;
     float dt_min, dt_max;
@@ -30,7 +31,7 @@ struct Arguments {
 
 // Which channels a block owns: a block never crosses from one group into the next.
 struct Place {
-    long long row;       // batch row
+    i64 row;       // batch row
     int group, first, count;
 
     __device__ Place(const Arguments& in) {
@@ -49,24 +50,24 @@ struct Fetch {
     static constexpr int PAIRS = (TILE * PADDED + THREADS - 1) / THREADS;
     float x[STEPS], dt[STEPS], b[PAIRS], c[PAIRS];
 
-    __device__ void load(const Arguments& in, const Place& place, long long at) {
+    __device__ void load(const Arguments& in, const Place& place, i64 at) {
 #pragma unroll
         for (int k = 0; k < STEPS; k++) {
             const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS;
-            const long long t = at + i / CHANNELS;
+            const i64 t = at + i / CHANNELS;
             const bool inside = i < TILE * CHANNELS && t < in.len && channel < place.count;
-            const long long position = place.row * in.len + t;
-            x[k] = inside ? to_float(in.x[position * in.x_pitch + place.first + channel]) : 0.f;
-            dt[k] = inside ? to_float(in.dt[position * in.dt_pitch + place.first + channel]) : 0.f;
+            const i64 position = place.row * in.len + t;
+            x[k] = inside ? widen(in.x[position * in.x_pitch + place.first + channel]) : 0.f;
+            dt[k] = inside ? in.dt[position * in.dt_pitch + place.first + channel] : 0.f;
         }
 #pragma unroll
         for (int k = 0; k < PAIRS; k++) {
             const int i = threadIdx.x + k * THREADS, n = i % PADDED;
-            const long long t = at + i / PADDED;
+            const i64 t = at + i / PADDED;
             const bool inside = i < TILE * PADDED && t < in.len && n < STATE_DIM;
-            const long long position = place.row * in.len + t;
-            b[k] = inside ? to_float(in.b[position * in.b_pitch + place.group * STATE_DIM + n]) : 0.f;
-            c[k] = inside ? to_float(in.c[position * in.c_pitch + place.group * STATE_DIM + n]) : 0.f;
+            const i64 position = place.row * in.len + t;
+            b[k] = inside ? widen(in.b[position * in.b_pitch + place.group * STATE_DIM + n]) : 0.f;
+            c[k] = inside ? widen(in.c[position * in.c_pitch + place.group * STATE_DIM + n]) : 0.f;
         }
     }
 };
@@ -90,7 +91,7 @@ struct Tile {
     alignas(16) float b[TILE][PADDED];
     alignas(16) float c[TILE][PADDED];
 
-    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, long long at) {
+    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, i64 at) {
 #pragma unroll
         for (int k = 0; k < Fetch::STEPS; k++) {
             const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;

@@ -1,0 +1,31 @@
+//! NVIDIA GPUs, through the driver and its run-time compiler.
+//!
+//! Nothing of CUDA is needed to build this; the driver and, where a kernel is not in the [`KernelCache`] yet, the compiler
+//! are looked for when the program runs, and a missing one is a [`crate::DeviceError`].
+//!
+//! The walk: a [`Device`] compiles and loads kernels, a [`Stream`] of it does work in order, a [`CudaTensor`] is memory
+//! of a stream.
+
+mod architecture;
+mod cache;
+mod compile;
+mod decode;
+mod device;
+pub mod kernels;
+mod launch;
+mod selective_scan;
+mod source;
+mod steps;
+mod stream;
+mod tensor;
+
+pub use architecture::Architecture;
+pub use cache::{KernelCache, Origin};
+pub use compile::{Compiled, Compiler};
+pub use decode::{DecodeStep, Slots, StateElement};
+pub use device::Device;
+pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
+pub use source::{HEADERS, KERNELS, Program, Source};
+pub use steps::RawSteps;
+pub use stream::Stream;
+pub use tensor::{CudaTensor, Element, Stored};

@@ -1,0 +1,361 @@
+//! The selective scan of Mamba-1 on a device, and its vjp.
+#![allow(unsafe_code)]
+
+use super::launch::{Grid, Parameters};
+use super::source::Program;
+use super::steps::{RawSteps, check_flat, check_stream};
+use super::stream::Stream;
+use super::tensor::{CudaTensor, Stored, stored_macro};
+use crate::error::{Error, Result, check_shape};
+
+/// The matrices of a selective scan by generators on a device; the twin of [`crate::ssd::SelectiveScan`].
+#[derive(Debug, Clone)]
+pub struct SelectiveScan<'a, T> {
+    steps: RawSteps<'a>,            // (batch, len, channels)
+    a: &'a CudaTensor<f32>,         // (channels, state_dim)
+    b: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
+    c: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
+    d: Option<&'a CudaTensor<f32>>, // (channels)
+}
+
+/// What a selective scan yields, and the cotangent of it.
+#[derive(Debug, Clone)]
+pub struct ScanOutput<T> {
+    /// (batch, len, channels)
+    pub y: CudaTensor<T>,
+    /// Final states, (batch, channels, state_dim).
+    pub state: CudaTensor<f32>,
+}
+
+/// Cotangents of every input of a selective scan.
+#[derive(Debug, Clone)]
+pub struct ScanGrad<T> {
+    /// Of the raw steps, (batch, len, channels).
+    pub raw_dt: CudaTensor<f32>,
+    /// Of the bias of the steps, (channels); also meaningful when there was none.
+    pub dt_bias: CudaTensor<f32>,
+    /// (channels, state_dim)
+    pub a: CudaTensor<f32>,
+    /// (batch, len, groups, state_dim)
+    pub b: CudaTensor<T>,
+    /// (batch, len, groups, state_dim)
+    pub c: CudaTensor<T>,
+    /// (channels); also meaningful when there was no skip
+    pub d: CudaTensor<f32>,
+    /// (batch, len, channels)
+    pub x: CudaTensor<T>,
+    /// Of the initial states, (batch, channels, state_dim).
+    pub state: CudaTensor<f32>,
+}
+
+/// Twin of `scan::Arguments` in `cuda/ssd/selective_scan.cuh`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct Arguments {
+    x: u64,
+    b: u64,
+    c: u64,
+    dt: u64,
+    a: u64,
+    bias: u64,
+    d: u64,
+    initial: u64,
+    x_pitch: i64,
+    dt_pitch: i64,
+    b_pitch: i64,
+    c_pitch: i64,
+    len: i64,
+    channels: i32,
+    groups: i32,
+    softplus: i32,
+    dt_min: f32,
+    dt_max: f32,
+}
+
+impl Parameters for Arguments {}
+
+impl<'a, T: Stored> SelectiveScan<'a, T> {
+    /// The scan with these generators, without a skip.
+    ///
+    /// # Shapes
+    /// `steps`: (batch, len, channels); `a`: (channels, state_dim), state_dim at most 256; `b`, `c`: (batch, len, groups,
+    /// state_dim).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they disagree or channels is not a multiple of groups; [`Error::Config`] for f64, which has no
+    /// kernel; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
+    pub fn new(
+        steps: RawSteps<'a>,
+        a: &'a CudaTensor<f32>,
+        b: &'a CudaTensor<T>,
+        c: &'a CudaTensor<T>,
+    ) -> Result<Self> {
+        let stream = steps.raw.stream();
+        let [batch, len, channels @ 1..] = *steps.raw.shape() else {
+            return Err(Error::shape("dt", "(batch, len, channels), at least one channel", steps.raw.shape()));
+        };
+        let state_dim = match *a.shape() {
+            [rows, state_dim @ 1..=256] if rows == channels => state_dim,
+            _ => {
+                let expected = format!("(channels, state_dim) = [{channels}, 1 to 256]");
+                return Err(Error::shape("A", expected, a.shape()));
+            }
+        };
+        check_flat("A", "(channels, state_dim)", a, &[channels, state_dim], stream)?;
+        check_stream("b", b, stream)?;
+        match *b.shape() {
+            [rows, n, groups @ 1.., width]
+                if (rows, n, width) == (batch, len, state_dim) && channels % groups == 0 => {}
+            _ => {
+                let expected = format!(
+                    "(batch, len, groups, state_dim) = [{batch}, {len}, a divisor of channels = {channels}, {state_dim}]"
+                );
+                return Err(Error::shape("b", expected, b.shape()));
+            }
+        }
+        check_stream("c", c, stream)?;
+        check_shape("c", "(batch, len, groups, state_dim)", b.shape(), c.shape())?;
+        if T::NAME == "f64" {
+            let reason = "expected f32, bf16 or f16 for the selective scan, found f64".into();
+            return Err(Error::Config { field: "dtype", reason });
+        }
+        Ok(Self { steps, a, b, c, d: None })
+    }
+
+    /// Adds `d`: (channels) to the diagonal.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it does not have one number a channel.
+    pub fn with_skip(self, d: &'a CudaTensor<f32>) -> Result<Self> {
+        check_flat("d", "(channels)", d, &[self.channels()], self.stream())?;
+        Ok(Self { d: Some(d), ..self })
+    }
+
+    /// Outputs and final states, from the given initial states or from zero.
+    ///
+    /// # Shapes
+    /// `x`: (batch, len, channels); `initial`: (batch, channels, state_dim).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they do not fit, and those of memory, compiling and starting a kernel.
+    pub fn matmul(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Result<ScanOutput<T>> {
+        self.check(x, initial)?;
+        self.forward(x, initial, &Cut::forward(self), None)
+    }
+
+    /// Cotangents of every input of [`SelectiveScan::matmul`], given the cotangent of its output. The same call gives the same
+    /// bits: sums over channels and batch rows have a fixed order.
+    ///
+    /// # Errors
+    /// As [`SelectiveScan::matmul`], and [`Error::Shape`] if the cotangents do not have the shapes of the output.
+    pub fn vjp(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<f32>>,
+        cotangent: &ScanOutput<T>,
+    ) -> Result<ScanGrad<T>> {
+        self.check(x, initial)?;
+        let stream = self.stream();
+        let (batch, len, channels, state_dim) = (self.batch(), self.len(), self.channels(), self.state_dim());
+        check_stream("dy", &cotangent.y, stream)?;
+        check_shape("dy", "(batch, len, channels)", x.shape(), cotangent.y.shape())?;
+        let states = [batch, channels, state_dim];
+        check_flat("dfinal_state", "(batch, channels, state_dim)", &cotangent.state, &states, stream)?;
+
+        let cut = Cut::vjp(self);
+        let kept = CudaTensor::room(stream, &[batch, len.div_ceil(cut.tile), state_dim, channels])?;
+        self.forward(x, initial, &cut, Some(&kept))?;
+        let blocks = cut.blocks(self);
+        let padded = cut.own(state_dim) * cut.lanes;
+        let per_row = CudaTensor::<f32>::room(stream, &[batch, state_dim + 2, channels])?;
+        let shares = CudaTensor::<f32>::room(stream, &[batch, blocks, len, 2 * padded])?;
+        let grad = ScanGrad {
+            raw_dt: CudaTensor::room(stream, x.shape())?,
+            dt_bias: CudaTensor::room(stream, &[channels])?,
+            a: CudaTensor::room(stream, self.a.shape())?,
+            b: CudaTensor::room(stream, self.b.shape())?,
+            c: CudaTensor::room(stream, self.c.shape())?,
+            d: CudaTensor::room(stream, &[channels])?,
+            x: CudaTensor::room(stream, x.shape())?,
+            state: CudaTensor::room(stream, &states)?,
+        };
+        let program = cut.program("ssd/selective_scan_vjp.cu", stored_macro::<T>(), state_dim);
+        let kernel = |name| stream.device().kernel(&program, name);
+        let arguments = self.arguments(x, initial);
+        let grid = Grid::new([blocks, batch, 1], cut.threads()).shared(cut.shared_of_vjp(state_dim));
+        let (dy_pitch, dx_pitch) = (cotangent.y.pitch() as i64, grad.x.pitch() as i64);
+        // SAFETY: the arguments are those of `selective_scan_vjp`; every tensor was made or checked to have the shape
+        // that the kernel's header gives for these sizes.
+        unsafe {
+            kernel("selective_scan_vjp")?.launch(
+                stream,
+                grid,
+                &[
+                    &arguments, &cotangent.y, &dy_pitch, &cotangent.state, &kept, &grad.x, &dx_pitch, &grad.raw_dt,
+                    &grad.state, &per_row, &shares,
+                ],
+            )?;
+        }
+        let groups = self.groups();
+        // Grids are limited along batch only: a row has at most 2³¹ positions.
+        let grid = Grid::new([len, batch, 1], 128);
+        // SAFETY: as above, for `selective_scan_sum_blocks`.
+        unsafe {
+            kernel("selective_scan_sum_blocks")?.launch(
+                stream,
+                grid,
+                &[&shares, &grad.b, &grad.c, &(len as i64), &(groups as i32), &(blocks as i32)],
+            )?;
+        }
+        let grid = Grid::new([channels.div_ceil(128), state_dim + 2, 1], 128);
+        // SAFETY: as above, for `selective_scan_sum_rows`.
+        unsafe {
+            kernel("selective_scan_sum_rows")?.launch(
+                stream,
+                grid,
+                &[&per_row, &grad.a, &grad.d, &grad.dt_bias, &(batch as i32), &(channels as i32)],
+            )?;
+        }
+        Ok(grad)
+    }
+
+    /// The product, which writes the state before each tile to `kept` if that is given.
+    fn forward(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<f32>>,
+        cut: &Cut,
+        kept: Option<&CudaTensor<f32>>,
+    ) -> Result<ScanOutput<T>> {
+        let stream = self.stream();
+        let y = CudaTensor::room(stream, x.shape())?;
+        let state = CudaTensor::room(stream, &[self.batch(), self.channels(), self.state_dim()])?;
+        let program = cut.program("ssd/selective_scan.cu", stored_macro::<T>(), self.state_dim());
+        let kernel = stream.device().kernel(&program, "selective_scan")?;
+        let grid = Grid::new([cut.blocks(self), self.batch(), 1], cut.threads());
+        let (arguments, y_pitch) = (self.arguments(x, initial), y.pitch() as i64);
+        // SAFETY: the arguments are those of `selective_scan`; every tensor was made or checked to have the shape that the
+        // kernel's header gives for these sizes.
+        unsafe { kernel.launch(stream, grid, &[&arguments, &y, &y_pitch, &state, &kept]) }?;
+        Ok(ScanOutput { y, state })
+    }
+
+    fn arguments(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Arguments {
+        let (softplus, dt_min, dt_max) = self.steps.rule();
+        Arguments {
+            x: *x.pointer(),
+            b: *self.b.pointer(),
+            c: *self.c.pointer(),
+            dt: *self.steps.raw.pointer(),
+            a: *self.a.pointer(),
+            bias: self.steps.bias.map_or(0, |bias| *bias.pointer()),
+            d: self.d.map_or(0, |d| *d.pointer()),
+            initial: initial.map_or(0, |initial| *initial.pointer()),
+            x_pitch: x.pitch() as i64,
+            dt_pitch: self.steps.raw.pitch() as i64,
+            b_pitch: self.b.pitch() as i64,
+            c_pitch: self.c.pitch() as i64,
+            len: self.len() as i64,
+            channels: self.channels() as i32,
+            groups: self.groups() as i32,
+            softplus,
+            dt_min,
+            dt_max,
+        }
+    }
+
+    fn check(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Result<()> {
+        let stream = self.stream();
+        check_stream("x", x, stream)?;
+        check_shape("x", "(batch, len, channels)", self.steps.raw.shape(), x.shape())?;
+        let states = [self.batch(), self.channels(), self.state_dim()];
+        match initial {
+            Some(h) => check_flat("initial_state", "(batch, channels, state_dim)", h, &states, stream),
+            None => Ok(()),
+        }
+    }
+
+    fn stream(&self) -> &'a Stream {
+        self.steps.raw.stream()
+    }
+
+    fn batch(&self) -> usize {
+        self.steps.raw.shape()[0]
+    }
+
+    fn len(&self) -> usize {
+        self.steps.raw.shape()[1]
+    }
+
+    fn channels(&self) -> usize {
+        self.steps.raw.shape()[2]
+    }
+
+    fn groups(&self) -> usize {
+        self.b.shape()[2]
+    }
+
+    fn state_dim(&self) -> usize {
+        self.a.shape()[1]
+    }
+}
+
+/// How the channels are cut into blocks, the state of a channel among threads, and time into tiles.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    channels: usize,
+    lanes: usize,
+    tile: usize,
+}
+
+impl Cut {
+    /// Whole states in one thread if there are enough channels to fill the device, else shared by up to four.
+    fn forward<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
+        let device = scan.stream().device();
+        let lanes = scan.state_dim().div_ceil(16).next_power_of_two().min(32);
+        let threads = scan.batch() * scan.channels() * lanes;
+        let filled = 256 * device.multiprocessors() as usize;
+        let spread = filled.div_ceil(threads.max(1)).next_power_of_two().min(4);
+        Self::new(128, (lanes * spread).min(scan.state_dim().next_power_of_two()).min(32), scan.state_dim())
+    }
+
+    /// Four numbers of a state a thread, so that a tile of states fits its registers.
+    fn vjp<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
+        let lanes = scan.state_dim().div_ceil(4).next_power_of_two().min(32);
+        Self::new(256, lanes, scan.state_dim())
+    }
+
+    fn new(threads: usize, lanes: usize, state_dim: usize) -> Self {
+        Self { channels: threads / lanes, lanes, tile: if state_dim > 64 { 8 } else { 16 } }
+    }
+
+    fn threads(&self) -> u32 {
+        (self.channels * self.lanes) as u32
+    }
+
+    /// Entries of a state in one thread.
+    fn own(&self, state_dim: usize) -> usize {
+        state_dim.div_ceil(self.lanes).next_power_of_two()
+    }
+
+    /// Blocks of a batch row; none has channels of two groups.
+    fn blocks<T: Stored>(&self, scan: &SelectiveScan<'_, T>) -> usize {
+        scan.groups() * (scan.channels() / scan.groups()).div_ceil(self.channels)
+    }
+
+    /// Bytes of `scan::Shared` in `cuda/ssd/selective_scan_vjp.cu`.
+    fn shared_of_vjp(&self, state_dim: usize) -> u32 {
+        let padded = self.own(state_dim) * self.lanes;
+        let warps = self.channels * self.lanes / 32;
+        (4 * self.tile * (4 * self.channels + 2 * padded + warps * 2 * padded)) as u32
+    }
+
+    pub(super) fn program(&self, file: &'static str, stored: &'static str, state_dim: usize) -> Program {
+        Program::new(file)
+            .define(stored, 1)
+            .define("STATE_DIM", state_dim)
+            .define("CHANNELS", self.channels)
+            .define("LANES", self.lanes)
+            .define("TILE", self.tile)
+    }
+}
