@@ -52,7 +52,10 @@ impl Slots {
                     narrow.push(slot);
                 }
                 (Some(Some(first)), _) => {
-                    return wrong("a slot of its own for each sequence", format!("{slot} at {first} and {k}"));
+                    return wrong(
+                        "a slot of its own for each sequence",
+                        format!("{slot} at {first} and {k}"),
+                    );
                 }
                 _ => return wrong("slots of the pool", format!("{slot} at {k} of a pool of {pool}")),
             }
@@ -72,10 +75,10 @@ impl Slots {
 /// for bit.
 #[derive(Debug, Clone)]
 pub struct DecodeStep<'a, T> {
-    steps: RawSteps<'a>,        // (batch, 1, heads)
-    a: &'a CudaTensor<f32>,     // (heads)
-    b: &'a CudaTensor<T>,       // (batch, 1, groups, state_dim)
-    c: &'a CudaTensor<T>,       // (batch, 1, groups, state_dim)
+    steps: RawSteps<'a>,            // (batch, 1, heads)
+    a: &'a CudaTensor<f32>,         // (heads)
+    b: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
+    c: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
     d: Option<&'a CudaTensor<f32>>, // (heads, 1 or head_dim)
     slots: Option<&'a Slots>,
 }
@@ -125,7 +128,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
         let stream = steps.raw.stream();
-        let [batch, 1, heads @ 1..] = *steps.raw.shape() else {
+        let [batch, 1, heads @ (1..)] = *steps.raw.shape() else {
             return Err(Error::shape("dt", "(batch, 1, heads) with at least one head", steps.raw.shape()));
         };
         check_flat("A", "(heads)", a, &[heads], stream)?;
@@ -134,7 +137,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         }
         check_stream("b", b, stream)?;
         match *b.shape() {
-            [rows, 1, groups @ 1.., 1..] if rows == batch && heads % groups == 0 => {}
+            [rows, 1, groups @ (1..), (1..)] if rows == batch && heads % groups == 0 => {}
             _ => {
                 let expected = format!(
                     "(batch, 1, groups, state_dim) = [{batch}, 1, a divisor of heads = {heads}, at least 1]"
@@ -158,7 +161,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     pub fn with_skip(self, d: &'a CudaTensor<f32>) -> Result<Self> {
         let heads = self.heads();
         match *d.shape() {
-            [rows, width @ 1..] if rows == heads => {
+            [rows, width @ (1..)] if rows == heads => {
                 check_flat("d", "(heads, 1 or head_dim)", d, &[heads, width], self.stream())?;
                 Ok(Self { d: Some(d), ..self })
             }
@@ -182,7 +185,11 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if they do not fit the generators, and those of compiling and starting a kernel.
-    pub fn step<S: StateElement>(&self, x: &CudaTensor<T>, state: &mut CudaTensor<S>) -> Result<CudaTensor<T>> {
+    pub fn step<S: StateElement>(
+        &self,
+        x: &CudaTensor<T>,
+        state: &mut CudaTensor<S>,
+    ) -> Result<CudaTensor<T>> {
         let y = CudaTensor::room(self.stream(), x.shape())?;
         self.step_into(x, state, &y)?;
         Ok(y)
@@ -202,7 +209,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         let (groups, state_dim) = (self.b.shape()[2], self.b.shape()[3]);
         check_stream("x", x, stream)?;
         let head_dim = match *x.shape() {
-            [rows, 1, h, head_dim @ 1..] if (rows, h) == (batch, heads) => head_dim,
+            [rows, 1, h, head_dim @ (1..)] if (rows, h) == (batch, heads) => head_dim,
             _ => {
                 let expected = format!("(batch, 1, heads, head_dim) = [{batch}, 1, {heads}, at least 1]");
                 return Err(Error::shape("x", expected, x.shape()));

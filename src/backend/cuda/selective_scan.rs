@@ -91,8 +91,12 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
         let stream = steps.raw.stream();
-        let [batch, len, channels @ 1..] = *steps.raw.shape() else {
-            return Err(Error::shape("dt", "(batch, len, channels), at least one channel", steps.raw.shape()));
+        let [batch, len, channels @ (1..)] = *steps.raw.shape() else {
+            return Err(Error::shape(
+                "dt",
+                "(batch, len, channels), at least one channel",
+                steps.raw.shape(),
+            ));
         };
         let state_dim = match *a.shape() {
             [rows, state_dim @ 1..=256] if rows == channels => state_dim,
@@ -104,7 +108,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         check_flat("A", "(channels, state_dim)", a, &[channels, state_dim], stream)?;
         check_stream("b", b, stream)?;
         match *b.shape() {
-            [rows, n, groups @ 1.., width]
+            [rows, n, groups @ (1..), width]
                 if (rows, n, width) == (batch, len, state_dim) && channels % groups == 0 => {}
             _ => {
                 let expected = format!(
@@ -191,8 +195,17 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
                 stream,
                 grid,
                 &[
-                    &arguments, &cotangent.y, &dy_pitch, &cotangent.state, &kept, &grad.x, &dx_pitch, &grad.raw_dt,
-                    &grad.state, &per_row, &shares,
+                    &arguments,
+                    &cotangent.y,
+                    &dy_pitch,
+                    &cotangent.state,
+                    &kept,
+                    &grad.x,
+                    &dx_pitch,
+                    &grad.raw_dt,
+                    &grad.state,
+                    &per_row,
+                    &shares,
                 ],
             )?;
         }
