@@ -11,7 +11,7 @@ use semisep::backend::cuda::{
 };
 use semisep::ssd::{self, Algorithm, Discretization, Squash, Ssd};
 use semisep::{DeviceError, Error, Scalar};
-use support::{Numbers, distance};
+use support::Numbers;
 
 /// A stream of the first device, or nothing, said aloud, where there is none.
 fn stream() -> Option<Stream> {
@@ -37,7 +37,7 @@ fn up<T: Stored, D: Dimension>(stream: &Stream, v: &Array<T, D>) -> CudaTensor<T
     CudaTensor::upload(stream, v.view()).unwrap()
 }
 
-/// Relative error allowed to a result that is stored as `T`.
+/// Relative Frobenius error allowed to a result that is stored as `T`.
 fn tolerance<T: Scalar>() -> f64 {
     match T::NAME {
         "bf16" => 2.4e-3,
@@ -53,7 +53,10 @@ fn close<D: Dimension>(
     expected: ArrayView<'_, f64, D>,
     limit: f64,
 ) {
-    let error = distance(found, expected);
+    assert_eq!(found.shape(), expected.shape(), "{name}");
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+    let error =
+        norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied());
     assert!(error < limit, "{name}: {error:e} where {limit:e} is allowed"); // false for NaN
 }
 

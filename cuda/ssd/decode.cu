@@ -11,6 +11,7 @@
 //
 // Defines: STORED_.. but not f64, STATE (float, bf16 or f16), HEAD_DIM, STATE_DIM, WARPS, STEPS (a power of two: rows of a lane).
 #include "common/scalar.cuh"
+#include "common/softplus.cuh"
 
 namespace decode {
 
@@ -104,9 +105,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) ssd_decode(const Decode
             const int p = first + s * SIDE_BY_SIDE;
             x[s] = p < HEAD_DIM ? widen(in.x[sequence * in.x_pitch + head * HEAD_DIM + p]) : 0.f;
         }
-        float dt = in.dt[sequence * in.dt_pitch + head] + (in.bias ? in.bias[head] : 0.f);
-        if (in.softplus) dt = fmaxf(dt, 0.f) + log1pf(expf(-fabsf(dt)));
-        dt = fminf(fmaxf(dt, in.dt_min), in.dt_max);
+        const float raw = in.dt[sequence * in.dt_pitch + head] + (in.bias ? in.bias[head] : 0.f);
+        const float dt = squash_step(raw, in.softplus, in.dt_min, in.dt_max).dt;
         const float decay = expf(dt * in.a[head]);
 
         // Compute and store.

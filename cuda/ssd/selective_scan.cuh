@@ -3,6 +3,7 @@
 // Defines: STORED_.. but not f64, STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE.
 #pragma once
 #include "common/scalar.cuh"
+#include "common/softplus.cuh"
 
 namespace scan {
 
@@ -11,12 +12,6 @@ constexpr int OWN = power_of_two((STATE_DIM + LANES - 1) / LANES);  // state ent
 constexpr int PADDED = OWN * LANES;                   // entries beyond STATE_DIM have a = b = c = 0
 constexpr int THREADS = CHANNELS * LANES;
 constexpr float LOG2_E = 1.44269504088896340736f;
-
-__device__ __forceinline__ float exp2_fast(float v) {
-    float out;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
-    return out;
-}
 
 struct Arguments {
     const Stored *x, *b, *c;
@@ -51,39 +46,29 @@ struct Fetch {
     float x[STEPS], dt[STEPS], b[PAIRS], c[PAIRS];
 
     __device__ void load(const Arguments& in, const Place& place, i64 at) {
+        const i64 position = place.row * in.len + at;  // offsets inside a tile are short
+        const Stored* from_x = in.x + position * in.x_pitch + place.first;
+        const float* from_dt = in.dt + position * in.dt_pitch + place.first;
+        const int left = (int)min((i64)TILE, in.len - at), x_pitch = (int)in.x_pitch, dt_pitch = (int)in.dt_pitch;
 #pragma unroll
         for (int k = 0; k < STEPS; k++) {
-            const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS;
-            const i64 t = at + i / CHANNELS;
-            const bool inside = i < TILE * CHANNELS && t < in.len && channel < place.count;
-            const i64 position = place.row * in.len + t;
-            x[k] = inside ? widen(in.x[position * in.x_pitch + place.first + channel]) : 0.f;
-            dt[k] = inside ? in.dt[position * in.dt_pitch + place.first + channel] : 0.f;
+            const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;
+            const bool inside = t < left && channel < place.count;
+            x[k] = inside ? widen(from_x[t * x_pitch + channel]) : 0.f;
+            dt[k] = inside ? from_dt[t * dt_pitch + channel] : 0.f;
         }
+        const Stored* from_b = in.b + position * in.b_pitch + place.group * STATE_DIM;
+        const Stored* from_c = in.c + position * in.c_pitch + place.group * STATE_DIM;
+        const int b_pitch = (int)in.b_pitch, c_pitch = (int)in.c_pitch;
 #pragma unroll
         for (int k = 0; k < PAIRS; k++) {
-            const int i = threadIdx.x + k * THREADS, n = i % PADDED;
-            const i64 t = at + i / PADDED;
-            const bool inside = i < TILE * PADDED && t < in.len && n < STATE_DIM;
-            const i64 position = place.row * in.len + t;
-            b[k] = inside ? widen(in.b[position * in.b_pitch + place.group * STATE_DIM + n]) : 0.f;
-            c[k] = inside ? widen(in.c[position * in.c_pitch + place.group * STATE_DIM + n]) : 0.f;
+            const int i = threadIdx.x + k * THREADS, n = i % PADDED, t = i / PADDED;
+            const bool inside = t < left && n < STATE_DIM;
+            b[k] = inside ? widen(from_b[t * b_pitch + n]) : 0.f;
+            c[k] = inside ? widen(from_c[t * c_pitch + n]) : 0.f;
         }
     }
 };
-
-// A raw step with its bias, squashed and clamped; `slope` gets its derivative, 0 where it was clamped.
-__device__ __forceinline__ float squash(const Arguments& in, float raw, float& slope) {
-    float dt = raw;
-    slope = 1.f;
-    if (in.softplus) {
-        dt = fmaxf(raw, 0.f) + log1pf(expf(-fabsf(raw)));
-        slope = 1.f / (1.f + expf(-raw));
-    }
-    const float limited = fminf(fmaxf(dt, in.dt_min), in.dt_max);
-    if (limited != dt) slope = 0.f;
-    return limited;
-}
 
 // The same positions in shared memory, steps discretised. Positions past the end have dt = x = b = c = 0: they change no state.
 struct Tile {
@@ -91,21 +76,23 @@ struct Tile {
     alignas(16) float b[TILE][PADDED];
     alignas(16) float c[TILE][PADDED];
 
-    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, i64 at) {
+    // `slope`, if not null, gets the derivatives of the steps.
+    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, i64 at, float (*slope)[CHANNELS] = nullptr) {
 #pragma unroll
         for (int k = 0; k < Fetch::STEPS; k++) {
             const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;
-            if (i >= TILE * CHANNELS) break;
+            if (TILE * CHANNELS % THREADS && i >= TILE * CHANNELS) break;
             const bool inside = at + t < in.len && channel < place.count;
             const float bias = in.bias && inside ? in.bias[place.first + channel] : 0.f;
-            float slope;
+            const SquashedStep step = squash_step(fetch.dt[k] + bias, in.softplus, in.dt_min, in.dt_max);
             x[t][channel] = fetch.x[k];
-            dt[t][channel] = inside ? squash(in, fetch.dt[k] + bias, slope) : 0.f;
+            dt[t][channel] = inside ? step.dt : 0.f;
+            if (slope) slope[t][channel] = inside ? step.slope : 0.f;
         }
 #pragma unroll
         for (int k = 0; k < Fetch::PAIRS; k++) {
             const int i = threadIdx.x + k * THREADS;
-            if (i >= TILE * PADDED) break;
+            if (TILE * PADDED % THREADS && i >= TILE * PADDED) break;
             b[i / PADDED][i % PADDED] = fetch.b[k];
             c[i / PADDED][i % PADDED] = fetch.c[k];
         }

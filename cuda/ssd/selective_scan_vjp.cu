@@ -56,7 +56,7 @@ struct Shared {
 
 }  // namespace scan
 
-extern "C" __global__ void __launch_bounds__(scan::THREADS)
+extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
 selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, const float* dstate, const float* kept,
                    Stored* dx, i64 dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
     using namespace scan;
@@ -89,18 +89,12 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
                 ? kept[((place.row * tiles + number) * STATE_DIM + n) * in.channels + channel] : 0.f;
         }
         __syncthreads();  // everybody is done with the tile after this one
-        shared.tile.store(fetch, in, place, at);
+        shared.tile.store(fetch, in, place, at, shared.slope);
         for (int i = threadIdx.x; i < TILE * CHANNELS; i += THREADS) {
             const int t = i / CHANNELS, k = i % CHANNELS;
             const bool there = at + t < in.len && k < place.count;
             const i64 position = place.row * in.len + at + t;
             shared.dy[t][k] = there ? widen(dy[position * dy_pitch + place.first + k]) : 0.f;
-            float slope = 0.f;
-            if (there) {
-                const float raw = in.dt[position * in.dt_pitch + place.first + k];
-                squash(in, raw + (in.bias ? in.bias[place.first + k] : 0.f), slope);
-            }
-            shared.slope[t][k] = slope;
         }
         __syncthreads();
         const Tile& tile = shared.tile;

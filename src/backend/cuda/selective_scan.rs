@@ -329,17 +329,17 @@ impl Cut {
         let threads = scan.batch() * scan.channels() * lanes;
         let filled = 256 * device.multiprocessors() as usize;
         let spread = filled.div_ceil(threads.max(1)).next_power_of_two().min(4);
-        Self::new(128, (lanes * spread).min(scan.state_dim().next_power_of_two()).min(32), scan.state_dim())
+        Self::new(128, (lanes * spread).min(scan.state_dim().next_power_of_two()).min(32), 8)
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
     fn vjp<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
         let lanes = scan.state_dim().div_ceil(4).next_power_of_two().min(32);
-        Self::new(256, lanes, scan.state_dim())
+        Self::new(128, lanes, if scan.state_dim() > 64 { 8 } else { 16 })
     }
 
-    fn new(threads: usize, lanes: usize, state_dim: usize) -> Self {
-        Self { channels: threads / lanes, lanes, tile: if state_dim > 64 { 8 } else { 16 } }
+    fn new(threads: usize, lanes: usize, tile: usize) -> Self {
+        Self { channels: threads / lanes, lanes, tile }
     }
 
     fn threads(&self) -> u32 {

@@ -18,7 +18,8 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] = sources!["common/mma.cuh", "common/scalar.cuh", "ssd/selective_scan.cuh"];
+pub const HEADERS: &[Source] =
+    sources!["common/mma.cuh", "common/scalar.cuh", "common/softplus.cuh", "ssd/selective_scan.cuh"];
 
 /// The files that hold kernels.
 pub const KERNELS: &[Source] = sources![
