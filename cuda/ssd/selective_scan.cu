@@ -7,9 +7,10 @@
 // initial, state (batch, channels, STATE_DIM)  float
 // kept (batch, tiles, STATE_DIM, channels)  float: the state before each TILE positions, for the vjp; null if not wanted
 //
-// Grid (groups * blocks of CHANNELS channels, batch), block CHANNELS * LANES threads: LANES threads share the state of a
-// channel, which stays in registers. Shared memory: two tiles of TILE positions, one worked on while the next one is on
-// its way. The limit is the rate of exponentials, batch * len * channels * STATE_DIM of them.
+// Grid (groups * blocks of CHANNELS channels, batch), block CHANNELS / SIDE * LANES threads: LANES threads share the states
+// of SIDE channels, which stay in registers; what a thread reads of b and c serves all of its channels. Shared memory: two
+// tiles of TILE positions, one worked on while the next one is on its way. The limits are the rate of exponentials, batch
+// * len * channels * STATE_DIM of them, and that at which shared memory gives b and c to the threads.
 #include "ssd/selective_scan.cuh"
 
 extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
@@ -17,17 +18,21 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
     using namespace scan;
     __shared__ Tile tiles[2];
     const Place place(in);
-    const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES, channel = place.first + own;
-    const bool inside = own < place.count;
-    float rate[OWN], h[OWN];
-    load_rates(in, inside ? channel : in.channels, lane, rate);
-    const i64 states = (place.row * in.channels + channel) * STATE_DIM;
+    const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+    float rate[SIDE][OWN], h[SIDE][OWN], skip[SIDE];
 #pragma unroll
-    for (int k = 0; k < OWN; k++) {
-        const int n = lane * OWN + k;
-        h[k] = in.initial && inside && n < STATE_DIM ? in.initial[states + n] : 0.f;
+    for (int j = 0; j < SIDE; j++) {
+        const int offset = own + j * APART, channel = place.first + offset;
+        const bool inside = offset < place.count;
+        load_rates(in, inside ? channel : in.channels, lane, rate[j]);
+        skip[j] = in.d && inside ? in.d[channel] : 0.f;
+#pragma unroll
+        for (int k = 0; k < OWN; k++) {
+            const int n = lane * OWN + k;
+            const bool there = in.initial && inside && n < STATE_DIM;
+            h[j][k] = there ? in.initial[(place.row * in.channels + channel) * STATE_DIM + n] : 0.f;
+        }
     }
-    const float skip = in.d && inside ? in.d[channel] : 0.f;
 
     Fetch fetch;
     fetch.load(in, place, 0);
@@ -37,33 +42,47 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
         tile.store(fetch, in, place, at);
         __syncthreads();
         fetch.load(in, place, at + TILE);
-        if (kept && inside) {
+        if (kept) {
+            const i64 number = place.row * ((in.len + TILE - 1) / TILE) + at / TILE;
 #pragma unroll
-            for (int k = 0; k < OWN; k++) {
-                const int n = lane * OWN + k;
-                const i64 tile_of_row = place.row * ((in.len + TILE - 1) / TILE) + at / TILE;
-                if (n < STATE_DIM) kept[(tile_of_row * STATE_DIM + n) * in.channels + channel] = h[k];
-            }
+            for (int j = 0; j < SIDE; j++)
+#pragma unroll
+                for (int k = 0; k < OWN; k++) {
+                    const int n = lane * OWN + k, offset = own + j * APART;
+                    if (n >= STATE_DIM || offset >= place.count) continue;
+                    kept[(number * STATE_DIM + n) * in.channels + place.first + offset] = h[j][k];
+                }
         }
+        const int left = (int)min((i64)TILE, in.len - at), pitch = (int)y_pitch;
+        Stored* to = y + (place.row * in.len + at) * y_pitch + place.first;
 #pragma unroll 2
         for (int t = 0; t < TILE; t++) {
-            const float x = tile.x[t][own], dt = tile.dt[t][own], u = dt * x;
-            float sum = 0.f;
+            float b[OWN], c[OWN];
 #pragma unroll
-            for (int k = 0; k < OWN; k++) {
-                h[k] = fmaf(exp2_fast(dt * rate[k]), h[k], u * tile.b[t][lane * OWN + k]);
-                sum = fmaf(tile.c[t][lane * OWN + k], h[k], sum);
-            }
+            for (int k = 0; k < OWN; k++) b[k] = tile.b[t][lane * OWN + k], c[k] = tile.c[t][lane * OWN + k];
 #pragma unroll
-            for (int w = LANES / 2; w > 0; w /= 2) sum += __shfl_xor_sync(~0u, sum, w);
-            if (inside && lane == 0 && at + t < in.len) {
-                y[(place.row * in.len + at + t) * y_pitch + channel] = narrow<Stored>(fmaf(skip, x, sum));
+            for (int j = 0; j < SIDE; j++) {
+                const int offset = own + j * APART;
+                const float x = tile.x[t][offset], dt = tile.dt[t][offset], u = dt * x;
+                float sum[2] = {};
+#pragma unroll
+                for (int k = 0; k < OWN; k++) {
+                    h[j][k] = fmaf(exp2_fast(dt * rate[j][k]), h[j][k], u * b[k]);
+                    sum[k % 2] = fmaf(c[k], h[j][k], sum[k % 2]);
+                }
+                float total = sum[0] + sum[1];
+#pragma unroll
+                for (int w = LANES / 2; w > 0; w /= 2) total += __shfl_xor_sync(~0u, total, w);
+                if (offset < place.count && lane == 0 && t < left) to[t * pitch + offset] = narrow<Stored>(fmaf(skip[j], x, total));
             }
         }
     }
 #pragma unroll
-    for (int k = 0; k < OWN; k++) {
-        const int n = lane * OWN + k;
-        if (inside && n < STATE_DIM) state[states + n] = h[k];
-    }
+    for (int j = 0; j < SIDE; j++)
+#pragma unroll
+        for (int k = 0; k < OWN; k++) {
+            const int n = lane * OWN + k, offset = own + j * APART;
+            if (n >= STATE_DIM || offset >= place.count) continue;
+            state[(place.row * in.channels + place.first + offset) * STATE_DIM + n] = h[j][k];
+        }
 }

@@ -1,6 +1,7 @@
 // What the selective scan of Mamba-1 and its vjp share: arguments, tiles of the inputs, and their way into shared memory.
 //
-// Defines: STORED_.. but not f64, STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE.
+// Defines: STORED_.. but not f64, STATE_DIM, CHANNELS, LANES (a power of two, at most 32), TILE,
+// SIDE (channels of a thread).
 #pragma once
 #include "common/scalar.cuh"
 #include "common/softplus.cuh"
@@ -10,7 +11,8 @@ namespace scan {
 constexpr int power_of_two(int n, int p = 1) { return p >= n ? p : power_of_two(n, 2 * p); }
 constexpr int OWN = power_of_two((STATE_DIM + LANES - 1) / LANES);  // state entries of a thread: l * OWN .. of lane l
 constexpr int PADDED = OWN * LANES;                   // entries beyond STATE_DIM have a = b = c = 0
-constexpr int THREADS = CHANNELS * LANES;
+constexpr int APART = CHANNELS / SIDE;              // from one channel of a thread to the next
+constexpr int THREADS = APART * LANES;
 constexpr float LOG2_E = 1.44269504088896340736f;
 
 struct Arguments {

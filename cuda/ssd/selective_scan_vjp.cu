@@ -42,9 +42,13 @@ __device__ __forceinline__ void sum_channels(float (&v)[VALUES], int& first) {
     }
 }
 
-__device__ __forceinline__ float sum_lanes(float v) {
+// The sums of two numbers over the lanes that share a channel: the first in the lower half of them, the second in the upper.
+__device__ __forceinline__ float sum_lanes(float first, float second) {
+    if (LANES == 1) return first;
+    const bool upper = threadIdx.x & LANES / 2;
+    float v = (upper ? second : first) + __shfl_xor_sync(~0u, upper ? first : second, LANES / 2);
 #pragma unroll
-    for (int w = LANES / 2; w > 0; w /= 2) v += __shfl_xor_sync(~0u, v, w);
+    for (int w = LANES / 4; w > 0; w /= 2) v += __shfl_xor_sync(~0u, v, w);
     return v;
 }
 
@@ -56,7 +60,7 @@ struct Shared {
 
 }  // namespace scan
 
-extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
+extern "C" __global__ void __launch_bounds__(scan::THREADS, 512 / scan::THREADS)
 selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, const float* dstate, const float* kept,
                    Stored* dx, i64 dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
     using namespace scan;
@@ -98,6 +102,10 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
         }
         __syncthreads();
         const Tile& tile = shared.tile;
+        const int left = (int)min((i64)TILE, in.len - at);
+        const i64 position = place.row * in.len + at;
+        float* to_raw = draw + position * in.channels + channel;
+        Stored* to_x = dx + position * dx_pitch + channel;
 #pragma unroll
         for (int t = 0; t < TILE; t++) {
             const float dt = tile.dt[t][own], u = dt * tile.x[t][own];
@@ -123,13 +131,12 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
                 from_decay = fmaf(carried, rate[k], from_decay);
                 da[k] = fmaf(dt, carried, da[k]);
             }
-            from_input = sum_lanes(from_input);
-            from_decay = sum_lanes(from_decay);
-            if (inside && lane == 0 && at + t < in.len) {
-                const i64 position = place.row * in.len + at + t;
-                const float d_dt = (from_decay / LOG2_E + x * from_input) * shared.slope[t][own];
-                draw[position * in.channels + channel] = d_dt;
-                dx[position * dx_pitch + channel] = narrow<Stored>(fmaf(dt, from_input, skip * dy));
+            const float sum = sum_lanes(from_input, from_decay);
+            const float other = LANES == 1 ? from_decay : __shfl_xor_sync(~0u, sum, LANES / 2);
+            if (inside && lane == 0 && t < left) {
+                const float d_dt = (other / LOG2_E + x * sum) * shared.slope[t][own];
+                to_raw[t * in.channels] = d_dt;
+                to_x[t * (int)dx_pitch] = narrow<Stored>(fmaf(dt, sum, skip * dy));
                 dbias += d_dt;
                 dd = fmaf(dy, x, dd);
             }

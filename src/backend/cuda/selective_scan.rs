@@ -316,34 +316,33 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
 /// How the channels are cut into blocks, the state of a channel among threads, and time into tiles.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
-    channels: usize,
-    lanes: usize,
-    tile: usize,
+    channels: usize, // of a block
+    lanes: usize,    // threads that share a state
+    side: usize,     // channels of a thread
+    tile: usize,     // positions
 }
 
 impl Cut {
-    /// Whole states in one thread if there are enough channels to fill the device, else shared by up to four.
+    /// Half a state of 16 and two channels in one thread if there are enough channels to fill the device, else a
+    /// quarter.
     fn forward<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let device = scan.stream().device();
-        let lanes = scan.state_dim().div_ceil(16).next_power_of_two().min(32);
-        let threads = scan.batch() * scan.channels() * lanes;
-        let filled = 256 * device.multiprocessors() as usize;
-        let spread = filled.div_ceil(threads.max(1)).next_power_of_two().min(4);
-        Self::new(128, (lanes * spread).min(scan.state_dim().next_power_of_two()).min(32), 8)
+        let (device, state_dim) = (scan.stream().device(), scan.state_dim());
+        let full = 256 * device.multiprocessors() as usize;
+        let own = if scan.batch() * scan.channels() * state_dim >= 8 * full * 2 { 8 } else { 4 };
+        Self::new(128, state_dim.div_ceil(own).next_power_of_two().min(32), 2, 8)
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
     fn vjp<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let lanes = scan.state_dim().div_ceil(4).next_power_of_two().min(32);
-        Self::new(128, lanes, if scan.state_dim() > 64 { 8 } else { 16 })
+        Self::new(128, scan.state_dim().div_ceil(4).next_power_of_two().min(32), 1, 8)
     }
 
-    fn new(threads: usize, lanes: usize, tile: usize) -> Self {
-        Self { channels: threads / lanes, lanes, tile }
+    fn new(threads: usize, lanes: usize, side: usize, tile: usize) -> Self {
+        Self { channels: threads / lanes * side, lanes, side, tile }
     }
 
     fn threads(&self) -> u32 {
-        (self.channels * self.lanes) as u32
+        (self.channels / self.side * self.lanes) as u32
     }
 
     /// Entries of a state in one thread.
@@ -359,7 +358,7 @@ impl Cut {
     /// Bytes of `scan::Shared` in `cuda/ssd/selective_scan_vjp.cu`.
     fn shared_of_vjp(&self, state_dim: usize) -> u32 {
         let padded = self.own(state_dim) * self.lanes;
-        let warps = self.channels * self.lanes / 32;
+        let warps = self.threads() as usize / 32;
         (4 * self.tile * (4 * self.channels + 2 * padded + warps * 2 * padded)) as u32
     }
 
@@ -369,6 +368,7 @@ impl Cut {
             .define("STATE_DIM", state_dim)
             .define("CHANNELS", self.channels)
             .define("LANES", self.lanes)
+            .define("SIDE", self.side)
             .define("TILE", self.tile)
     }
 }
