@@ -18,10 +18,19 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] = sources!["common/scalar.cuh"];
+pub const HEADERS: &[Source] = sources!["common/exact.cuh", "common/scalar.cuh", "common/sweep.cuh"];
 
 /// The files that hold kernels.
-pub const KERNELS: &[Source] = sources!["fill.cu"];
+pub const KERNELS: &[Source] = sources![
+    "fill.cu",
+    "ssd/decays.cu",
+    "ssd/discretize.cu",
+    "ssd/quadratic.cu",
+    "ssd/recurrent.cu",
+    "ssd/recurrent_vjp.cu",
+    "ssd/states.cu",
+    "ssd/sums.cu",
+];
 
 /// A source with the sizes and types that its compiler must know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
