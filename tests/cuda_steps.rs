@@ -7,7 +7,7 @@ mod support;
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView, Axis, Dimension};
 use semisep::backend::cuda::{
-    self, CudaTensor, DecodeStep, Device, RawSteps, Slots, StateElement, Stored, Stream,
+    self, CudaTensor, DecodeStep, Device, StepRule, Slots, StateElement, Stored, Stream,
 };
 use semisep::ssd::{self, Algorithm, Discretization, Squash, Ssd};
 use semisep::{DeviceError, Error, Scalar};
@@ -125,7 +125,7 @@ impl Position {
         let mut state = up(stream, &all);
         let slots_there = Slots::new(stream, slots, pool).unwrap();
         let steps =
-            RawSteps::new(&raw).bias(&bias).unwrap().squash(Squash::Softplus).limits(0.01, 1.0).unwrap();
+            StepRule::new(&raw).bias(&bias).unwrap().squash(Squash::Softplus).limits(0.01, 1.0).unwrap();
         let step = DecodeStep::new(steps, &a, &b, &c)
             .unwrap()
             .with_skip(&d)
@@ -277,7 +277,7 @@ impl Scan {
         let (b, c) = (up(stream, &narrow::<T, _>(&self.b)), up(stream, &narrow::<T, _>(&self.c)));
         let (x, dy) = (up(stream, &narrow::<T, _>(&self.x)), up(stream, &narrow::<T, _>(&self.dy)));
         let rule =
-            RawSteps::new(&raw).bias(&bias).unwrap().squash(Squash::Softplus).limits(0.01, 2.0).unwrap();
+            StepRule::new(&raw).bias(&bias).unwrap().squash(Squash::Softplus).limits(0.01, 2.0).unwrap();
         let m = cuda::SelectiveScan::new(rule, &a, &b, &c).unwrap().with_skip(&d).unwrap();
         let found = m.matmul(&x, Some(&initial)).unwrap();
         let y: Array3<T> = found.y.download_as().unwrap();

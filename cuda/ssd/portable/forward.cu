@@ -4,20 +4,22 @@
 //
 // with s the inclusive sums of log a in the chunk.
 //
-// x, y (batch, len, heads, head_dim), b, c (batch, len, groups, STATE)   Stored (f16 or bf16)
-// log_a, dt (batch, len, heads), d (heads, d_width)   float;   initial, state (states, heads, head_dim, STATE)  float
+// x, y (rows, heads, HEAD_DIM), b, c (rows, groups, STATE_DIM)   Stored (f16 or bf16)
+// log_a, dt (rows, heads), d (heads, skip)   float;   initial, last_state (states, heads, HEAD_DIM, STATE_DIM)  float
 //
-// Grid (tiles of 64 channels, heads, sequences), 256 threads: 8 warps, of which MW share the rows of a product and NW its
+// Grid (sequences, heads, tiles of 64 channels), 256 threads: 8 warps, of which MW share the rows of a product and NW its
 // columns; the 64 x PADDED state is in their registers, with a 16-bit copy in shared memory for the products.
 // Shared memory: `Shared`. The scaled x enters the state as the sum of two 16-bit numbers: rounded once it would spend
 // as much of the error as the rounding of y.
 //
-// Defines: STORED_F16 or STORED_BF16, STATE (state_dim), CHUNK (32 or 64).
+// Defines: STORED_F16 or STORED_BF16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL, CHUNK (32 or 64).
+#include "common/exact.cuh"
 #include "common/mma.cuh"
+#include "common/softplus.cuh"
 
 namespace portable {
 
-constexpr int PADDED = (STATE + 15) / 16 * 16;
+constexpr int PADDED = (STATE_DIM + 15) / 16 * 16;
 constexpr int CHANNELS = 64;
 constexpr int WIDE = PADDED + 8, NARROW = CHANNELS + 8, SQUARE = CHUNK + 8;  // row pitches that no two rows share banks with
 constexpr int THREADS = 256, MW = CHUNK / 16, NW = 8 / MW;
@@ -30,12 +32,6 @@ struct alignas(16) Shared {
     Stored scores[CHUNK * SQUARE];
     float sums[CHUNK], dt[CHUNK];  // of log2 a, inclusive
 };
-
-__device__ __forceinline__ float exp2_fast(float v) {
-    float out;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(v));
-    return out;
-}
 
 // `rows` x `columns` numbers of memory into shared memory, zeros up to `padded_rows` x `padded_columns`.
 __device__ __forceinline__ void copy(Stored* to, int to_pitch, const Stored* from, i64 from_pitch, int rows, int columns,
@@ -64,32 +60,24 @@ __device__ __forceinline__ void copy(Stored* to, int to_pitch, const Stored* fro
 
 }  // namespace portable
 
-// A sequence: positions start .. end of a row, the places of the states that enter and leave, or -1.
-struct PortableSpan {
-    i64 row, start, end;
-    int enters, leaves;
-};
-
-struct PortableArguments {
-    const Stored *x, *b, *c;
-    const float *log_a, *dt, *d, *initial;  // d, initial: null if absent
-    const PortableSpan* spans;
-    Stored* y;
-    float* state;
-    i64 x_pitch, b_pitch, c_pitch, y_pitch;  // numbers from one position to the next
-    i64 len;
-    int heads, groups, head_dim, d_width;
-    int own;  // 1: the diagonal has the scores, 0: it is free
-};
-
-extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(const PortableArguments in) {
+extern "C" __global__ void __launch_bounds__(portable::THREADS)
+portable_forward(const Span* spans, const Dims dims, const float* log_a, const float* dt, const Stored* x_in, const Stored* b_in,
+                 const Stored* c_in, const float* d, const float* initial, float* last_state, Stored* y_out) {
     using namespace portable;
     extern __shared__ __align__(16) unsigned char memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const int head = blockIdx.y, group = head / (in.heads / in.groups), first = blockIdx.x * CHANNELS;
-    const int channels = min(CHANNELS, in.head_dim - first);
-    const PortableSpan span = in.spans[blockIdx.z];
+    const Head at_head(spans, dims, blockIdx.x, blockIdx.y);
+    const Span span = at_head.span;
+    const int head = at_head.head, first = blockIdx.z * CHANNELS, channels = min(CHANNELS, HEAD_DIM - first);
+    const float* logs = at_head.scalars(log_a);
+    const float* steps = at_head.scalars(dt);
+    const Stored* from_x = at_head.channels(x_in, dims.x_pitch) + first;
+    const Stored* from_b = at_head.features(b_in, dims.b_pitch);
+    const Stored* from_c = at_head.features(c_in, dims.c_pitch);
+    Stored* to_y = at_head.channels(y_out, dims.y_pitch) + first;
+    const float* enters = at_head.state(initial, span.enters);
+    float* leaves = at_head.state(last_state, span.leaves);
     const mma::Matrix<WIDE> b(shared.b), c(shared.c), h16(shared.h);
     const mma::Matrix<NARROW> x(shared.x), high(shared.high), low(shared.low);
     const mma::Matrix<SQUARE> scores(shared.scores);
@@ -102,34 +90,31 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(con
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             const int p = state_row + g + r / 2 * 8, n = (state_tile + k) * 8 + 2 * t + r % 2;
-            const bool there = in.initial && span.enters >= 0 && p < channels && n < STATE;
-            const i64 at = (((i64)span.enters * in.heads + head) * in.head_dim + first + p) * STATE + n;
-            h[k][r] = there ? in.initial[at] : 0.f;
+            h[k][r] = enters && p < channels && n < STATE_DIM ? enters[(first + p) * STATE_DIM + n] : 0.f;
         }
 
     const int row = warp % MW * 16;
-    for (i64 at = span.start; at < span.end; at += CHUNK) {
-        const int rows = (int)min((i64)CHUNK, span.end - at);
-        const i64 position = span.row * in.len + at;
+    for (i64 at = 0; at < span.len; at += CHUNK) {
+        const int rows = min(CHUNK, span.len - (int)at);
         __syncthreads();  // everybody is done with the chunk before
-        copy(shared.b, WIDE, in.b + position * in.b_pitch + group * STATE, in.b_pitch, rows, STATE, CHUNK, PADDED);
-        copy(shared.c, WIDE, in.c + position * in.c_pitch + group * STATE, in.c_pitch, rows, STATE, CHUNK, PADDED);
-        copy(shared.x, NARROW, in.x + position * in.x_pitch + (i64)head * in.head_dim + first, in.x_pitch, rows, channels, CHUNK, CHANNELS);
+        copy(shared.b, WIDE, from_b + at * dims.b_pitch, dims.b_pitch, rows, STATE_DIM, CHUNK, PADDED);
+        copy(shared.c, WIDE, from_c + at * dims.c_pitch, dims.c_pitch, rows, STATE_DIM, CHUNK, PADDED);
+        copy(shared.x, NARROW, from_x + at * dims.x_pitch, dims.x_pitch, rows, channels, CHUNK, CHANNELS);
         if (warp == 0) {
             float before = 0.f;
 #pragma unroll
             for (int k = 0; k < CHUNK; k += 32) {
                 const int i = k + lane;
-                const i64 step = (position + i) * in.heads + head;
+                const i64 step = (at + i) * at_head.heads;
                 // Below 2^-150 a decay is zero: a limit keeps the sums exact enough for what follows it.
-                float sum = i < rows ? fmaxf(in.log_a[step] * LOG2_E, -150.f) : 0.f;
+                float sum = i < rows ? fmaxf(logs[step] * LOG2_E, -150.f) : 0.f;
 #pragma unroll
                 for (int w = 1; w < 32; w *= 2) {
                     const float left = __shfl_up_sync(~0u, sum, w);
                     if (lane >= w) sum += left;
                 }
                 shared.sums[i] = before + sum;
-                shared.dt[i] = i < rows ? in.dt[step] : 0.f;
+                shared.dt[i] = i < rows ? steps[step] : 0.f;
                 before += __shfl_sync(~0u, sum, 31);
             }
         }
@@ -165,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(con
 #pragma unroll
                 for (int r = 0; r < 4; r++) {
                     const int i = row + g + r / 2 * 8, m = column + j * 8 + 2 * t + r % 2;
-                    const bool seen = i > m || (i == m && in.own);
+                    const bool seen = i > m || (i == m && !FREE_DIAGONAL);
                     const float weight = seen ? exp2_fast(shared.sums[i] - shared.sums[m]) * shared.dt[m] : 0.f;
                     shared.scores[i * SQUARE + m] = narrow<Stored>(s[j][r] * weight);
                 }
@@ -213,9 +198,9 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(con
                 for (int r = 0; r < 4; r++) {
                     const int i = row + g + r / 2 * 8, p = column + j * 8 + 2 * t + r % 2;
                     if (i >= rows || p >= channels) continue;
-                    const i64 feature = (i64)head * in.head_dim + first + p;
-                    const float skip = in.d ? in.d[in.d_width == 1 ? head : feature] : 0.f;
-                    in.y[(position + i) * in.y_pitch + feature] = narrow<Stored>(y[j][r] + skip * widen(shared.x[i * NARROW + p]));
+                    const float skip = !d ? 0.f : d[dims.skip == 1 ? head : head * HEAD_DIM + first + p];
+                    const float own = skip * widen(shared.x[i * NARROW + p]);
+                    to_y[(at + i) * dims.y_pitch + p] = narrow<Stored>(y[j][r] + own);
                 }
         }
 
@@ -239,13 +224,12 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS) ssd_portable(con
             }
         }
     }
-    if (span.leaves < 0) return;
+    if (!leaves) return;
 #pragma unroll
     for (int k = 0; k < STATES; k++)
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             const int p = state_row + g + r / 2 * 8, n = (state_tile + k) * 8 + 2 * t + r % 2;
-            if (p >= channels || n >= STATE) continue;
-            in.state[(((i64)span.leaves * in.heads + head) * in.head_dim + first + p) * STATE + n] = h[k][r];
+            if (p < channels && n < STATE_DIM) leaves[(first + p) * STATE_DIM + n] = h[k][r];
         }
 }

@@ -4,7 +4,7 @@
 use super::kernels::Shape;
 use super::launch::{Grid, Parameters};
 use super::source::Program;
-use super::steps::{RawSteps, check_flat, check_stream};
+use super::steps::{StepRule, check_flat, check_stream};
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
@@ -75,7 +75,7 @@ impl Slots {
 /// for bit.
 #[derive(Debug, Clone)]
 pub struct DecodeStep<'a, T> {
-    steps: RawSteps<'a>,            // (batch, 1, heads)
+    steps: StepRule<'a>,            // (batch, 1, heads)
     a: &'a CudaTensor<f32>,         // (heads)
     b: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
     c: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
@@ -122,7 +122,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     /// [`Error::Shape`] if they disagree or heads is not a multiple of groups;
     /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
     pub fn new(
-        steps: RawSteps<'a>,
+        steps: StepRule<'a>,
         a: &'a CudaTensor<f32>,
         b: &'a CudaTensor<T>,
         c: &'a CudaTensor<T>,
@@ -276,7 +276,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
 
 /// How finely states are shared out among threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parts {
+enum Parts {
     /// Enough states for every multiprocessor: many rows a thread, all of them on their way at once.
     Coarse,
     /// Few states: few rows a thread, many blocks.
@@ -307,7 +307,15 @@ impl Parts {
     }
 }
 
-pub(super) fn program(stored: &'static str, state: &'static str, shape: Shape, parts: Parts) -> Program {
+/// All programs of steps with inputs of one type.
+pub(super) fn programs(stored: &'static str, shape: Shape) -> impl Iterator<Item = Program> {
+    let states = [f32::KERNEL, half::bf16::KERNEL, half::f16::KERNEL].into_iter();
+    states.flat_map(move |state| {
+        [Parts::Coarse, Parts::Fine].into_iter().map(move |parts| program(stored, state, shape, parts))
+    })
+}
+
+fn program(stored: &'static str, state: &'static str, shape: Shape, parts: Parts) -> Program {
     Program::new("ssd/decode.cu")
         .define(stored, 1)
         .define("STATE", state)

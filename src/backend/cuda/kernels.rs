@@ -1,6 +1,8 @@
 //! Every program that a shape needs: what is compiled ahead of time.
 
+use super::{decode, exact, portable, selective_scan};
 use super::source::Program;
+use crate::ssd::Diagonal;
 
 /// What programs are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,21 @@ impl Default for Shape {
 pub(crate) const STORED: [&str; 4] = ["STORED_F64", "STORED_F32", "STORED_F16", "STORED_BF16"];
 
 /// All programs that products of this shape and their vjps need, in every type.
-pub fn programs(_shape: Shape) -> Vec<Program> {
-    STORED.iter().map(|stored| Program::new("fill.cu").define(stored, 1)).collect()
+pub fn programs(shape: Shape) -> Vec<Program> {
+    let size = (shape.head_dim, shape.state_dim);
+    let of_type = |stored: &'static str| {
+        let plain = ["fill.cu", "ssd/discretize.cu", "ssd/sums.cu"];
+        let plain = plain.into_iter().map(move |name| Program::new(name).define(stored, 1));
+        let sized = [Diagonal::Scores, Diagonal::Free].into_iter().flat_map(move |diagonal| {
+            exact::SIZED.into_iter().map(move |name| exact::program(name, stored, size, diagonal))
+        });
+        plain.chain(sized)
+    };
+    let short = ["STORED_F16", "STORED_BF16"].into_iter().flat_map(move |stored| {
+        let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
+        diagonals.map(move |diagonal| portable::program(stored, size, diagonal))
+    });
+    let single = STORED.into_iter().skip(1); // the rest computes in f32 only
+    let more = single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
+    STORED.into_iter().flat_map(of_type).chain(short).chain(more).collect()
 }

@@ -35,11 +35,6 @@ impl Grid {
     pub fn new(blocks: [usize; 3], threads: u32) -> Self {
         Self { blocks, threads, shared: 0 }
     }
-
-    /// With bytes of dynamic shared memory for each block.
-    pub fn shared(self, shared: u32) -> Self {
-        Self { shared, ..self }
-    }
 }
 
 impl Kernel {

@@ -4,17 +4,24 @@
 //! are looked for when the program runs, and a missing one is a [`crate::DeviceError`].
 //!
 //! The walk: a [`Device`] compiles and loads kernels, a [`Stream`] of it does work in order, a [`CudaTensor`] is memory
-//! of a stream.
+//! of a stream. [`Cuda`] is the place of an operator whose tensors are on the host, [`CudaSsd`] the operator with
+//! tensors of the device: it checks, chooses in `plan.rs`, and calls the launches of a tier.
 
 mod architecture;
 mod cache;
 mod compile;
 mod decode;
 mod device;
+mod exact;
 pub mod kernels;
 mod launch;
+mod operator;
+mod place;
+mod plan;
+mod portable;
 mod selective_scan;
 mod source;
+mod spans;
 mod steps;
 mod stream;
 mod tensor;
@@ -24,8 +31,10 @@ pub use cache::{KernelCache, Origin};
 pub use compile::{Compiled, Compiler};
 pub use decode::{DecodeStep, Slots, StateElement};
 pub use device::Device;
+pub use operator::{CudaGrad, CudaOutput, CudaSsd, Raw, RawSteps, Steps, StepsGrad};
+pub use place::Cuda;
 pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
 pub use source::{HEADERS, KERNELS, Program, Source};
-pub use steps::RawSteps;
+pub use steps::StepRule;
 pub use stream::Stream;
 pub use tensor::{CudaTensor, Element, Stored};

@@ -3,7 +3,7 @@
 
 use super::launch::{Grid, Parameters};
 use super::source::Program;
-use super::steps::{RawSteps, check_flat, check_stream};
+use super::steps::{StepRule, check_flat, check_stream};
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
@@ -11,7 +11,7 @@ use crate::error::{Error, Result, check_shape};
 /// The matrices of a selective scan by generators on a device; the twin of [`crate::ssd::SelectiveScan`].
 #[derive(Debug, Clone)]
 pub struct SelectiveScan<'a, T> {
-    steps: RawSteps<'a>,            // (batch, len, channels)
+    steps: StepRule<'a>,            // (batch, len, channels)
     a: &'a CudaTensor<f32>,         // (channels, state_dim)
     b: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
     c: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
@@ -85,7 +85,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
     /// [`Error::Shape`] if they disagree or channels is not a multiple of groups; [`Error::Config`] for f64, which has no
     /// kernel; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
     pub fn new(
-        steps: RawSteps<'a>,
+        steps: StepRule<'a>,
         a: &'a CudaTensor<f32>,
         b: &'a CudaTensor<T>,
         c: &'a CudaTensor<T>,
@@ -315,7 +315,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
 
 /// How the channels are cut into blocks, the state of a channel among threads, and time into tiles.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
+struct Cut {
     channels: usize, // of a block
     lanes: usize,    // threads that share a state
     side: usize,     // channels of a thread
@@ -362,7 +362,7 @@ impl Cut {
         (4 * self.tile * (4 * self.channels + 2 * padded + warps * 2 * padded)) as u32
     }
 
-    pub(super) fn program(&self, file: &'static str, stored: &'static str, state_dim: usize) -> Program {
+    fn program(&self, file: &'static str, stored: &'static str, state_dim: usize) -> Program {
         Program::new(file)
             .define(stored, 1)
             .define("STATE_DIM", state_dim)
@@ -371,4 +371,12 @@ impl Cut {
             .define("SIDE", self.side)
             .define("TILE", self.tile)
     }
+}
+
+/// The programs of scans of the usual state of 16, with inputs of one type.
+pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
+    let state_dim = 16;
+    let cuts = [Cut::new(128, 2, 2, 8), Cut::new(128, 4, 2, 8), Cut::new(128, 4, 1, 8)].into_iter();
+    let forward = cuts.clone().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
+    forward.chain(cuts.skip(2).map(move |cut| cut.program("ssd/selective_scan_vjp.cu", stored, state_dim)))
 }

@@ -18,16 +18,29 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] =
-    sources!["common/mma.cuh", "common/scalar.cuh", "common/softplus.cuh", "ssd/selective_scan.cuh"];
+pub const HEADERS: &[Source] = sources![
+    "common/exact.cuh",
+    "common/mma.cuh",
+    "common/scalar.cuh",
+    "common/softplus.cuh",
+    "common/sweep.cuh",
+    "ssd/selective_scan.cuh",
+];
 
 /// The files that hold kernels.
 pub const KERNELS: &[Source] = sources![
     "fill.cu",
+    "ssd/decays.cu",
     "ssd/decode.cu",
+    "ssd/discretize.cu",
     "ssd/portable/forward.cu",
+    "ssd/quadratic.cu",
+    "ssd/recurrent.cu",
+    "ssd/recurrent_vjp.cu",
     "ssd/selective_scan.cu",
     "ssd/selective_scan_vjp.cu",
+    "ssd/states.cu",
+    "ssd/sums.cu",
 ];
 
 /// A source with the sizes and types that its compiler must know.

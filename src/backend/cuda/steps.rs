@@ -8,14 +8,14 @@ use crate::ssd::Squash;
 /// Raw steps and the rule `dt = clamp(squash(raw + bias), limits)`, as [`crate::ssd::Discretization`] has it on the host; kernels
 /// apply it where they read the steps.
 #[derive(Debug, Clone)]
-pub struct RawSteps<'a> {
+pub struct StepRule<'a> {
     pub(super) raw: &'a CudaTensor<f32>,
     pub(super) bias: Option<&'a CudaTensor<f32>>,
     squash: Squash,
     limits: (f32, f32),
 }
 
-impl<'a> RawSteps<'a> {
+impl<'a> StepRule<'a> {
     /// `raw` taken as steps: (batch, len, heads), or (batch, len, channels) for a selective scan.
     pub fn new(raw: &'a CudaTensor<f32>) -> Self {
         Self { raw, bias: None, squash: Squash::Identity, limits: (f32::NEG_INFINITY, f32::INFINITY) }

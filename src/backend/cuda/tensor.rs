@@ -162,6 +162,18 @@ impl<T: Element> CudaTensor<T> {
         self.download()?.into_dimensionality().map_err(wrong)
     }
 
+    /// A copy on the device; rows must follow one another without a gap.
+    pub(crate) fn duplicate(&self) -> Result<Self> {
+        let copy = Self::room(self.stream(), &self.shape)?;
+        if !copy.is_empty() {
+            let bytes = self.len() * size_of::<T>();
+            // SAFETY: both tensors are contiguous and hold as many bytes.
+            unsafe { result::memcpy_dtod_async(copy.pointer, self.pointer, bytes, self.stream().raw()) }
+                .map_err(|e| driver("cuMemcpyDtoD", e))?;
+        }
+        Ok(copy)
+    }
+
     /// Memory of the caller's: row r begins at `pointer + r * pitch` elements.
     ///
     /// # Errors

@@ -1,0 +1,43 @@
+//! Which kernels compute what is asked for: the one table.
+//!
+//! | asked for | stored as | by |
+//! |---|---|---|
+//! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
+//! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
+//! | `Chunked`, or `Automatic` otherwise: product | f16, bf16 | portable tier, blocks of its own length |
+//! | the same: vjp, or product | any | exact tier, blocks |
+
+use crate::ssd::Algorithm;
+
+/// A way to compute a product and its vjp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// The recurrence of the exact tier.
+    Recurrent,
+    /// The attention form in blocks of the exact tier.
+    Blocks {
+        /// Positions of a block.
+        chunk: usize,
+    },
+    /// The block decomposition on tensor cores.
+    Portable,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// `y = M x`.
+    Product,
+    /// Its cotangents.
+    Vjp,
+}
+
+/// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`].
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
+    match how.resolve(len) {
+        Algorithm::Recurrent => Plan::Recurrent,
+        Algorithm::Chunked { .. } if work == Work::Product && matches!(stored, "f16" | "bf16") => Plan::Portable,
+        Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
+        Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
+    }
+}
