@@ -7,7 +7,7 @@ mod support;
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView, Axis, Dimension};
 use semisep::backend::cuda::{
-    self, CudaTensor, DecodeStep, Device, StepRule, Slots, StateElement, Stored, Stream,
+    self, CudaTensor, DecodeStep, Device, Slots, StateElement, StepRule, Stored, Stream,
 };
 use semisep::ssd::{self, Algorithm, Discretization, Squash, Ssd};
 use semisep::{DeviceError, Error, Scalar};

@@ -1,7 +1,7 @@
 //! Every program that a shape needs: what is compiled ahead of time.
 
-use super::{decode, exact, portable, selective_scan};
 use super::source::Program;
+use super::{decode, exact, portable, selective_scan};
 use crate::ssd::Diagonal;
 
 /// What programs are compiled for.
@@ -39,6 +39,7 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         diagonals.map(move |diagonal| portable::program(stored, size, diagonal))
     });
     let single = STORED.into_iter().skip(1); // the rest computes in f32 only
-    let more = single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
+    let more =
+        single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
     STORED.into_iter().flat_map(of_type).chain(short).chain(more).collect()
 }

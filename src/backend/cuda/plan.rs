@@ -36,7 +36,9 @@ pub(crate) enum Work {
 pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
-        Algorithm::Chunked { .. } if work == Work::Product && matches!(stored, "f16" | "bf16") => Plan::Portable,
+        Algorithm::Chunked { .. } if work == Work::Product && matches!(stored, "f16" | "bf16") => {
+            Plan::Portable
+        }
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
     }

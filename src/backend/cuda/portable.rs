@@ -25,7 +25,7 @@ pub(crate) fn forward<T: Stored>(
     let kernel = m.stream().device().kernel(&program, "portable_forward")?;
     let table = &m.spans.sequences;
     let blocks = [table.count, m.heads(), m.head_dim().div_ceil(CHANNELS)];
-    let grid = Grid::new(blocks, THREADS).shared(shared(m.state_dim()));
+    let grid = Grid { shared: shared(m.state_dim()), ..Grid::new(blocks, THREADS) };
     let dims = m.dims(y, None);
     // SAFETY: the arguments are those of `portable_forward`; spans lie inside the tensors' rows, and the states they name
     // inside `initial` and `last`.

@@ -186,7 +186,8 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         let program = cut.program("ssd/selective_scan_vjp.cu", stored_macro::<T>(), state_dim);
         let kernel = |name| stream.device().kernel(&program, name);
         let arguments = self.arguments(x, initial);
-        let grid = Grid::new([blocks, batch, 1], cut.threads()).shared(cut.shared_of_vjp(state_dim));
+        let grid =
+            Grid { shared: cut.shared_of_vjp(state_dim), ..Grid::new([blocks, batch, 1], cut.threads()) };
         let (dy_pitch, dx_pitch) = (cotangent.y.pitch() as i64, grad.x.pitch() as i64);
         // SAFETY: the arguments are those of `selective_scan_vjp`; every tensor was made or checked to have the shape
         // that the kernel's header gives for these sizes.
