@@ -50,7 +50,8 @@ fn every_kernel_has_a_row_in_the_readme() {
         for declaration in text.split("__global__").skip(1) {
             let head = declaration.split_once('{').unwrap().0;
             let words = head.split_once("void ").unwrap().1;
-            let words = words.split(['(', ')', ' ', ',']).filter(|word| !word.is_empty());
+            let words =
+                words.split(|c: char| c.is_whitespace() || "(),".contains(c)).filter(|word| !word.is_empty());
             // `__launch_bounds__(a, b)` may stand before the name: the name is the word that an opening bracket follows.
             let name = words
                 .clone()

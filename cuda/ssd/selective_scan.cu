@@ -55,7 +55,7 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
         }
         const int left = (int)min((i64)TILE, in.len - at), pitch = (int)y_pitch;
         Stored* to = y + (place.row * in.len + at) * y_pitch + place.first;
-#pragma unroll 2
+#pragma unroll (OWN * SIDE > 16 ? 1 : 32 / (OWN * SIDE))
         for (int t = 0; t < TILE; t++) {
             float b[OWN], c[OWN];
 #pragma unroll

@@ -4,15 +4,15 @@
 //
 // with s the inclusive sums of log a in the chunk.
 //
-// x, y (rows, heads, HEAD_DIM), b, c (rows, groups, STATE_DIM)   Stored (f16 or bf16)
+// x, y (rows, heads, HEAD_DIM), b, c (rows, groups, STATE_DIM)   bf16
 // log_a, dt (rows, heads), d (heads, skip)   float;   initial, last_state (states, heads, HEAD_DIM, STATE_DIM)  float
 //
 // Grid (sequences, heads, tiles of 64 channels), 256 threads: 8 warps, of which MW share the rows of a product and NW its
 // columns; the 64 x PADDED state is in their registers, with a 16-bit copy in shared memory for the products.
-// Shared memory: `Shared`. The scaled x enters the state as the sum of two 16-bit numbers: rounded once it would spend
-// as much of the error as the rounding of y.
+// Shared memory: `Shared`. The masked scores and the scaled x are sums of two bf16 numbers: rounded once, each would
+// spend as much of the error as the rounding of y.
 //
-// Defines: STORED_F16 or STORED_BF16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL, CHUNK (32 or 64).
+// Defines: STORED_BF16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL, CHUNK (32 or 64).
 #include "common/exact.cuh"
 #include "common/mma.cuh"
 #include "common/softplus.cuh"
@@ -29,7 +29,7 @@ constexpr float LOG2_E = 1.44269504088896340736f;
 struct alignas(16) Shared {
     Stored b[CHUNK * WIDE], c[CHUNK * WIDE], h[CHANNELS * WIDE];
     Stored x[CHUNK * NARROW], high[CHUNK * NARROW], low[CHUNK * NARROW];
-    Stored scores[CHUNK * SQUARE];
+    Stored scores[CHUNK * SQUARE], scores_low[CHUNK * SQUARE];
     float sums[CHUNK], dt[CHUNK];  // of log2 a, inclusive
 };
 
@@ -80,7 +80,7 @@ portable_forward(const Span* spans, const Dims dims, const float* log_a, const f
     float* leaves = at_head.state(last_state, span.leaves);
     const mma::Matrix<WIDE> b(shared.b), c(shared.c), h16(shared.h);
     const mma::Matrix<NARROW> x(shared.x), high(shared.high), low(shared.low);
-    const mma::Matrix<SQUARE> scores(shared.scores);
+    const mma::Matrix<SQUARE> scores(shared.scores), scores_low(shared.scores_low);
 
     // The state: 4 warps share its channels, 2 its columns.
     const int state_row = warp % 4 * 16, state_tile = warp / 4 * STATES;
@@ -152,7 +152,10 @@ portable_forward(const Span* spans, const Dims dims, const float* log_a, const f
                     const int i = row + g + r / 2 * 8, m = column + j * 8 + 2 * t + r % 2;
                     const bool seen = i > m || (i == m && !FREE_DIAGONAL);
                     const float weight = seen ? exp2_fast(shared.sums[i] - shared.sums[m]) * shared.dt[m] : 0.f;
-                    shared.scores[i * SQUARE + m] = narrow<Stored>(s[j][r] * weight);
+                    const float v = s[j][r] * weight;
+                    const Stored top = narrow<Stored>(v);
+                    shared.scores[i * SQUARE + m] = top;
+                    shared.scores_low[i * SQUARE + m] = narrow<Stored>(v - widen(top));
                 }
         }
         for (int i = threadIdx.x; i < CHUNK * CHANNELS; i += THREADS) {
@@ -184,12 +187,14 @@ portable_forward(const Span* spans, const Dims dims, const float* log_a, const f
 #pragma unroll
             for (int k = 0; k < CHUNK; k += 16) {
                 if (k > row) break;  // nothing right of the diagonal
-                u32 left[4], right[2];
+                u32 left[4], rest[4], right[2];
                 scores.left(left, row, k);
+                scores_low.left(rest, row, k);
 #pragma unroll
                 for (int j = 0; j < OUT; j++) {
                     x.right_transposed(right, column + j * 8, k);
                     mma::multiply(y[j], left, right);
+                    mma::multiply(y[j], rest, right);
                 }
             }
 #pragma unroll

@@ -34,10 +34,8 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         });
         plain.chain(sized)
     };
-    let short = ["STORED_F16", "STORED_BF16"].into_iter().flat_map(move |stored| {
-        let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
-        diagonals.map(move |diagonal| portable::program(stored, size, diagonal))
-    });
+    let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
+    let short = diagonals.map(move |diagonal| portable::program("STORED_BF16", size, diagonal));
     let single = STORED.into_iter().skip(1); // the rest computes in f32 only
     let more =
         single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));

@@ -1,4 +1,4 @@
-//! The portable tier: tensor cores of any supported architecture, for numbers of sixteen bits.
+//! The portable tier: tensor cores of any supported architecture, for bf16.
 #![allow(unsafe_code)]
 
 use super::exact::Operands;
@@ -46,7 +46,7 @@ fn chunk(state_dim: usize) -> usize {
 /// Bytes of `portable::Shared`.
 fn shared(state_dim: usize) -> u32 {
     let (chunk, wide) = (chunk(state_dim), state_dim.next_multiple_of(16) + 8);
-    let numbers = wide * (2 * chunk + CHANNELS) + 3 * chunk * (CHANNELS + 8) + chunk * (chunk + 8);
+    let numbers = wide * (2 * chunk + CHANNELS) + 3 * chunk * (CHANNELS + 8) + 2 * chunk * (chunk + 8);
     (2 * numbers + 2 * 4 * chunk) as u32
 }
 

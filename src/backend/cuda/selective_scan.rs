@@ -324,13 +324,14 @@ struct Cut {
 }
 
 impl Cut {
-    /// Half a state of 16 and two channels in one thread if there are enough channels to fill the device, else a
-    /// quarter.
+    /// Few numbers of a state a thread, so that many threads hide one another's latencies; two channels a thread, for
+    /// which b and c are read once, if that leaves threads enough.
     fn forward<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let (device, state_dim) = (scan.stream().device(), scan.state_dim());
-        let full = 256 * device.multiprocessors() as usize;
-        let own = if scan.batch() * scan.channels() * state_dim >= 8 * full * 2 { 8 } else { 4 };
-        Self::new(128, state_dim.div_ceil(own).next_power_of_two().min(32), 2, 8)
+        let own = if scan.state_dim() > 32 { 8 } else { 4 };
+        let lanes = scan.state_dim().div_ceil(own).next_power_of_two().min(32);
+        let threads = scan.batch() * scan.channels() * lanes / 2;
+        let enough = 512 * scan.stream().device().multiprocessors() as usize;
+        Self::new(128, lanes, if threads >= enough { 2 } else { 1 }, 8)
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
@@ -377,7 +378,7 @@ impl Cut {
 /// The programs of scans of the usual state of 16, with inputs of one type.
 pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
     let state_dim = 16;
-    let cuts = [Cut::new(128, 2, 2, 8), Cut::new(128, 4, 2, 8), Cut::new(128, 4, 1, 8)].into_iter();
+    let cuts = [Cut::new(128, 4, 2, 8), Cut::new(128, 4, 1, 8)].into_iter();
     let forward = cuts.clone().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
-    forward.chain(cuts.skip(2).map(move |cut| cut.program("ssd/selective_scan_vjp.cu", stored, state_dim)))
+    forward.chain(cuts.skip(1).map(move |cut| cut.program("ssd/selective_scan_vjp.cu", stored, state_dim)))
 }
