@@ -16,6 +16,7 @@
 extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
 selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, float* kept) {
     using namespace scan;
+    constexpr int UNROLL = OWN * SIDE > 16 ? 1 : 32 / (OWN * SIDE);  // positions whose arithmetic overlaps
     __shared__ Tile tiles[2];
     const Place place(in);
     const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES;
@@ -55,7 +56,7 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
         }
         const int left = (int)min((i64)TILE, in.len - at), pitch = (int)y_pitch;
         Stored* to = y + (place.row * in.len + at) * y_pitch + place.first;
-#pragma unroll (OWN * SIDE > 16 ? 1 : 32 / (OWN * SIDE))
+#pragma unroll UNROLL
         for (int t = 0; t < TILE; t++) {
             float b[OWN], c[OWN];
 #pragma unroll
