@@ -73,8 +73,12 @@ pub mod backend;
 pub mod cli;
 mod error;
 mod linalg;
+pub mod mamba2;
 pub mod matrix;
+pub mod nn;
+mod numbers;
 mod parallel;
+mod random;
 mod scalar;
 pub mod ssd;
 
