@@ -71,8 +71,12 @@
 pub mod cli;
 mod error;
 mod linalg;
+pub mod mamba2;
 pub mod matrix;
+pub mod nn;
+mod numbers;
 mod parallel;
+mod random;
 mod scalar;
 pub mod ssd;
 

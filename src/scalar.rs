@@ -10,6 +10,7 @@ use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
 use crate::linalg::Gemm;
+use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
 pub trait Field:
@@ -35,7 +36,9 @@ pub trait Field:
 }
 
 /// A real number to compute with: `f32` or `f64`.
-pub trait Real: Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + rustfft::FftNum {
+pub trait Real:
+    Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + rustfft::FftNum + Native
+{
     /// A zero with a lifetime, so that an absent tensor can be a broadcast view of it.
     const ZERO: &'static Self;
     /// A one with a lifetime, likewise.

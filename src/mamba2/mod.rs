@@ -1,0 +1,9 @@
+//! The Mamba-2 language model: its configuration, its parameters, what it remembers.
+
+mod config;
+mod parameters;
+mod state;
+
+pub use config::{AttentionConfig, Config, GatedNorm, MlpConfig};
+pub use parameters::{Attention, Block, Conv1d, Layer, Linear, Mixer, Mlp, Model, Naming};
+pub use state::{KeyValues, Memory, Snapshot, State};
