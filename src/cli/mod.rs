@@ -18,11 +18,12 @@ pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use crate::error::in_file;
 use crate::error::{Error, Result};
 
 /// The whole command line.
@@ -120,9 +121,4 @@ pub(crate) fn put(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// An error about a file.
-pub(crate) fn in_file(path: &Path, reason: impl ToString) -> Error {
-    Error::File { path: path.to_owned(), reason: reason.to_string() }
 }

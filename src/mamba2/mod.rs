@@ -1,6 +1,9 @@
 //! The Mamba-2 language model: its configuration, its parameters, what it remembers.
 
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod config;
+pub mod generate;
 mod parameters;
 mod state;
 

@@ -4,27 +4,26 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::Layout;
 use super::json::Fields;
 use crate::error::{Error, Result};
-use crate::mamba2::{AttentionConfig, Config, GatedNorm, MlpConfig};
+use crate::mamba2::{AttentionConfig, Config, GatedNorm, MlpConfig, Naming};
 
 /// The configuration in the file at `path`, whose object is `object`, and whose keys it has.
 ///
 /// # Errors
 /// [`Error::File`] naming the key if one is missing, is not what it should be, or asks for a model of another kind;
 /// [`Error::Config`] if the sizes do not fit together.
-pub(super) fn parse(path: &Path, object: &Map<String, Value>) -> Result<(Config, Layout)> {
+pub(super) fn parse(path: &Path, object: &Map<String, Value>) -> Result<(Config, Naming)> {
     let fields = Fields::new(path, object);
-    let (config, layout) = if fields.has("d_model") {
-        (original(&fields)?, Layout::Original)
+    let (config, naming) = if fields.has("d_model") {
+        (original(&fields)?, Naming::Original)
     } else if fields.has("hidden_size") {
-        (hugging_face(&fields)?, Layout::HuggingFace)
+        (hugging_face(&fields)?, Naming::HuggingFace)
     } else {
         return Err(fields.wrong("d_model", "missing, and so is `hidden_size`: not the configuration of a model"));
     };
     config.validate()?;
-    Ok((config, layout))
+    Ok((config, naming))
 }
 
 const SILU: [&str; 2] = ["silu", "swish"];
@@ -37,6 +36,14 @@ fn check_activation(fields: &Fields<'_>, key: &str) -> Result<()> {
     }
 }
 
+/// A number of blocks, few enough to make a list of them before any file of weights is looked at.
+fn block_count(fields: &Fields<'_>, key: &str) -> Result<usize> {
+    match fields.size(key, None)? {
+        count if count <= 1 << 14 => Ok(count),
+        count => Err(fields.wrong(key, format!("expected at most 16384, found {count}"))),
+    }
+}
+
 fn hugging_face(fields: &Fields<'_>) -> Result<Config> {
     match fields.word("model_type")? {
         Some("mamba2") | None => {}
@@ -44,8 +51,8 @@ fn hugging_face(fields: &Fields<'_>) -> Result<Config> {
         Some(other) => return Err(fields.wrong("model_type", format!("expected `mamba2`, found `{other}`"))),
     }
     check_activation(fields, "hidden_act")?;
-    let mut config =
-        Config::new(fields.size("hidden_size", None)?, fields.size("num_hidden_layers", None)?, fields.size("vocab_size", None)?);
+    let (d_model, vocab_size) = (fields.size("hidden_size", None)?, fields.size("vocab_size", None)?);
+    let mut config = Config::new(d_model, block_count(fields, "num_hidden_layers")?, vocab_size);
     config.tie_embeddings = fields.truth("tie_word_embeddings", false)?;
     config.epsilon = fields.real("layer_norm_epsilon", 1e-5)?;
     config.state_dim = fields.size("state_size", Some(128))?;
@@ -68,14 +75,16 @@ fn hugging_face(fields: &Fields<'_>) -> Result<Config> {
 }
 
 fn original(fields: &Fields<'_>) -> Result<Config> {
-    let mut config =
-        Config::new(fields.size("d_model", None)?, fields.size("n_layer", None)?, fields.size("vocab_size", None)?);
+    let (d_model, vocab_size) = (fields.size("d_model", None)?, fields.size("vocab_size", None)?);
+    let mut config = Config::new(d_model, block_count(fields, "n_layer")?, vocab_size);
     config.vocab_multiple = fields.size("pad_vocab_size_multiple", Some(8))?;
     config.tie_embeddings = fields.truth("tie_embeddings", true)?;
     if !fields.truth("rms_norm", true)? {
         return Err(fields.wrong("rms_norm", "expected true, found false: a model with LayerNorm"));
     }
-    let attention = fields.sizes("attn_layer_idx")?;
+    let mut attention = fields.sizes("attn_layer_idx")?;
+    attention.sort_unstable();
+    attention.dedup();
     let mixers = config.n_layer.saturating_sub(attention.len());
     if let Some(ssm) = fields.object("ssm_cfg", "ssm_cfg.")? {
         check_kind(&ssm, mixers)?;
@@ -154,14 +163,14 @@ fn attention_config(attn: &Fields<'_>, layers: Vec<usize>, d_model: usize) -> Re
     })
 }
 
-/// The object that says `config` in the keys of `layout`.
+/// The object that says `config` in the keys of `naming`.
 ///
 /// # Errors
-/// [`Error::Config`] naming a choice for which that layout has no key.
-pub(super) fn object(config: &Config, layout: Layout) -> Result<Map<String, Value>> {
-    let value = match layout {
-        Layout::HuggingFace => hugging_face_object(config)?,
-        Layout::Original => original_object(config)?,
+/// [`Error::Config`] naming a choice for which that publisher has no key.
+pub(super) fn object(config: &Config, naming: Naming) -> Result<Map<String, Value>> {
+    let value = match naming {
+        Naming::HuggingFace => hugging_face_object(config)?,
+        Naming::Original => original_object(config)?,
     };
     match value {
         Value::Object(object) => Ok(object),

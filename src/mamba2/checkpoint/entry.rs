@@ -1,6 +1,5 @@
 //! A tensor as it lies in a file.
 
-use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,14 +7,14 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use half::{bf16, f16};
 
-use super::in_file;
 use super::map::MappedFile;
-use crate::error::Result;
+use crate::error::{Result, in_file};
 use crate::nn::{Numbers, Shared};
+use crate::scalar::Scalar;
 
-/// Type of the numbers in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Dtype {
+/// Type in which weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
     /// 64 bits
     F64,
     /// 32 bits
@@ -24,54 +23,55 @@ pub(crate) enum Dtype {
     Bf16,
     /// 16 bits, IEEE
     F16,
-    /// Something that weights are not made of, by its name in the file.
-    Other(String),
 }
 
 impl Dtype {
-    /// The type of a storage class of PyTorch.
-    pub fn of_storage_class(class: &str) -> Self {
-        match class {
-            "DoubleStorage" => Self::F64,
-            "FloatStorage" => Self::F32,
-            "BFloat16Storage" => Self::Bf16,
-            "HalfStorage" => Self::F16,
-            other => Self::Other(other.chars().take(40).collect()),
+    /// The type of stored numbers.
+    pub fn of(numbers: &Numbers) -> Self {
+        match numbers {
+            Numbers::F64(_) => Self::F64,
+            Numbers::F32(_) => Self::F32,
+            Numbers::Bf16(_) => Self::Bf16,
+            Numbers::F16(_) => Self::F16,
         }
     }
 
-    /// The type of a tensor in a safetensors file.
-    pub fn of_safetensors(dtype: safetensors::Dtype) -> Self {
-        match dtype {
-            safetensors::Dtype::F64 => Self::F64,
-            safetensors::Dtype::F32 => Self::F32,
-            safetensors::Dtype::BF16 => Self::Bf16,
-            safetensors::Dtype::F16 => Self::F16,
-            other => Self::Other(format!("{other:?}")),
-        }
-    }
-
-    /// Bytes of a number; `None` for what weights are not made of.
-    pub fn size(&self) -> Option<usize> {
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
         match self {
-            Self::F64 => Some(8),
-            Self::F32 => Some(4),
-            Self::Bf16 | Self::F16 => Some(2),
-            Self::Other(_) => None,
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// Its name, as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => f64::NAME,
+            Self::F32 => f32::NAME,
+            Self::Bf16 => bf16::NAME,
+            Self::F16 => f16::NAME,
+        }
+    }
+
+    /// The same numbers stored in this type: shared if they are, else rounded to the nearest.
+    pub(crate) fn convert(self, numbers: &Numbers) -> Numbers {
+        if Self::of(numbers) == self {
+            return numbers.clone();
+        }
+        let wide = numbers.widened::<f64>();
+        match self {
+            Self::F64 => Numbers::F64(Shared::new(wide)),
+            Self::F32 => Numbers::F32(rounded(wide, |v| v as f32)),
+            Self::Bf16 => Numbers::Bf16(rounded(wide, bf16::from_f64)),
+            Self::F16 => Numbers::F16(rounded(wide, f16::from_f64)),
         }
     }
 }
 
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F64 => "f64",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::F16 => "f16",
-            Self::Other(name) => name,
-        })
-    }
+fn rounded<T: Send + Sync + 'static>(wide: Vec<f64>, round: impl Fn(f64) -> T) -> Shared<T> {
+    Shared::new(wide.into_iter().map(round).collect::<Vec<_>>())
 }
 
 /// Where the numbers of a tensor lie.
@@ -81,8 +81,8 @@ impl fmt::Display for Dtype {
 /// the bytes hold.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// Type of the numbers.
-    pub dtype: Dtype,
+    /// Type of the numbers, or the name of one that weights are not made of; such an entry is for messages only.
+    pub dtype: std::result::Result<Dtype, String>,
     /// Lengths of the axes.
     pub shape: Vec<usize>,
     /// Steps of the axes in numbers; `None` if the numbers lie in the order of the rows.
@@ -99,18 +99,18 @@ impl Entry {
         self.shape.iter().product()
     }
 
-    /// The numbers of the tensor `name`: those in the file itself where they lie as memory would have them, else a copy.
+    /// The numbers: those in the file itself where they lie as memory would have them, else a copy.
     ///
     /// # Errors
     /// [`crate::Error::File`] if the type is not one of weights.
-    pub fn numbers(&self, name: &str) -> Result<Numbers> {
-        Ok(match self.dtype {
-            Dtype::F64 => Numbers::F64(self.shared(f64::from_bits, u64::from_le_bytes)),
-            Dtype::F32 => Numbers::F32(self.shared(f32::from_bits, u32::from_le_bytes)),
-            Dtype::Bf16 => Numbers::Bf16(self.shared(bf16::from_bits, u16::from_le_bytes)),
-            Dtype::F16 => Numbers::F16(self.shared(f16::from_bits, u16::from_le_bytes)),
-            Dtype::Other(ref found) => {
-                let reason = format!("tensor `{name}`: expected type f64, f32, bf16 or f16, found {found}");
+    pub fn numbers(&self) -> Result<Numbers> {
+        Ok(match &self.dtype {
+            Ok(Dtype::F64) => Numbers::F64(self.shared(f64::from_bits, u64::from_le_bytes)),
+            Ok(Dtype::F32) => Numbers::F32(self.shared(f32::from_bits, u32::from_le_bytes)),
+            Ok(Dtype::Bf16) => Numbers::Bf16(self.shared(bf16::from_bits, u16::from_le_bytes)),
+            Ok(Dtype::F16) => Numbers::F16(self.shared(f16::from_bits, u16::from_le_bytes)),
+            Err(found) => {
+                let reason = format!("expected type f64, f32, bf16 or f16, found {found}");
                 return Err(in_file(self.file.path(), reason));
             }
         })

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::in_file;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_file};
 
 /// The longest file read as JSON; configurations have a few kilobytes, the index of a large model a few hundred.
 const LONGEST: u64 = 64 << 20;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::in_file;
-use crate::error::Result;
+use crate::error::{Result, in_file};
 
 /// A file whose bytes are memory for as long as this lives.
 #[derive(Debug)]

@@ -1,15 +1,18 @@
 //! Weights as safetensors: one file, or several with an index.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use safetensors::tensor::Metadata;
+use ::safetensors::View;
+use ::safetensors::tensor::{Metadata, TensorInfo};
 
 use super::entry::{Dtype, Entry};
 use super::map::MappedFile;
-use super::{in_file, json};
-use crate::error::Result;
+use super::json;
+use super::save::Tensor;
+use crate::error::{Result, in_file};
 
 /// The tensors of the file at `path`, by name.
 ///
@@ -19,14 +22,24 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let file = Arc::new(MappedFile::open(path)?);
     let (start, header) = header(file.bytes())
         .map_err(|reason| in_file(path, format!("not a whole safetensors file: {reason}")))?;
-    let entry = |info: &safetensors::tensor::TensorInfo| Entry {
-        dtype: Dtype::of_safetensors(info.dtype),
+    let entry = |info: &TensorInfo| Entry {
+        dtype: stored_type(info.dtype),
         shape: info.shape.clone(),
         strides: None,
         file: Arc::clone(&file),
         bytes: start + info.data_offsets.0..start + info.data_offsets.1,
     };
     Ok(header.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect())
+}
+
+fn stored_type(dtype: ::safetensors::Dtype) -> std::result::Result<Dtype, String> {
+    match dtype {
+        ::safetensors::Dtype::F64 => Ok(Dtype::F64),
+        ::safetensors::Dtype::F32 => Ok(Dtype::F32),
+        ::safetensors::Dtype::BF16 => Ok(Dtype::Bf16),
+        ::safetensors::Dtype::F16 => Ok(Dtype::F16),
+        other => Err(format!("{other:?}")),
+    }
 }
 
 /// Where the numbers begin, and the header, of which all offsets are in the file.
@@ -69,6 +82,40 @@ pub(super) fn indexed(
     match places.iter().find(|(tensor, _)| !tensors.contains_key(**tensor)) {
         Some((tensor, file)) => Err(in_file(path, format!("tensor `{tensor}` is not in `{file}`"))),
         None => Ok(tensors),
+    }
+}
+
+/// Writes one file, which must not exist yet.
+pub(super) fn write(path: &Path, tensors: &[Tensor]) -> std::io::Result<()> {
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let views = tensors.iter().map(|tensor| (tensor.name.as_str(), Written(tensor)));
+    ::safetensors::serialize_to_file(views, Some(metadata), path).map_err(std::io::Error::other)?;
+    std::fs::File::open(path)?.sync_all()
+}
+
+/// A tensor whose bytes are made when they are written.
+struct Written<'a>(&'a Tensor);
+
+impl View for Written<'_> {
+    fn dtype(&self) -> ::safetensors::Dtype {
+        match self.0.dtype() {
+            Dtype::F64 => ::safetensors::Dtype::F64,
+            Dtype::F32 => ::safetensors::Dtype::F32,
+            Dtype::Bf16 => ::safetensors::Dtype::BF16,
+            Dtype::F16 => ::safetensors::Dtype::F16,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.bytes()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.size()
     }
 }
 

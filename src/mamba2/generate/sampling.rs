@@ -1,6 +1,7 @@
 //! From logits to a token.
 
 use crate::error::{Error, Result};
+use crate::random::Random;
 
 /// How the next token is chosen from the logits.
 ///
@@ -186,18 +187,12 @@ fn draw(candidates: &[Candidate], u: f64) -> Option<u32> {
     candidates.iter().rev().find(|c| c.1 > 0.0).map(|c| c.0) // rounding took the last part
 }
 
-/// A number in [0, 1) that depends on nothing but its arguments, by the finaliser of SplitMix64.
+/// A number in [0, 1) that depends on nothing but its arguments.
 ///
 /// Chance without a state: to rewind a sequence is to draw again what was drawn.
 fn uniform(seed: u64, row: u64, position: u64) -> f64 {
-    let mix = |v: u64| {
-        let mut z = v.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let bits = mix(mix(mix(seed) ^ row) ^ position);
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
+    let row = Random::new(Random::new(seed).bits() ^ row).bits();
+    Random::new(row ^ position).unit()
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 //!
 //! Records are stored as they are, so they can be used in place.
 
+mod pickle;
+mod write;
+
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -11,8 +14,9 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::entry::Entry;
 use super::map::MappedFile;
-use super::{in_file, pickle};
-use crate::error::Result;
+use crate::error::{Result, in_file};
+
+pub(super) use write::write;
 
 /// The tensors of the file at `path`, by name.
 ///
@@ -28,7 +32,7 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let mut archive = ZipArchive::new(Cursor::new(file.bytes())).map_err(wrong)?;
     let suffix = "/data.pkl";
     let names = archive.file_names().map(|name| name.map(|name| name.into_owned()));
-    let names = names.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let names = names.collect::<std::result::Result<Vec<_>, _>>().map_err(wrong)?;
     let pickles: Vec<_> = names.iter().filter(|name| name.ends_with(suffix)).collect();
     let [pickle_name] = pickles[..] else {
         return Err(in_file(path, format!("expected one record `*{suffix}`, found {}", pickles.len())));
@@ -52,10 +56,12 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
 /// The content of a small record, checked against its checksum.
 fn read(path: &Path, archive: &mut ZipArchive<Cursor<&[u8]>>, name: &str) -> Result<Vec<u8>> {
     let wrong = |e: &dyn std::fmt::Display| in_file(path, format!("record `{name}`: {e}"));
-    let limit = archive.get_ref_len() as u64;
-    let record = archive.by_name(name).map_err(|e| wrong(&e))?;
+    let mut record = archive.by_name(name).map_err(|e| wrong(&e))?;
+    if record.compression() != CompressionMethod::Stored || record.encrypted() {
+        return Err(wrong(&"expected it as it is, found it packed"));
+    }
     let mut content = Vec::new();
-    record.take(limit).read_to_end(&mut content).map_err(|e| wrong(&e))?;
+    record.read_to_end(&mut content).map_err(|e| wrong(&e))?;
     Ok(content)
 }
 
@@ -65,7 +71,7 @@ fn entry(
     archive: &mut ZipArchive<Cursor<&[u8]>>,
     folder: &str,
     tensor: &pickle::Tensor<'_>,
-) -> Result<Entry, String> {
+) -> std::result::Result<Entry, String> {
     let name = format!("{folder}/data/{}", tensor.key);
     let record = archive.by_name(&name).map_err(|e| format!("record `{name}`: {e}"))?;
     if record.compression() != CompressionMethod::Stored || record.encrypted() {
@@ -76,18 +82,25 @@ fn entry(
     let size = usize::try_from(record.compressed_size()).map_err(|_| short())?;
     let end = start.checked_add(size).filter(|&end| end <= file.bytes().len()).ok_or_else(short)?;
 
-    let each = tensor.dtype.size().unwrap_or(1);
-    if tensor.dtype.size().is_some() && tensor.storage_len.checked_mul(each) != Some(size) {
-        let expected = format!("{} numbers of {}", tensor.storage_len, tensor.dtype);
-        return Err(format!("record `{name}`: expected {expected}, found {size} bytes"));
-    }
     let (len, span) = extent(&tensor.shape, &tensor.strides)
         .ok_or_else(|| format!("shape {:?} and strides {:?} do not fit", tensor.shape, tensor.strides))?;
+    // Tensors of other types are told about when somebody asks for their numbers.
+    let Ok(dtype) = &tensor.dtype else {
+        let (dtype, shape) = (tensor.dtype.clone(), tensor.shape.clone());
+        return Ok(Entry { dtype, shape, strides: None, file: Arc::clone(file), bytes: start..start });
+    };
+    let each = dtype.size();
+    if tensor.storage_len.checked_mul(each) != Some(size) {
+        let expected = format!("{} numbers of {}", tensor.storage_len, dtype.name());
+        return Err(format!("record `{name}`: expected {expected}, found {size} bytes"));
+    }
     let left = tensor.storage_len.checked_sub(tensor.offset);
     if left.is_none_or(|left| span > left || len > left) {
         let (shape, offset) = (&tensor.shape, tensor.offset);
         let storage = tensor.storage_len;
-        return Err(format!("shape {shape:?} from {offset} on does not fit into a storage of {storage} numbers"));
+        return Err(format!(
+            "shape {shape:?} from {offset} on does not fit into a storage of {storage} numbers"
+        ));
     }
     let rows_in_order = strides_of_rows(&tensor.shape, &tensor.strides);
     let first = start + tensor.offset * each;

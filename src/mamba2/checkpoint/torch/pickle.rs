@@ -7,15 +7,15 @@
 
 use std::collections::HashMap;
 
-use super::entry::Dtype;
+use super::super::entry::Dtype;
 
 /// A tensor as the pickle describes it: a part of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tensor<'a> {
     /// Name of the record that holds the storage.
     pub key: &'a str,
-    /// Type of the numbers.
-    pub dtype: Dtype,
+    /// Type of the numbers, or the name of one that weights are not made of.
+    pub dtype: Result<Dtype, String>,
     /// Numbers in the whole storage.
     pub storage_len: usize,
     /// First number of the tensor in its storage.
@@ -70,7 +70,7 @@ enum Value<'a> {
 #[derive(Debug)]
 struct Storage<'a> {
     key: &'a str,
-    dtype: Dtype,
+    dtype: Result<Dtype, String>,
     len: usize,
 }
 
@@ -283,7 +283,7 @@ impl<'a> Machine<'a> {
         };
         let len = usize::try_from(len).map_err(|_| "a storage of negative length")?;
         self.stack.push(Value::Storage(self.storages.len()));
-        self.storages.push(Storage { key, dtype: Dtype::of_storage_class(class), len });
+        self.storages.push(Storage { key, dtype: storage_type(class), len });
         Ok(())
     }
 
@@ -326,6 +326,17 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// The type that a storage class stands for.
+fn storage_type(class: &str) -> Result<Dtype, String> {
+    match class {
+        "DoubleStorage" => Ok(Dtype::F64),
+        "FloatStorage" => Ok(Dtype::F32),
+        "BFloat16Storage" => Ok(Dtype::Bf16),
+        "HalfStorage" => Ok(Dtype::F16),
+        other => Err(other.chars().take(40).collect()),
+    }
+}
+
 /// Lengths of the axes of a tensor; few, so that a file cannot ask for one long list again and again.
 fn lengths(items: &[Value<'_>]) -> Result<Vec<usize>, String> {
     if items.len() > 8 {
@@ -353,10 +364,11 @@ mod tests {
 
     #[test]
     fn a_tensor_is_read_with_its_storage_offset_shape_and_strides() {
-        let read = tensors(&program("HalfStorage", "torch._utils\n_rebuild_tensor_v2")).unwrap();
+        let program = program("HalfStorage", "torch._utils\n_rebuild_tensor_v2");
+        let read = tensors(&program).unwrap();
         let expected = Tensor {
             key: "7",
-            dtype: Dtype::F16,
+            dtype: Ok(Dtype::F16),
             storage_len: 12,
             offset: 2,
             shape: vec![2, 3],
@@ -388,7 +400,8 @@ mod tests {
 
     #[test]
     fn memory_does_not_follow_the_lengths_in_the_program() {
-        for program in [&b"X\xff\xff\xff\x7fa."[..], b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffa.", b"\x8a\xffa."] {
+        for program in [&b"X\xff\xff\xff\x7fa."[..], b"\x8d\xff\xff\xff\xff\xff\xff\xff\xffa.", b"\x8a\xffa."]
+        {
             assert!(tensors(program).is_err());
         }
         let mut deep = vec![b')'];

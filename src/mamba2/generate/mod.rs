@@ -1,0 +1,5 @@
+//! Continuing a text.
+
+mod sampling;
+
+pub use sampling::{Draw, Sampling};
