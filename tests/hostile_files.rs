@@ -4,10 +4,14 @@
 mod checkpoint_support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use checkpoint_support::Files;
 use proptest::prelude::*;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// The largest piece of memory that was asked for.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
@@ -62,6 +66,7 @@ proptest! {
         let (model, file) = CASES[case];
         let files = Files::of(model);
         let bytes = std::fs::read(files.path(file)).unwrap();
+        let bytes = bytes.trim_ascii_end();
         files.write(file, &bytes[..(kept * bytes.len() as f64) as usize]);
         prop_assert!(read(&files).is_err(), "{file} without its end");
     }
@@ -101,6 +106,19 @@ proptest! {
     }
 
     #[test]
+    fn changed_pickles_never_do_harm(changes in proptest::collection::vec((0.0..1.0, any::<u8>()), 1..6), shift in 0..4_usize) {
+        let files = Files::of("model_original_layout");
+        rewrite(&files.path("pytorch_model.bin"), |pickle| {
+            for (place, byte) in changes {
+                let place = (place * pickle.len() as f64) as usize;
+                pickle[place] = byte;
+                pickle.rotate_left(if shift == 0 { place } else { 0 });
+            }
+        });
+        let _ = read(&files);
+    }
+
+    #[test]
     fn large_numbers_in_a_header_or_configuration_never_do_harm(case in 0..4_usize, which in 0..400_usize, number in prop_oneof![
         Just("18446744073709551615"), Just("9223372036854775808"), Just("4294967296"), Just("268435456"), Just("0"),
         Just("-1"), Just("1e30"), Just("16384"), Just("99999999999999999999999")
@@ -119,6 +137,49 @@ proptest! {
         files.write(file, &[prefix, changed.as_bytes(), &text[len..]].concat());
         let _ = read(&files);
     }
+}
+
+/// Writes an archive again with another pickle, so that all checksums are right.
+fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut archive = ZipArchive::new(Cursor::new(std::fs::read(path).unwrap())).unwrap();
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let mut change = Some(change);
+    for k in 0..archive.len() {
+        let mut record = archive.by_index(k).unwrap();
+        let name = record.name().unwrap().into_owned();
+        let mut content = Vec::new();
+        record.read_to_end(&mut content).unwrap();
+        if let Some(change) = name.ends_with("data.pkl").then(|| change.take()).flatten() {
+            change(&mut content);
+        }
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&content).unwrap();
+    }
+    std::fs::write(path, writer.finish().unwrap().into_inner()).unwrap();
+}
+
+#[test]
+fn an_archive_written_again_is_read_and_a_pickle_that_lies_is_refused() {
+    let lie = |from: &'static [u8], to: &'static [u8]| {
+        let files = Files::of("model_original_layout");
+        rewrite(&files.path("pytorch_model.bin"), |pickle| {
+            let place = pickle.windows(from.len()).position(|w| w == from).unwrap();
+            pickle[place..place + from.len()].copy_from_slice(to);
+        });
+        read(&files)
+    };
+    assert_eq!(lie(b"cpu", b"gpu"), Ok(()));
+    let wrong = lie(b"torch\nFloatStorage", b"torch\nFloatXXXXXXX").unwrap_err();
+    assert!(wrong.contains("FloatXXXXXXX") && wrong.contains("type"), "{wrong}");
+    let wrong = lie(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9").unwrap_err();
+    assert!(wrong.contains("calls `torch._utils._rebuild_tensor_v9`, which was not done"), "{wrong}");
+    // BININT2 3584, the numbers of the embedding's storage (112, 32), made twice as many
+    let wrong = lie(b"M\x00\x0e", b"M\x00\x1c").unwrap_err();
+    assert!(wrong.contains("expected 7168 numbers of f32, found 14336 bytes"), "{wrong}");
+    // BININT1 112 and 32, its shape, made taller
+    let wrong = lie(b"KpK ", b"K\xffK ").unwrap_err();
+    assert!(wrong.contains("does not fit into a storage of 3584 numbers"), "{wrong}");
 }
 
 /// `text` with `number` for its `which`-th number, counted around.

@@ -1,4 +1,5 @@
 //! Checkpoints that can be changed.
+#![allow(dead_code)] // not every test needs all of it
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
