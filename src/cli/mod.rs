@@ -8,6 +8,7 @@ pub mod case;
 pub mod draw;
 pub mod golden;
 pub mod help;
+pub mod model;
 pub mod operator;
 pub mod output;
 pub mod progress;
@@ -57,6 +58,21 @@ pub enum Command {
     /// Draw a mask, an SSD matrix, its ranks, or a benchmark
     #[command(long_about = help::DRAW)]
     Draw(draw::Options),
+    /// Continue a text or a sequence of tokens with a model
+    #[command(long_about = model::help::GENERATE)]
+    Generate(model::generate::Options),
+    /// Compute a model's logits for the tokens of a file
+    #[command(long_about = model::help::LOGITS)]
+    Logits(model::logits::Options),
+    /// Show what a checkpoint holds
+    #[command(long_about = model::help::INSPECT)]
+    Inspect(model::inspect::Options),
+    /// Measure how well a model foresees a text
+    #[command(long_about = model::help::PERPLEXITY)]
+    Perplexity(model::perplexity::Options),
+    /// Write a checkpoint in another layout or type
+    #[command(long_about = model::help::CONVERT)]
+    Convert(model::convert::Options),
 }
 
 /// How a command that did not fail has ended.
@@ -84,6 +100,11 @@ fn run_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ssd(options) => run::run(options).map(|()| Verdict::Good),
         Command::Bench(options) => bench::bench(options).map(|()| Verdict::Good),
         Command::Draw(options) => draw::draw(options).map(|()| Verdict::Good),
+        Command::Generate(options) => model::generate::generate(options).map(|()| Verdict::Good),
+        Command::Logits(options) => model::logits::logits(options).map(|()| Verdict::Good),
+        Command::Inspect(options) => model::inspect::inspect(options).map(|()| Verdict::Good),
+        Command::Perplexity(options) => model::perplexity::perplexity(options).map(|()| Verdict::Good),
+        Command::Convert(options) => model::convert::convert(options).map(|()| Verdict::Good),
     };
     match verdict {
         Ok(Verdict::Good) => ExitCode::SUCCESS,

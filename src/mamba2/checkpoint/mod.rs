@@ -24,7 +24,7 @@
 
 mod config;
 mod entry;
-#[cfg(any())]
+#[cfg(feature = "hub")]
 mod hub;
 mod json;
 mod map;
@@ -44,9 +44,11 @@ use crate::nn::{Numbers, Weight};
 use crate::scalar::Real;
 pub use entry::Dtype;
 use entry::Entry;
-#[cfg(any())]
+#[cfg(feature = "hub")]
 pub use hub::{fetch, fetch_file};
 pub use report::{Misfit, Report};
+#[cfg(feature = "cli")]
+pub(crate) use safetensors::check_whole;
 pub use save::save;
 
 /// A model in files: its configuration, and where its weights are.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ::safetensors::View;
 use ::safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Map, Value};
 
 use super::entry::{Dtype, Entry};
 use super::map::MappedFile;
@@ -20,8 +21,7 @@ use crate::error::{Result, in_file};
 /// [`crate::Error::File`] if it is not a whole safetensors file.
 pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let file = Arc::new(MappedFile::open(path)?);
-    let (start, header) = header(file.bytes())
-        .map_err(|reason| in_file(path, format!("not a whole safetensors file: {reason}")))?;
+    let (start, header) = checked_header(path, file.bytes())?;
     let entry = |info: &TensorInfo| Entry {
         dtype: stored_type(info.dtype),
         shape: info.shape.clone(),
@@ -40,6 +40,18 @@ fn stored_type(dtype: ::safetensors::Dtype) -> std::result::Result<Dtype, String
         ::safetensors::Dtype::F16 => Ok(Dtype::F16),
         other => Err(format!("{other:?}")),
     }
+}
+
+/// `Ok` if `bytes` are a whole safetensors file, whatever lengths stand in its header; `path` is for messages.
+///
+/// # Errors
+/// [`crate::Error::File`] if they are not.
+pub(crate) fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    checked_header(path, bytes).map(|_| ())
+}
+
+fn checked_header(path: &Path, bytes: &[u8]) -> Result<(usize, Metadata)> {
+    header(bytes).map_err(|reason| in_file(path, format!("not a whole safetensors file: {reason}")))
 }
 
 /// Where the numbers begin, and the header, of which all offsets are in the file.
@@ -62,27 +74,31 @@ pub(super) fn indexed(
     path: &Path,
     read: impl Fn(&Path) -> Result<BTreeMap<String, Entry>>,
 ) -> Result<BTreeMap<String, Entry>> {
-    let index = json::read(path)?;
-    let map = index.get("weight_map").and_then(|map| map.as_object());
-    let map = map.ok_or_else(|| in_file(path, "key `weight_map`: expected names of tensors and files"))?;
-    let mut places = BTreeMap::new();
-    for (tensor, file) in map {
-        let file = file.as_str().filter(|file| is_plain_name(file));
-        let file = file.ok_or_else(|| {
-            in_file(path, format!("key `weight_map`: expected a file beside the index for `{tensor}`"))
-        })?;
-        places.insert(tensor, file);
-    }
+    let places = shards(path, &json::read(path)?)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut tensors = BTreeMap::new();
-    for file in places.values().copied().collect::<BTreeSet<_>>() {
+    for file in places.values().collect::<BTreeSet<_>>() {
         let found = read(&folder.join(file))?;
-        tensors.extend(found.into_iter().filter(|(name, _)| places.get(name) == Some(&file)));
+        tensors.extend(found.into_iter().filter(|(name, _)| places.get(name) == Some(file)));
     }
-    match places.iter().find(|(tensor, _)| !tensors.contains_key(**tensor)) {
+    match places.iter().find(|(tensor, _)| !tensors.contains_key(*tensor)) {
         Some((tensor, file)) => Err(in_file(path, format!("tensor `{tensor}` is not in `{file}`"))),
         None => Ok(tensors),
     }
+}
+
+/// Which file has which tensor, as the index at `path` says.
+pub(super) fn shards(path: &Path, index: &Map<String, Value>) -> Result<BTreeMap<String, String>> {
+    let map = index.get("weight_map").and_then(Value::as_object);
+    let map = map.ok_or_else(|| in_file(path, "key `weight_map`: expected names of tensors and files"))?;
+    let place = |(tensor, file): (&String, &Value)| match file.as_str() {
+        Some(file) if is_plain_name(file) => Ok((tensor.clone(), file.to_owned())),
+        _ => {
+            let reason = format!("key `weight_map`: expected a file beside the index for `{tensor}`");
+            Err(in_file(path, reason))
+        }
+    };
+    map.iter().map(place).collect()
 }
 
 /// Writes one file, which must not exist yet.

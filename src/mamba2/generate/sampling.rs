@@ -1,7 +1,10 @@
 //! From logits to a token.
 
+use ndarray::ArrayView1;
+
 use crate::error::{Error, Result};
 use crate::random::Random;
+use crate::scalar::Real;
 
 /// How the next token is chosen from the logits.
 ///
@@ -16,10 +19,13 @@ use crate::random::Random;
 /// where `K` is cut by `top_k`, by `top_p` and by `min_p`, in this order.
 ///
 /// ```
+/// use ndarray::array;
 /// use semisep::mamba2::generate::{Draw, Sampling};
 ///
-/// let sampling = Sampling { draw: Draw::Random { temperature: 0.7, top_k: 40, top_p: 0.9, min_p: 0.0, seed: 1 }, ..Sampling::default() };
-/// assert_eq!(sampling.choose(&[0.0, 9.0, 1.0], &[], 0)?, sampling.choose(&[0.0, 9.0, 1.0], &[], 0)?);
+/// let draw = Draw::Random { temperature: 0.7, top_k: 40, top_p: 0.9, min_p: 0.0, seed: 1 };
+/// let sampling = Sampling { draw, ..Sampling::default() };
+/// let token = sampling.choose(array![0.0, 9.0, 1.0].view(), &[], 0)?;
+/// assert_eq!(token, 1);
 /// # Ok::<(), semisep::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,17 +92,17 @@ impl Sampling {
     /// # Errors
     /// [`Error::Config`] as in [`validate`](Self::validate), [`Error::Value`] if a logit is not a number or all are
     /// minus infinity, [`Error::Shape`] if there is no logit.
-    pub fn choose(&self, logits: &[f32], seen: &[u32], row: u64) -> Result<u32> {
+    pub fn choose<A: Real>(&self, logits: ArrayView1<'_, A>, seen: &[u32], row: u64) -> Result<u32> {
         self.validate()?;
         if logits.is_empty() {
             return Err(Error::shape("logits", "(vocabulary) of at least 1", &[0]));
         }
-        if let Some(k) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
+        if let Some(k) = logits.iter().position(|l| l.is_nan() || *l == A::infinity()) {
             let (expected, found) = ("finite numbers or -inf", format!("{} at {k}", logits[k]));
             return Err(Error::Value { tensor: "logits", expected, found });
         }
         let mut candidates: Vec<Candidate> =
-            logits.iter().enumerate().map(|(k, &l)| (k as u32, f64::from(l))).collect();
+            logits.iter().enumerate().map(|(k, l)| (k as u32, l.to_f64().unwrap_or(f64::NAN))).collect();
         self.penalize(&mut candidates, seen);
         let best = candidates.iter().copied().min_by(order).unwrap_or((0, 0.0));
         if best.1 == f64::NEG_INFINITY {
@@ -201,6 +207,10 @@ mod tests {
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 
+    fn view(logits: &[f32]) -> ArrayView1<'_, f32> {
+        ArrayView1::from(logits)
+    }
+
     fn random(temperature: f64, top_k: usize, top_p: f64, min_p: f64, seed: u64) -> Sampling {
         Sampling { repetition_penalty: 1.0, draw: Draw::Random { temperature, top_k, top_p, min_p, seed } }
     }
@@ -209,7 +219,7 @@ mod tests {
     fn frequencies(sampling: &Sampling) -> [f64; 5] {
         let mut counts = [0.0; 5];
         for row in 0..20_000 {
-            counts[sampling.choose(&LOGITS, &[], row).unwrap() as usize] += 1.0 / 20_000.0;
+            counts[sampling.choose(view(&LOGITS), &[], row).unwrap() as usize] += 1.0 / 20_000.0;
         }
         counts
     }
@@ -224,7 +234,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
-        assert_eq!(Sampling::default().choose(&LOGITS, &[4], 0), Ok(1));
+        assert_eq!(Sampling::default().choose(view(&LOGITS), &[4], 0), Ok(1));
     }
 
     #[test]
@@ -269,16 +279,16 @@ mod tests {
     #[test]
     fn a_penalty_turns_away_from_what_was_seen() {
         let penalized = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
-        assert_eq!(penalized.choose(&LOGITS, &[1, 1], 0), Ok(3));
-        assert_eq!(penalized.choose(&LOGITS, &[1, 3, 3, 9999], 0), Ok(2));
-        assert_eq!(penalized.choose(&[-1.0, -1.5], &[0], 0), Ok(1), "negative logits go down too");
+        assert_eq!(penalized.choose(view(&LOGITS), &[1, 1], 0), Ok(3));
+        assert_eq!(penalized.choose(view(&LOGITS), &[1, 3, 3, 9999], 0), Ok(2));
+        assert_eq!(penalized.choose(view(&[-1.0, -1.5]), &[0], 0), Ok(1), "negative logits go down too");
     }
 
     #[test]
     fn one_seed_gives_one_sequence_and_another_another() {
         let sequence = |seed| -> Vec<u32> {
             let sampling = random(2.0, 0, 1.0, 0.0, seed);
-            (0..64).map(|n| sampling.choose(&LOGITS, &vec![0; n], 0).unwrap()).collect()
+            (0..64).map(|n| sampling.choose(view(&LOGITS), &vec![0; n], 0).unwrap()).collect()
         };
         assert_eq!(sequence(1), sequence(1));
         assert_ne!(sequence(1), sequence(2));
@@ -295,11 +305,11 @@ mod tests {
             ("repetition_penalty", Sampling { repetition_penalty: -1.0, ..Sampling::default() }),
         ];
         for (name, sampling) in wrong {
-            let found = sampling.choose(&LOGITS, &[], 0);
+            let found = sampling.choose(view(&LOGITS), &[], 0);
             assert!(matches!(found, Err(Error::Config { field, .. }) if field == name), "{name}");
         }
         for logits in [&[][..], &[f32::NAN], &[0.0, f32::INFINITY], &[f32::NEG_INFINITY; 2]] {
-            assert!(Sampling::default().choose(logits, &[], 0).is_err(), "{logits:?}");
+            assert!(Sampling::default().choose(view(logits), &[], 0).is_err(), "{logits:?}");
         }
     }
 }
