@@ -41,6 +41,40 @@ impl<T> fmt::Debug for Shared<T> {
     }
 }
 
+/// A type in which weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// 64 bits.
+    F64,
+    /// 32 bits.
+    F32,
+    /// 16 bits, 8 of them the exponent.
+    Bf16,
+    /// 16 bits, 5 of them the exponent.
+    F16,
+}
+
+impl Storage {
+    /// As users write it: `f32`, `bf16`, ...
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => f64::NAME,
+            Self::F32 => f32::NAME,
+            Self::Bf16 => bf16::NAME,
+            Self::F16 => f16::NAME,
+        }
+    }
+
+    /// Bytes that a number takes.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
+
 /// Numbers of one of the types in which weights are stored.
 #[derive(Debug, Clone)]
 pub enum Numbers {
@@ -90,22 +124,31 @@ impl Numbers {
         self.len() == 0
     }
 
-    /// Name of the type they are stored in: `f32`, `bf16`, ...
-    pub fn type_name(&self) -> &'static str {
+    /// The type they are stored in.
+    pub fn storage(&self) -> Storage {
         match self {
-            Self::F64(_) => f64::NAME,
-            Self::F32(_) => f32::NAME,
-            Self::Bf16(_) => bf16::NAME,
-            Self::F16(_) => f16::NAME,
+            Self::F64(_) => Storage::F64,
+            Self::F32(_) => Storage::F32,
+            Self::Bf16(_) => Storage::Bf16,
+            Self::F16(_) => Storage::F16,
         }
     }
 
-    /// Bytes that one of them takes.
-    pub fn bytes_each(&self) -> usize {
-        fn each<T>(_: &[T]) -> usize {
-            size_of::<T>()
+    /// The nearest numbers that can be stored as `how`; the same ones, shared, if they are stored so.
+    pub fn stored_as(&self, how: Storage) -> Self {
+        if self.storage() == how {
+            return self.clone();
         }
-        with_slice!(self, slice => each(slice))
+        match how {
+            Storage::F64 => Self::F64(self.narrowed(|v| v)),
+            Storage::F32 => Self::F32(self.narrowed(|v| v as f32)),
+            Storage::Bf16 => Self::Bf16(self.narrowed(bf16::from_f64)),
+            Storage::F16 => Self::F16(self.narrowed(f16::from_f64)),
+        }
+    }
+
+    fn narrowed<T: Send + Sync + 'static>(&self, narrow: impl Fn(f64) -> T) -> Shared<T> {
+        with_slice!(self, slice => Shared::new(slice.iter().map(|&v| narrow(v.read())).collect::<Vec<T>>()))
     }
 
     /// The same numbers to compute with, in memory of their own.

@@ -1,18 +1,7 @@
 //! The sizes and choices of a model, and every size derived from them.
 
 use crate::error::{Error, Result};
-
-/// Where the gated norm of a Mamba-2 layer applies its gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GatedNorm {
-    /// ``$`w \circ \mathrm{RMS}(y \circ \mathrm{SiLU}(z))`$``: the released models.
-    #[default]
-    GateFirst,
-    /// ``$`w \circ \mathrm{RMS}(y) \circ \mathrm{SiLU}(z)`$``.
-    NormFirst,
-    /// ``$`y \circ \mathrm{SiLU}(z)`$``: no norm, no weight.
-    GateOnly,
-}
+use crate::nn::GatedNorm;
 
 /// The attention blocks of a model.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,24 +4,7 @@ use std::convert::Infallible;
 
 use super::{Config, GatedNorm};
 use crate::error::{Error, Result};
-
-/// A linear map `y = W x + bias`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Linear<V> {
-    /// (outputs, inputs)
-    pub weight: V,
-    /// (outputs)
-    pub bias: Option<V>,
-}
-
-/// A causal depthwise convolution.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Conv1d<V> {
-    /// (channels, 1, width); the last column is for the present
-    pub weight: V,
-    /// (channels)
-    pub bias: Option<V>,
-}
+use crate::nn::{Conv1d, Linear};
 
 /// A Mamba-2 layer.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,8 +1,8 @@
 //! What a model remembers of the sequences that it has read.
 
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, ArrayView2};
 
-use super::Config;
+use super::{AttentionConfig, Config};
 use crate::error::{Error, Result};
 use crate::scalar::Real;
 
@@ -66,22 +66,8 @@ impl<A: Real> State<A> {
     /// As [`Config::validate`].
     pub fn new(config: &Config, sequences: usize) -> Result<Self> {
         config.validate()?;
-        let one = |k| match config.attention.as_ref().filter(|attention| attention.layers.contains(&k)) {
-            Some(attention) => {
-                let (past, width) =
-                    (attention.conv_width.saturating_sub(1), attention.kv_heads * attention.head_dim);
-                let empty = KeyValues { width, keys: Vec::new(), values: Vec::new() };
-                Memory::Attention {
-                    conv: Array3::zeros((sequences, past, attention.qkv_dim())),
-                    cache: vec![empty; sequences],
-                }
-            }
-            None => Memory::Mamba2 {
-                conv: Array3::zeros((sequences, config.conv_width - 1, config.conv_dim())),
-                ssm: Array4::zeros((sequences, config.heads(), config.head_dim, config.state_dim)),
-            },
-        };
-        Ok(Self { sequences, memories: (0..config.n_layer).map(one).collect() })
+        let memories = (0..config.n_layer).map(|k| Memory::new(config, k, sequences)).collect();
+        Ok(Self { sequences, memories })
     }
 
     /// How many sequences.
@@ -98,6 +84,42 @@ impl<A: Real> State<A> {
             }
         };
         size_of::<A>() * self.memories.iter().map(numbers).sum::<usize>()
+    }
+
+    /// Zeros of the same shapes: the cotangent of a state that nothing depends on.
+    pub fn zeros_like(&self) -> Self {
+        Self { sequences: self.sequences, memories: self.memories.iter().map(Memory::zeros_like).collect() }
+    }
+
+    /// The state made of these memories of so many sequences.
+    pub(super) fn of(sequences: usize, memories: Vec<Memory<A>>) -> Self {
+        Self { sequences, memories }
+    }
+
+    /// `Ok` if this is a state of such a model.
+    pub(super) fn check(&self, config: &Config) -> Result<()> {
+        let found: Vec<_> = self.memories.iter().map(Memory::sizes).collect();
+        let expected: Vec<_> = (0..config.n_layer).map(|k| sizes(config, k, self.sequences)).collect();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::shape("state", "that of this model", &[self.sequences, self.memories.len()]))
+    }
+
+    /// `Ok` if this has the shapes of `other`, positions included.
+    pub(super) fn check_like(&self, other: &Self) -> Result<()> {
+        let shapes = |state: &Self| {
+            let of = |memory: &Memory<A>| (memory.sizes(), memory.positions());
+            (state.sequences, state.memories.iter().map(of).collect::<Vec<_>>())
+        };
+        if shapes(self) == shapes(other) {
+            return Ok(());
+        }
+        Err(Error::shape(
+            "d_state",
+            "the shapes of the state that goes out",
+            &[self.sequences, self.memories.len()],
+        ))
     }
 
     /// What the state is now.
@@ -156,15 +178,120 @@ impl<A: Real> Kept<A> {
     }
 }
 
-impl<A> KeyValues<A> {
+impl<A: Real> KeyValues<A> {
+    /// Of no position yet; `width` = kv_heads · head_dim.
+    pub(super) fn new(width: usize) -> Self {
+        Self { width, keys: Vec::new(), values: Vec::new() }
+    }
+
     /// How many positions.
     pub fn positions(&self) -> usize {
         self.keys.len() / self.width
+    }
+
+    /// (positions, kv_heads · head_dim), rotated.
+    pub fn keys(&self) -> ArrayView2<'_, A> {
+        self.view(&self.keys)
+    }
+
+    /// (positions, kv_heads · head_dim)
+    pub fn values(&self) -> ArrayView2<'_, A> {
+        self.view(&self.values)
+    }
+
+    /// Adds positions at the end; both (positions, kv_heads · head_dim).
+    pub(super) fn append(&mut self, keys: ArrayView2<'_, A>, values: ArrayView2<'_, A>) {
+        debug_assert!(keys.dim() == values.dim() && keys.ncols() == self.width);
+        self.keys.extend(keys.iter());
+        self.values.extend(values.iter());
+    }
+
+    fn view<'a>(&self, numbers: &'a [A]) -> ArrayView2<'a, A> {
+        match ArrayView2::from_shape((numbers.len() / self.width, self.width), numbers) {
+            Ok(view) => view,
+            Err(_) => unreachable!("only whole positions are added and removed"),
+        }
     }
 
     /// Forgets all positions from this one on.
     fn truncate(&mut self, positions: usize) {
         self.keys.truncate(positions * self.width);
         self.values.truncate(positions * self.width);
+    }
+}
+
+impl<A: Real> Memory<A> {
+    /// What block `k` remembers of so many sequences before their first position.
+    fn new(config: &Config, k: usize, sequences: usize) -> Self {
+        let sizes = sizes(config, k, sequences);
+        let conv = Array3::zeros((sizes[0], sizes[1], sizes[2]));
+        match sizes[3..] {
+            [states, heads, head_dim, state_dim] if attention(config, k).is_none() => {
+                Self::Mamba2 { conv, ssm: Array4::zeros((states, heads, head_dim, state_dim)) }
+            }
+            ref widths => {
+                Self::Attention { conv, cache: widths.iter().map(|&width| KeyValues::new(width)).collect() }
+            }
+        }
+    }
+
+    /// Lengths of all axes but positions.
+    fn sizes(&self) -> Vec<usize> {
+        match self {
+            Self::Mamba2 { conv, ssm } => [conv.shape(), ssm.shape()].concat(),
+            Self::Attention { conv, cache } => {
+                let widths = cache.iter().map(|of| of.width);
+                conv.shape().iter().copied().chain(widths).collect()
+            }
+        }
+    }
+
+    /// How many positions of each sequence it holds keys and values of.
+    fn positions(&self) -> Vec<usize> {
+        match self {
+            Self::Mamba2 { .. } => Vec::new(),
+            Self::Attention { cache, .. } => cache.iter().map(KeyValues::positions).collect(),
+        }
+    }
+
+    /// Zeros of the same shapes: the cotangent of a memory that nothing depends on.
+    pub fn zeros_like(&self) -> Self {
+        match self {
+            Self::Mamba2 { conv, ssm } => {
+                Self::Mamba2 { conv: Array3::zeros(conv.raw_dim()), ssm: Array4::zeros(ssm.raw_dim()) }
+            }
+            Self::Attention { conv, cache } => {
+                let zeros = |of: &KeyValues<A>| KeyValues {
+                    width: of.width,
+                    keys: vec![A::zero(); of.keys.len()],
+                    values: vec![A::zero(); of.values.len()],
+                };
+                Self::Attention {
+                    conv: Array3::zeros(conv.raw_dim()),
+                    cache: cache.iter().map(zeros).collect(),
+                }
+            }
+        }
+    }
+}
+
+/// The attention of block `k`, if it has one.
+fn attention(config: &Config, k: usize) -> Option<&AttentionConfig> {
+    config.attention.as_ref().filter(|attention| attention.layers.contains(&k))
+}
+
+/// Lengths of all axes, but for positions, of the memory of block `k`.
+fn sizes(config: &Config, k: usize, sequences: usize) -> Vec<usize> {
+    match attention(config, k) {
+        Some(of) => {
+            let conv = [sequences, of.conv_width.saturating_sub(1), of.qkv_dim()];
+            let widths = std::iter::repeat_n(of.kv_heads * of.head_dim, sequences);
+            conv.into_iter().chain(widths).collect()
+        }
+        None => {
+            let conv = [sequences, config.conv_width - 1, config.conv_dim()];
+            let ssm = [sequences, config.heads(), config.head_dim, config.state_dim];
+            [&conv[..], &ssm].concat()
+        }
     }
 }

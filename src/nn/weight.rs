@@ -1,9 +1,9 @@
 //! Weights: stored short or mapped from a file, computed with in full.
 
-use ndarray::{Array, ArrayD, Dimension, IxDyn};
+use ndarray::{Array, Array2, ArrayD, ArrayView2, CowArray, Dimension, Ix2, IxDyn};
 
 use crate::error::{Error, Result};
-use crate::numbers::{Numbers, Shared, Stored, with_slice};
+use crate::numbers::{Numbers, Shared, Storage, Stored, with_slice};
 use crate::scalar::Real;
 
 /// A parameter of a network: numbers of any stored type, to be computed with in `A`.
@@ -14,10 +14,10 @@ use crate::scalar::Real;
 /// # Examples
 /// ```
 /// use half::bf16;
-/// use semisep::nn::{Numbers, Shared, Weight};
+/// use semisep::nn::{Numbers, Shared, Storage, Weight};
 /// let short = Numbers::Bf16(Shared::new(vec![bf16::from_f32(0.5); 6]));
 /// let w = Weight::<f32>::new(&[2, 3], short)?;
-/// assert_eq!((w.rows(), w.columns(), w.numbers().type_name()), (2, 3, "bf16"));
+/// assert_eq!((w.rows(), w.columns(), w.numbers().storage()), (2, 3, Storage::Bf16));
 /// # Ok::<(), semisep::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl<A: Real> Weight<A> {
             return Err(Error::shape("weight", format!("{shape:?}"), &[numbers.len()]));
         }
         let native = A::slice(&numbers).is_some();
-        let narrower = numbers.bytes_each() < size_of::<A>();
+        let narrower = numbers.storage().bytes() < size_of::<A>();
         let numbers = if native || (shape.len() == 2 && narrower) {
             numbers
         } else {
@@ -81,6 +81,32 @@ impl<A: Real> Weight<A> {
         match A::slice(&self.numbers) {
             Some(numbers) => numbers,
             None => unreachable!("`new` widens all weights but matrices"),
+        }
+    }
+
+    /// The same weight stored as `how`: a matrix so, anything else stays widened. Matrices are not widened beyond the type that
+    /// computes.
+    pub fn stored_as(&self, how: Storage) -> Self {
+        if self.shape.len() != 2 || how.bytes() > size_of::<A>() {
+            return self.clone();
+        }
+        Self { numbers: self.numbers.stored_as(how), ..self.clone() }
+    }
+
+    /// A matrix as it is stored, if that is the type that computes.
+    pub(crate) fn view(&self) -> Option<ArrayView2<'_, A>> {
+        let numbers = A::slice(&self.numbers)?;
+        ArrayView2::from_shape((self.rows(), self.columns()), numbers).ok()
+    }
+
+    /// A matrix to compute with: as it is stored, or a widened copy.
+    pub(crate) fn wide(&self) -> CowArray<'_, A, Ix2> {
+        match self.view() {
+            Some(view) => view.into(),
+            None => match Array2::from_shape_vec((self.rows(), self.columns()), self.numbers.widened()) {
+                Ok(wide) => wide.into(),
+                Err(_) => unreachable!("`new` counted the numbers"),
+            },
         }
     }
 

@@ -1,0 +1,93 @@
+//! A block: what mixes positions, then the MLP, each behind a norm and added to the residual stream.
+
+use ndarray::{Array2, ArrayD, ArrayView2};
+
+use super::{Block, Config, Grad, Memory, Mixer};
+use crate::error::Result;
+use crate::nn::{Weight, rms_norm, rms_norm_vjp};
+use crate::scalar::Real;
+use crate::ssd::Sequences;
+
+impl<A: Real> Block<Weight<A>> {
+    /// The residual stream behind the block:
+    ///
+    /// ```math
+    /// r' = r + \mathrm{mixer}(\mathrm{norm}(r)), \qquad r'' = r' + \mathrm{mlp}(\mathrm{norm}_2(r'))
+    /// ```
+    ///
+    /// # Shapes
+    /// `r`: (len, d_model), in and out; `memory`: that of the mixer, in and out.
+    ///
+    /// # Errors
+    /// As [`super::Layer::forward`] and [`super::Attention::forward`].
+    pub fn forward(
+        &self,
+        config: &Config,
+        r: &mut Array2<A>,
+        sequences: &Sequences,
+        memory: &mut Memory<A>,
+    ) -> Result<()> {
+        let u = rms_norm(r.view(), &self.norm, 1, config.epsilon)?;
+        *r += &self.mix(config, u.view(), sequences, memory)?;
+        if let Some((norm, mlp)) = &self.mlp {
+            let u = rms_norm(r.view(), norm, 1, config.epsilon)?;
+            *r += &mlp.forward(u.view())?;
+        }
+        Ok(())
+    }
+
+    /// Cotangents of the parameters, of `r` and of the memory that comes in, given those of the residual stream behind the block
+    /// and of the memory that goes out.
+    ///
+    /// # Errors
+    /// As [`Block::forward`].
+    pub fn vjp(
+        &self,
+        config: &Config,
+        r: ArrayView2<'_, A>,
+        sequences: &Sequences,
+        memory: &Memory<A>,
+        (d_out, d_memory): (ArrayView2<'_, A>, &Memory<A>),
+    ) -> Result<Grad<Block<ArrayD<A>>, A>> {
+        let how = (1, config.epsilon);
+        let u = rms_norm(r, &self.norm, 1, config.epsilon)?;
+        let mut d_between = d_out.to_owned();
+        let mlp = match &self.mlp {
+            None => None,
+            Some((norm, mlp)) => {
+                let between = &r + &self.mix(config, u.view(), sequences, &mut memory.clone())?;
+                let normed = rms_norm(between.view(), norm, 1, config.epsilon)?;
+                let (mlp, d_normed) = mlp.vjp(normed.view(), d_out)?;
+                let (norm, d) = rms_norm_vjp(between.view(), norm, how, d_normed.view())?;
+                d_between += &d;
+                Some((norm, mlp))
+            }
+        };
+        let cotangents = (d_between.view(), d_memory);
+        let (mixer, du, memory) = match &self.mixer {
+            Mixer::Mamba2(layer) => {
+                let grad = layer.vjp(config, u.view(), sequences, memory, cotangents)?;
+                (Mixer::Mamba2(grad.parameters), grad.u, grad.memory)
+            }
+            Mixer::Attention(attention) => {
+                let grad = attention.vjp(config, u.view(), sequences, memory, cotangents)?;
+                (Mixer::Attention(grad.parameters), grad.u, grad.memory)
+            }
+        };
+        let (norm, d) = rms_norm_vjp(r, &self.norm, how, du.view())?;
+        Ok(Grad { parameters: Block { norm, mixer, mlp }, u: d_between + d, memory })
+    }
+
+    fn mix(
+        &self,
+        config: &Config,
+        u: ArrayView2<'_, A>,
+        sequences: &Sequences,
+        memory: &mut Memory<A>,
+    ) -> Result<Array2<A>> {
+        match &self.mixer {
+            Mixer::Mamba2(layer) => layer.forward(config, u, sequences, memory),
+            Mixer::Attention(attention) => attention.forward(config, u, sequences, memory),
+        }
+    }
+}
