@@ -121,6 +121,12 @@ pub(crate) fn check_shape(
     Err(Error::shape(tensor, format!("{axes} = {expected:?}"), found))
 }
 
+/// An error about a file.
+#[cfg(feature = "checkpoint")]
+pub(crate) fn in_file(path: &std::path::Path, reason: impl ToString) -> Error {
+    Error::File { path: path.to_owned(), reason: reason.to_string() }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,6 +11,7 @@ pub mod help;
 #[cfg(feature = "cuda")]
 pub mod kernels;
 pub mod machine;
+pub mod model;
 pub mod operator;
 pub mod output;
 pub mod progress;
@@ -21,11 +22,12 @@ pub mod verify;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use crate::error::in_file;
 use crate::error::{Error, Result};
 
 /// The whole command line.
@@ -63,6 +65,21 @@ pub enum Command {
     /// Draw a mask, an SSD matrix, its ranks, or a benchmark
     #[command(long_about = help::DRAW)]
     Draw(draw::Options),
+    /// Continue a text or a sequence of tokens with a model
+    #[command(long_about = model::help::GENERATE)]
+    Generate(model::generate::Options),
+    /// Compute a model's logits for the tokens of a file
+    #[command(long_about = model::help::LOGITS)]
+    Logits(model::logits::Options),
+    /// Show what a checkpoint holds
+    #[command(long_about = model::help::INSPECT)]
+    Inspect(model::inspect::Options),
+    /// Measure how well a model foresees a text
+    #[command(long_about = model::help::PERPLEXITY)]
+    Perplexity(model::perplexity::Options),
+    /// Write a checkpoint in another layout or type
+    #[command(long_about = model::help::CONVERT)]
+    Convert(model::convert::Options),
 }
 
 /// How a command that did not fail has ended.
@@ -92,6 +109,11 @@ fn run_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         #[cfg(feature = "cuda")]
         Command::Kernels(options) => kernels::kernels(options).map(|()| Verdict::Good),
         Command::Draw(options) => draw::draw(options).map(|()| Verdict::Good),
+        Command::Generate(options) => model::generate::generate(options).map(|()| Verdict::Good),
+        Command::Logits(options) => model::logits::logits(options).map(|()| Verdict::Good),
+        Command::Inspect(options) => model::inspect::inspect(options).map(|()| Verdict::Good),
+        Command::Perplexity(options) => model::perplexity::perplexity(options).map(|()| Verdict::Good),
+        Command::Convert(options) => model::convert::convert(options).map(|()| Verdict::Good),
     };
     match verdict {
         Ok(Verdict::Good) => ExitCode::SUCCESS,
@@ -129,9 +151,4 @@ pub(crate) fn put(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// An error about a file.
-pub(crate) fn in_file(path: &Path, reason: impl ToString) -> Error {
-    Error::File { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -10,6 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::in_file;
 use crate::error::Result;
+use crate::mamba2::checkpoint::check_whole;
 
 /// The tensors of one file; every error names the file and the tensor.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ impl<'a> TensorFile<'a> {
     /// # Errors
     /// [`crate::Error::File`] if `bytes` are not a whole safetensors file.
     pub fn new(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
+        check_whole(path, bytes)?;
         let wrong = |e| in_file(path, format!("not a whole safetensors file: {e}"));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -76,6 +78,19 @@ impl<'a> TensorFile<'a> {
             return Err(self.wrong(name, format!("expected type I32, found {:?}", tensor.dtype())));
         }
         let values = words(tensor.data()).map(i32::from_le_bytes).collect();
+        self.shaped(name, &tensor, values).map(Some)
+    }
+
+    /// The tensor `name` as 64-bit integers, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if its type is not I64.
+    pub fn long_integers(&self, name: &str) -> Result<Option<ArrayD<i64>>> {
+        let Ok(tensor) = self.tensors.tensor(name) else { return Ok(None) };
+        if tensor.dtype() != Dtype::I64 {
+            return Err(self.wrong(name, format!("expected type I64, found {:?}", tensor.dtype())));
+        }
+        let values = words(tensor.data()).map(i64::from_le_bytes).collect();
         self.shaped(name, &tensor, values).map(Some)
     }
 

@@ -6,7 +6,10 @@
 
 mod attention;
 mod block;
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod config;
+pub mod generate;
 mod gradient;
 mod init;
 mod layer;

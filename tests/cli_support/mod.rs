@@ -1,4 +1,5 @@
 //! Running the tool, and changing its input files.
+#![allow(dead_code)] // not every test needs all of it
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -116,6 +117,17 @@ impl Tensors {
     pub fn insert_i32(&mut self, name: &str, shape: Vec<usize>, values: &[i32]) {
         let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.tensors.insert(name.to_owned(), (Dtype::I32, shape, data));
+    }
+
+    pub fn insert_i64(&mut self, name: &str, shape: Vec<usize>, values: &[i64]) {
+        let data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.tensors.insert(name.to_owned(), (Dtype::I64, shape, data));
+    }
+
+    pub fn integers(&self, name: &str) -> Vec<i64> {
+        let (dtype, _, data) = &self.tensors[name];
+        assert_eq!(*dtype, Dtype::I64, "{name}");
+        data.chunks_exact(8).map(|w| i64::from_le_bytes(w.try_into().expect("8 bytes"))).collect()
     }
 
     pub fn set_numbers(&mut self, name: &str, values: &[f64]) {

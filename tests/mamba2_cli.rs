@@ -1,0 +1,270 @@
+//! The commands about models, run as their users run them.
+
+mod checkpoint_support;
+mod cli_support;
+mod tokenizer_support;
+
+use std::path::Path;
+
+use checkpoint_support::{Files, MODELS, golden};
+use cli_support::{Tensors, fails, run, succeeds};
+use tempfile::tempdir;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+fn expected(name: &str) -> String {
+    text(&golden(name).join("expected.safetensors")).to_owned()
+}
+
+/// The largest difference of two lists of numbers.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+}
+
+/// Logits that the tool writes for the tokens in `input`.
+fn logits(model: &Path, input: &str, options: &[&str]) -> Tensors {
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let mut arguments = vec!["logits", text(model), "--tokens-file", input, "-o", text(&out)];
+    arguments.extend(options);
+    assert_eq!(succeeds(&arguments), "");
+    Tensors::read(text(&out))
+}
+
+/// Ids that the tool prints for a continuation.
+fn continued(model: &Path, tokens: &[i64], options: &[&str]) -> Vec<i64> {
+    let tokens = tokens.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
+    let mut arguments = vec!["generate", text(model), "--tokens", &tokens];
+    arguments.extend(options);
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("tokens/s"));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.ends_with('\n'));
+    printed.split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+/// The same model in the layout that it is not published in, if there it can be said.
+fn other_layout(name: &str, folder: &Path) -> Option<std::path::PathBuf> {
+    let layout = match name {
+        "model_tiny" | "model_grouped" => "original",
+        "model_original_layout" => "hf",
+        _ => return None,
+    };
+    let to = folder.join(name);
+    succeeds(&["convert", text(&golden(name)), text(&to), "--layout", layout]);
+    Some(to)
+}
+
+#[test]
+fn logits_are_those_of_the_references_in_both_layouts_and_for_any_split() {
+    let folder = tempdir().unwrap();
+    for name in MODELS {
+        let input = expected(name);
+        let reference = Tensors::read(&input);
+        let len = reference.shape("input_ids")[1];
+        let splits = [format!("7,1,{}", len - 8), format!("{},1", len - 1), vec!["1"; len].join(",")];
+        for model in [Some(golden(name)), other_layout(name, folder.path())].into_iter().flatten() {
+            let found = logits(&model, &input, &[]);
+            assert_eq!(found.names().collect::<Vec<_>>(), ["logits"]);
+            assert_eq!(found.dtype("logits"), safetensors::Dtype::F32);
+            assert_eq!(found.shape("logits"), reference.shape("logits"), "{name}");
+            let whole = found.numbers("logits");
+            let error = distance(&whole, &reference.numbers("logits"));
+            assert!(error <= 2e-4, "{name}: {error:e}");
+            for split in &splits {
+                let error = distance(&logits(&model, &input, &["--split", split]).numbers("logits"), &whole);
+                assert!(error <= 1e-5, "{name} in pieces of {split}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sixteen_bit_weights_give_nearly_the_same_logits() {
+    let input = expected("model_tiny");
+    let reference = Tensors::read(&input).numbers("logits");
+    let scale = reference.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    for (dtype, limit) in [("f32", 2e-4), ("bf16", 0.05), ("f16", 0.01)] {
+        let found =
+            logits(&golden("model_tiny"), &input, &["--dtype", dtype, "--device", "cpu"]).numbers("logits");
+        let error = distance(&found, &reference) / scale;
+        assert!(error < limit && (dtype == "f32" || error > 1e-6), "{dtype}: {error:e}");
+    }
+}
+
+#[test]
+fn greedy_tokens_are_those_of_the_references_in_both_layouts() {
+    let folder = tempdir().unwrap();
+    for name in ["model_tiny", "model_grouped", "model_hybrid", "model_transformer"] {
+        let reference = Tensors::read(&expected(name));
+        let len = reference.shape("input_ids")[1];
+        let (rows, all) = (reference.shape("greedy_ids")[0], reference.shape("greedy_ids")[1]);
+        let ids = reference.integers("greedy_ids");
+        for model in [Some(golden(name)), other_layout(name, folder.path())].into_iter().flatten() {
+            for row in 0..rows {
+                let ids = &ids[row * all..(row + 1) * all];
+                let found = continued(&model, &ids[..len], &["--greedy", "--max-new", "16"]);
+                assert_eq!(found, ids[len..], "{name} row {row}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_draws_the_same_tokens() {
+    let draw = |options: &[&str]| {
+        let mut all = vec!["--max-new", "24", "--temperature", "2", "--top-p", "0.9", "--min-p", "0.001"];
+        all.extend(options);
+        continued(&golden("model_tiny"), &[5, 6, 7], &all)
+    };
+    let first = draw(&["--seed", "3"]);
+    assert_eq!(first.len(), 24);
+    assert_eq!(first, draw(&["--seed", "3"]));
+    assert_ne!(first, draw(&["--seed", "4"]));
+    assert_ne!(first, draw(&["--seed", "3", "--repetition-penalty", "5"]));
+    let greedy = continued(&golden("model_tiny"), &[5, 6, 7], &["--greedy"]);
+    assert_eq!(greedy.len(), 100);
+    assert_eq!(continued(&golden("model_tiny"), &[5, 6, 7], &["--top-k", "1"]), greedy);
+    assert!(continued(&golden("model_tiny"), &[5, 6, 7], &["--max-new", "0"]).is_empty());
+}
+
+#[test]
+fn text_is_continued_and_ends_at_a_stop() {
+    let files = Files::of("model_tiny");
+    tokenizer_support::write(&files.path(""));
+    let model = files.path("");
+    let generate = |options: &[&str]| {
+        let mut arguments =
+            vec!["generate", text(&model), "--prompt", "hello world", "--seed", "2", "--max-new", "40"];
+        arguments.extend(options);
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let whole = generate(&[]);
+    assert!(whole.len() > 8, "{whole}");
+    assert_eq!(whole, generate(&["--tokenizer", text(&files.path("tokenizer.json"))]));
+    let stop: String = whole.chars().skip(4).take(2).collect();
+    let short = generate(&["--stop", &stop]);
+    assert_eq!(Some(short.trim_end_matches('\n')), whole.split(&stop).next());
+}
+
+#[test]
+fn perplexity_is_that_of_the_logits() {
+    let files = Files::of("model_tiny");
+    tokenizer_support::write(&files.path(""));
+    files.write("text.txt", "the sea at the end of the café".as_bytes());
+    let ids: Vec<i64> =
+        "the sea at the end of the cafÃ©".chars().map(|c| tokenizer_support::id(&byte(c)).into()).collect();
+    let input = files.path("in.safetensors");
+    let mut tokens = Tensors::default();
+    tokens.insert_i64("input_ids", vec![1, ids.len()], &ids);
+    tokens.write(&input);
+    let logits = logits(&files.path(""), text(&input), &[]).numbers("logits");
+    let surprise: f64 = (logits.chunks(97).zip(&ids[1..]))
+        .map(|(l, &next)| l.iter().map(|v| v.exp()).sum::<f64>().ln() - l[next as usize])
+        .sum();
+    let printed = succeeds(&["perplexity", text(&files.path("")), text(&files.path("text.txt"))]);
+    let value = format!("perplexity {:.2}", (surprise / (ids.len() - 1) as f64).exp());
+    assert!(printed.starts_with(&value), "{printed} instead of {value}");
+}
+
+fn byte(c: char) -> String {
+    if c == ' ' { "Ġ".to_owned() } else { c.to_string() }
+}
+
+#[test]
+fn inspect_tells_sizes_and_what_is_missing() {
+    let told = succeeds(&["inspect", text(&golden("model_hybrid"))]);
+    for word in ["original", "302 704", "2 attention [1, 3]", "4 with MLP", "f32", "all tensors are there"] {
+        assert!(told.contains(word), "no {word} in\n{told}");
+    }
+    let files = Files::of("model_tiny");
+    files.rename_tensor("layers.1.mixer.D\"", "layers.1.mixer.E\"");
+    let output = run(&["inspect", text(&files.path(""))]);
+    assert_eq!(output.status.code(), Some(2));
+    for told in [output.stdout, output.stderr] {
+        assert!(String::from_utf8(told).unwrap().contains("1 tensor missing: `backbone.layers.1.mixer.D`"));
+    }
+}
+
+#[test]
+fn convert_writes_types_and_refuses_what_a_layout_cannot_say() {
+    let folder = tempdir().unwrap();
+    let (model, out) = (golden("model_tiny"), folder.path().join("out"));
+    succeeds(&["convert", text(&model), text(&out), "--layout", "hf", "--dtype", "bf16"]);
+    let told = succeeds(&["inspect", text(&out)]);
+    assert!(told.contains("numbers of bf16") && told.contains("48 numbers of f32"), "{told}");
+    let input = expected("model_tiny");
+    let (there, here) = (logits(&out, &input, &[]), logits(&model, &input, &["--dtype", "bf16"]));
+    assert!(distance(&there.numbers("logits"), &here.numbers("logits")) < 0.05);
+    fails(&["convert", text(&model), text(&out), "--layout", "hf"], &["out", "something already"]);
+    let hybrid = folder.path().join("hybrid");
+    let refused =
+        ["convert", text(&golden("model_hybrid")), text(&hybrid), "--layout", "hf"].map(str::to_owned);
+    fails(&refused.each_ref().map(String::as_str), &["attn_layer_idx", "hf"]);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn bad_input_is_told_in_a_line_and_leaves_no_output() {
+    let folder = tempdir().unwrap();
+    let (input, out) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    let model = golden("model_tiny");
+    let ids = |name: &str, shape: &[usize], values: &[i64], words: &[&str], options: &[&str]| {
+        let mut file = Tensors::default();
+        file.insert_i64(name, shape.to_vec(), values);
+        file.write(&input);
+        let mut arguments = vec!["logits", text(&model), "--tokens-file", text(&input), "-o", text(&out)];
+        arguments.extend(options);
+        fails(&arguments, words);
+        assert!(!out.exists(), "{words:?}");
+    };
+    let named = ["in.safetensors", "`input_ids`"];
+    ids("tokens", &[1, 1], &[1], &[&named[..], &["missing"]].concat(), &[]);
+    ids("input_ids", &[2], &[1, 2], &[&named[..], &["(batch, len)", "[2]"]].concat(), &[]);
+    ids("input_ids", &[1, 0], &[], &[&named[..], &["at least one token"]].concat(), &[]);
+    ids("input_ids", &[0, 4], &[], &[&named[..], &["at least one sequence"]].concat(), &[]);
+    ids(
+        "input_ids",
+        &[1, 3],
+        &[1, 97, 2],
+        &[&named[..], &["from 0 to 96", "found 97 at (0, 1)"]].concat(),
+        &[],
+    );
+    ids("input_ids", &[1, 3], &[1, 2, -1], &[&named[..], &["found -1 at (0, 2)"]].concat(), &[]);
+    ids("input_ids", &[1, 1], &[i64::MAX], &[&named[..], &["found 9223372036854775807"]].concat(), &[]);
+    for split in ["1,1", "3,1", "3,0", "18446744073709551615,4"] {
+        ids("input_ids", &[1, 3], &[1, 2, 3], &["--split", "sum to 3"], &["--split", split]);
+    }
+    ids("input_ids", &[1, 1], &[1], &["--device"], &["--device", "cuda"]);
+    ids("input_ids", &[1, 1], &[1], &["--dtype"], &["--dtype", "f8"]);
+
+    let path = text(&model);
+    fails(&["generate", path, "--tokens", "5,97"], &["--tokens", "from 0 to 96", "found 97 at 1"]);
+    fails(&["generate", path, "--tokens", ""], &["--tokens"]);
+    fails(&["generate", path, "--tokens", "-1"], &["-1"]);
+    fails(&["generate", path], &["--prompt", "--tokens"]);
+    fails(&["generate", path, "--tokens", "5", "--greedy", "--seed", "1"], &["--greedy", "--seed"]);
+    fails(&["generate", path, "--tokens", "5", "--temperature", "0"], &["temperature"]);
+    fails(&["generate", path, "--tokens", "5", "--top-p", "1.5"], &["top_p"]);
+    fails(&["generate", path, "--prompt", "a"], &["tokenizer.json", "--tokenizer"]);
+    fails(&["generate", "no/model", "--tokens", "5"], &["no/model"]);
+    fails(&["inspect", path, "extra"], &["extra"]);
+    fails(&["perplexity", path, "no/file.txt"], &["no/file.txt"]);
+
+    let files = Files::of("model_tiny");
+    tokenizer_support::write(&files.path(""));
+    let own = files.path("");
+    fails(&["generate", text(&own), "--prompt", ""], &["--prompt", "at least one token"]);
+    files.write("text.txt", b"a");
+    fails(&["perplexity", text(&own), text(&files.path("text.txt"))], &["text.txt", "two tokens, found 1"]);
+    files.write("text.txt", &[0xff, 0xfe]);
+    fails(&["perplexity", text(&own), text(&files.path("text.txt"))], &["text.txt", "utf-8"]);
+    files.set_config("vocab_size", "20");
+    fails(&["generate", text(&own), "--tokens", "1"], &["embedding", "[20, 32]", "[97, 32]"]);
+}
