@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::Gemm;
+use crate::linalg::{Decompose, Gemm};
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -24,6 +24,7 @@ pub trait Field:
     + Send
     + Sync
     + Gemm
+    + Decompose
 {
     /// The real numbers below this field.
     type Real: Real;
@@ -33,6 +34,8 @@ pub trait Field:
     fn modulus(self) -> Self::Real;
     /// The real number `r` as an element of the field.
     fn from_real(r: Self::Real) -> Self;
+    /// $`e^x`$.
+    fn exponential(self) -> Self;
 }
 
 /// A real number to compute with: `f32` or `f64`.
@@ -68,6 +71,7 @@ macro_rules! impl_real {
             fn conj(self) -> Self { self }
             fn modulus(self) -> $t { self.abs() }
             fn from_real(r: $t) -> Self { r }
+            fn exponential(self) -> Self { self.exp() }
         }
         impl Real for $t {
             const ZERO: &'static Self = &0.0;
@@ -85,6 +89,7 @@ macro_rules! impl_real {
             fn conj(self) -> Self { Complex::conj(&self) }
             fn modulus(self) -> $t { self.norm() }
             fn from_real(r: $t) -> Self { Complex::new(r, 0.0) }
+            fn exponential(self) -> Self { self.exp() }
         }
     )*};
 }
