@@ -11,6 +11,7 @@
 
 mod blocks;
 mod dense;
+mod factor;
 mod hermitian;
 mod kernels;
 mod lower;
@@ -21,6 +22,10 @@ mod transition;
 mod upper;
 
 pub use blocks::Blocks;
+pub use factor::{
+    Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
+    TwoSidedQr,
+};
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
 pub use quasiseparable::Quasiseparable;
