@@ -13,6 +13,7 @@ mod algebra;
 mod blocks;
 mod construct;
 mod dense;
+mod factor;
 mod hermitian;
 mod kernels;
 mod lower;
@@ -26,6 +27,10 @@ mod upper;
 
 pub use blocks::Blocks;
 pub use construct::{Exponential, FilterForm, StateSpace};
+pub use factor::{
+    Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
+    TwoSidedQr,
+};
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
 pub use multiply::{Multiply, Partition};
