@@ -1,0 +1,19 @@
+//! Fewer states for the same matrix, or nearly the same.
+//!
+//! | method | gives | cost |
+//! |---|---|---|
+//! | `rounded` | the smallest orders for a [`Tolerance`](super::Tolerance), and the exact error | O(len · order³) |
+//! | `canonical` | the same matrix with minimal orders and states of a chosen scale | the same |
+//! | `hankel_spectrum` | all Hankel singular values | the same |
+//!
+//! One sweep backwards makes the states orthogonal by what they cause, one forwards drops those that cause little
+//! ([`sweeps`]).
+
+mod canonical;
+mod rounded;
+pub(super) mod steps;
+pub(super) mod sweeps;
+
+pub use canonical::Canonical;
+pub use rounded::{Rounded, TwoSided};
+
