@@ -25,6 +25,20 @@ pub enum Error {
         /// The first offending value and where it stands.
         found: String,
     },
+    /// A factorisation met a pivot that is not positive.
+    NotPositiveDefinite {
+        /// The step at which it stopped.
+        step: usize,
+        /// The pivot found there.
+        pivot: String,
+    },
+    /// A system has no unique solution: a block that must be inverted is singular.
+    Singular {
+        /// The step at which this shows.
+        step: usize,
+        /// The block or pivot that is singular.
+        found: String,
+    },
     /// An option contradicts itself or another one.
     Config {
         /// Name of the field.
@@ -73,6 +87,10 @@ impl fmt::Display for Error {
             Self::Value { tensor, expected, found } => {
                 write!(f, "tensor `{tensor}`: expected {expected}, found {found}")
             }
+            Self::NotPositiveDefinite { step, pivot } => {
+                write!(f, "not positive definite: pivot {pivot} at step {step}")
+            }
+            Self::Singular { step, found } => write!(f, "singular at step {step}: {found}"),
             Self::Config { field, reason } => write!(f, "field `{field}`: {reason}"),
             Self::File { path, reason } => write!(f, "file `{}`: {reason}", path.display()),
         }

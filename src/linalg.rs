@@ -1,4 +1,8 @@
-//! Dense products of `ndarray` views, through `faer`: the only file that names it.
+//! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
+
+mod decompose;
+
+pub(crate) use decompose::*;
 
 mod jacobi;
 mod reflect;

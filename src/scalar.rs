@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::Gemm;
+use crate::linalg::{Decompose, Gemm};
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
 pub trait Field:
@@ -23,6 +23,7 @@ pub trait Field:
     + Send
     + Sync
     + Gemm
+    + Decompose
 {
     /// The real numbers below this field.
     type Real: Real;
