@@ -17,6 +17,7 @@ mod one_semiseparable;
 pub mod scan;
 mod segment_sum;
 mod semiseparable;
+pub mod sss;
 
 pub use attention::MaskedAttention;
 pub use bidiagonal::Bidiagonal;

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod generators;
+pub mod ragged;
 
 use ndarray::{Array1, Array2, Array3, ArrayView2};
 use num_complex::Complex;

@@ -1,0 +1,229 @@
+//! A row of matrices of any sizes in one allocation.
+
+use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2};
+
+use crate::scalar::Field;
+
+/// A row of matrices of any sizes, one after another in one allocation, each row-major.
+///
+/// Any of them may be empty. Where all have one size, no table of sizes is kept ([`uniform`](Self::uniform)).
+///
+/// # Example
+/// ```
+/// use ndarray::array;
+/// use semisep::matrix::sss::Blocks;
+///
+/// let blocks = Blocks::from_arrays([array![[1.0, 2.0]], array![[3.0], [4.0]]]);
+/// assert_eq!((blocks.len(), blocks.dims(1)), (2, (2, 1)));
+/// assert_eq!(blocks.flat(), [1.0, 2.0, 3.0, 4.0]);
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocks<E> {
+    layout: Layout,
+    data: Vec<E>,
+}
+
+/// Where the matrices stand. A layout is `Uniform` whenever it can be, with size (0, 0) when there are none, so that
+/// equal rows of matrices have equal layouts.
+#[derive(Debug, Clone, PartialEq)]
+enum Layout {
+    Uniform {
+        len: usize,
+        dims: (usize, usize),
+    },
+    /// Sizes, and where each matrix starts.
+    Ragged {
+        dims: Vec<(usize, usize)>,
+        starts: Vec<usize>,
+    },
+}
+
+impl Layout {
+    fn new(dims: Vec<(usize, usize)>) -> Self {
+        let first = dims.first().copied().unwrap_or((0, 0));
+        if dims.iter().all(|d| *d == first) {
+            return Self::Uniform { len: dims.len(), dims: first };
+        }
+        let starts = dims
+            .iter()
+            .scan(0, |start, (rows, columns)| Some(std::mem::replace(start, *start + rows * columns)))
+            .collect();
+        Self::Ragged { dims, starts }
+    }
+
+    fn uniform(len: usize, dims: (usize, usize)) -> Self {
+        Self::Uniform { len, dims: if len == 0 { (0, 0) } else { dims } }
+    }
+}
+
+impl<E: Field> Blocks<E> {
+    /// Matrices of these sizes, (rows, columns), that hold zeros.
+    pub fn zeros(dims: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let dims: Vec<_> = dims.into_iter().collect();
+        let size = dims.iter().map(|(rows, columns)| rows * columns).sum();
+        Self { layout: Layout::new(dims), data: vec![E::zero(); size] }
+    }
+
+    /// `len` matrices of one size, from their numbers in a row; the caller knows that there are as many.
+    pub(crate) fn from_uniform(len: usize, dims: (usize, usize), data: Vec<E>) -> Self {
+        debug_assert_eq!(data.len(), len * dims.0 * dims.1);
+        Self { layout: Layout::uniform(len, dims), data }
+    }
+
+    /// These matrices.
+    pub fn from_arrays(arrays: impl IntoIterator<Item = Array2<E>>) -> Self {
+        let (mut dims, mut data) = (Vec::new(), Vec::new());
+        for array in arrays {
+            dims.push(array.dim());
+            data.extend(array.iter().copied());
+        }
+        Self { layout: Layout::new(dims), data }
+    }
+
+    /// `f` of every number.
+    pub fn map(&self, f: impl Fn(E) -> E) -> Self {
+        Self { layout: self.layout.clone(), data: self.data.iter().map(|v| f(*v)).collect() }
+    }
+
+    /// The transposed matrices.
+    pub fn transposed(&self) -> Self {
+        if let Some((rows, columns)) = self.uniform()
+            && (rows == 1 || columns == 1)
+        {
+            let layout = Layout::uniform(self.len(), (columns, rows));
+            return Self { layout, data: self.data.clone() };
+        }
+        Self::from_arrays(self.iter().map(|m| m.reversed_axes().to_owned()))
+    }
+
+    /// How many matrices there are.
+    pub fn len(&self) -> usize {
+        match &self.layout {
+            Layout::Uniform { len, .. } => *len,
+            Layout::Ragged { dims, .. } => dims.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Size of matrix k, (rows, columns).
+    ///
+    /// # Panics
+    /// If `k` is not below the number of matrices, as an index of a slice would.
+    #[inline(always)]
+    pub fn dims(&self, k: usize) -> (usize, usize) {
+        match &self.layout {
+            Layout::Uniform { len, dims } => {
+                assert!(k < *len, "matrix {k} of {len}");
+                *dims
+            }
+            Layout::Ragged { dims, .. } => dims[k],
+        }
+    }
+
+    /// The one size of all matrices, or `None` if sizes differ or there are no matrices.
+    pub fn uniform(&self) -> Option<(usize, usize)> {
+        match &self.layout {
+            Layout::Uniform { len: 1.., dims } => Some(*dims),
+            _ => None,
+        }
+    }
+
+    /// Matrix k.
+    ///
+    /// # Panics
+    /// As [`dims`](Self::dims).
+    pub fn block(&self, k: usize) -> ArrayView2<'_, E> {
+        ArrayView2::from_shape(self.dims(k), self.values(k)).expect("a block has rows * columns numbers")
+    }
+
+    /// Matrix k, to be changed.
+    ///
+    /// # Panics
+    /// As [`dims`](Self::dims).
+    pub fn block_mut(&mut self, k: usize) -> ArrayViewMut2<'_, E> {
+        let dims = self.dims(k);
+        ArrayViewMut2::from_shape(dims, self.values_mut(k)).expect("a block has rows * columns numbers")
+    }
+
+    /// The matrices in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = ArrayView2<'_, E>> + ExactSizeIterator {
+        (0..self.len()).map(|k| self.block(k))
+    }
+
+    /// All numbers in a row.
+    pub fn flat(&self) -> &[E] {
+        &self.data
+    }
+
+    /// All numbers in a row, to be changed.
+    pub fn flat_mut(&mut self) -> &mut [E] {
+        &mut self.data
+    }
+
+    /// The numbers of matrix k, row after row.
+    #[inline(always)]
+    pub(crate) fn values(&self, k: usize) -> &[E] {
+        let (start, size) = self.place(k);
+        &self.data[start..start + size]
+    }
+
+    #[inline(always)]
+    pub(crate) fn values_mut(&mut self, k: usize) -> &mut [E] {
+        let (start, size) = self.place(k);
+        &mut self.data[start..start + size]
+    }
+
+    /// Rows of the matrices before each, and of all: len + 1 numbers.
+    pub fn row_offsets(&self) -> Vec<usize> {
+        offsets((0..self.len()).map(|k| self.dims(k).0))
+    }
+
+    /// Columns of the matrices before each, and of all: len + 1 numbers.
+    pub fn column_offsets(&self) -> Vec<usize> {
+        offsets((0..self.len()).map(|k| self.dims(k).1))
+    }
+
+    #[inline(always)]
+    fn place(&self, k: usize) -> (usize, usize) {
+        let (rows, columns) = self.dims(k);
+        let start = match &self.layout {
+            Layout::Uniform { .. } => k * rows * columns,
+            Layout::Ragged { starts, .. } => starts[k],
+        };
+        (start, rows * columns)
+    }
+}
+
+/// Sums of the sizes before each, and of all.
+pub(crate) fn offsets(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut sum = 0;
+    std::iter::once(0)
+        .chain(sizes.map(|size| {
+            sum += size;
+            sum
+        }))
+        .collect()
+}
+
+/// The matrices along the first axis, (len, rows, columns).
+impl<E: Field> From<Array3<E>> for Blocks<E> {
+    fn from(array: Array3<E>) -> Self {
+        let (len, rows, columns) = array.dim();
+        let data = if array.is_standard_layout() {
+            array.into_raw_vec_and_offset().0
+        } else {
+            array.iter().copied().collect()
+        };
+        Self::from_uniform(len, (rows, columns), data)
+    }
+}
+
+impl<E: Field> FromIterator<Array2<E>> for Blocks<E> {
+    fn from_iter<I: IntoIterator<Item = Array2<E>>>(arrays: I) -> Self {
+        Self::from_arrays(arrays)
+    }
+}

@@ -1,0 +1,29 @@
+//! Sequentially semiseparable matrices: block entries of any size, orders that vary by step, in the predictor form.
+//!
+//! | type | is |
+//! |---|---|
+//! | [`Sss`] | block lower triangular: generators A, B, C below a free block diagonal D |
+//! | [`Upper`] | the adjoint of a lower one, without a copy |
+//! | [`Quasiseparable`] | lower part, diagonal and upper part |
+//! | [`HermitianQuasiseparable`] | the same with an upper part that is the adjoint of the lower one |
+//! | [`Transition`] | the matrices A: identity, scalar, diagonal or dense |
+//! | [`Blocks`] | a row of matrices of any sizes in one allocation |
+
+mod blocks;
+mod dense;
+mod hermitian;
+mod kernels;
+mod lower;
+mod quasiseparable;
+mod recurrent;
+mod spectrum;
+mod transition;
+mod upper;
+
+pub use blocks::Blocks;
+pub use hermitian::HermitianQuasiseparable;
+pub use lower::Sss;
+pub use quasiseparable::Quasiseparable;
+pub use spectrum::{HankelSpectrum, Tolerance};
+pub use transition::Transition;
+pub use upper::Upper;
