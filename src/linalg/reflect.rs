@@ -2,7 +2,7 @@
 //! first.
 
 use ndarray::{Array2, ArrayView2};
-use num_traits::{Float, One, Zero};
+use num_traits::{Float, Zero};
 
 use super::vectorize;
 use crate::scalar::Field;

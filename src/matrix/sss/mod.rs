@@ -10,20 +10,24 @@
 //! | [`Blocks`] | a row of matrices of any sizes in one allocation |
 
 mod blocks;
+mod compress;
 mod dense;
 mod hermitian;
 mod kernels;
 mod lower;
+mod numbers;
 mod quasiseparable;
+mod realise;
 mod recurrent;
-mod spectrum;
+mod show;
 mod transition;
 mod upper;
 
 pub use blocks::Blocks;
+pub use compress::{Canonical, HankelSpectrum, Rounded, Tolerance, TwoSided};
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
+pub use numbers::{Bounds, norm_two_estimate};
 pub use quasiseparable::Quasiseparable;
-pub use spectrum::{HankelSpectrum, Tolerance};
 pub use transition::Transition;
 pub use upper::Upper;

@@ -10,10 +10,11 @@
 //! ([`sweeps`]).
 
 mod canonical;
-mod rounded;
+pub(super) mod rounded;
+mod spectrum;
 pub(super) mod steps;
 pub(super) mod sweeps;
 
 pub use canonical::Canonical;
 pub use rounded::{Rounded, TwoSided};
-
+pub use spectrum::{HankelSpectrum, Tolerance};

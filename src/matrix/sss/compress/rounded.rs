@@ -155,7 +155,8 @@ impl<E: Field> Quasiseparable<E> {
         check_finite(self.lower())?;
         check_finite(self.upper())?;
         check_tolerance(tolerance)?;
-        let (lower, upper) = (Normal::new(Steps::new(self.lower())), Normal::new(Steps::strict(self.upper())));
+        let (lower, upper) =
+            (Normal::new(Steps::new(self.lower())), Normal::new(Steps::strict(self.upper())));
         let norm = || lower.spectrum().norm().max(upper.spectrum().norm());
         let whole = cut(tolerance, lower.squares + upper.squares, norm);
         let first = if let Cut::Budget(budget) = whole { Cut::Budget(budget / 2.0) } else { whole };

@@ -1,10 +1,13 @@
 //! The two sweeps of rounding: orthogonal states backwards, truncated singular value decompositions forwards.
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
-use num_traits::{Float, ToPrimitive};
+use num_traits::Float;
 
 use super::steps::Steps;
+use crate::error::{Error, Result};
 use crate::linalg::{RightSvd, matmul, right_svd, thin_qr};
+use crate::matrix::check::is_finite;
+use crate::matrix::sss::{Blocks, Sss, Transition};
 use crate::scalar::{Field, Real};
 
 /// Which singular values a truncation drops. Those that rounding alone can make are always dropped, except by
@@ -22,7 +25,12 @@ pub(in crate::matrix::sss) enum Cut {
 impl Cut {
     /// How many of `values`, largest first, are kept at a step: `noise` is the level of rounding errors, `dropped` what
     /// was dropped before, and `steps` how many steps are still to come with this one.
-    pub(in crate::matrix::sss) fn rank(self, values: &[f64], noise: f64, (dropped, steps): (f64, usize)) -> usize {
+    pub(in crate::matrix::sss) fn rank(
+        self,
+        values: &[f64],
+        noise: f64,
+        (dropped, steps): (f64, usize),
+    ) -> usize {
         let above = |limit: f64| values.iter().take_while(|v| **v > limit).count();
         match self {
             Self::Nothing => values.len(),
@@ -41,7 +49,7 @@ impl Cut {
 }
 
 /// How many units in the last place of what it was computed from a singular value may be and still be nothing.
-const ROUNDING: f64 = 8.0;
+pub(in crate::matrix::sss) const ROUNDING: f64 = 8.0;
 
 /// What a truncation found.
 #[derive(Debug, Clone)]
@@ -123,7 +131,11 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
 }
 
 /// Two matrices one behind the other along an axis.
-pub(in crate::matrix::sss) fn stacked<E: Field>(x: ArrayView2<'_, E>, y: ArrayView2<'_, E>, axis: Axis) -> Array2<E> {
+pub(in crate::matrix::sss) fn stacked<E: Field>(
+    x: ArrayView2<'_, E>,
+    y: ArrayView2<'_, E>,
+    axis: Axis,
+) -> Array2<E> {
     concatenate(axis, &[x, y]).expect("blocks of one step fit together")
 }
 

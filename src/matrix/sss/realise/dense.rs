@@ -9,7 +9,9 @@ use crate::error::{Error, Result, check_shape};
 use crate::matrix::Partition;
 use crate::matrix::check::is_finite;
 use crate::matrix::sss::compress::rounded::check_tolerance;
-use crate::matrix::sss::{HankelSpectrum, HermitianQuasiseparable, Quasiseparable, Rounded, Sss, Tolerance, TwoSided};
+use crate::matrix::sss::{
+    HankelSpectrum, HermitianQuasiseparable, Quasiseparable, Rounded, Sss, Tolerance, TwoSided,
+};
 use crate::scalar::Field;
 
 /// Where the entries come from: blocks of a matrix by ranges of rows and columns, and how they are cut.
@@ -43,18 +45,18 @@ impl<E: Field> Source<'_, E> {
         f(Columns { outputs: self.inputs, inputs: self.outputs, column: &column })
     }
 
-    fn two_sided(&self, tolerance: Tolerance) -> Result<Rounded<Quasiseparable<E>, TwoSided<HankelSpectrum>>> {
+    fn two_sided(
+        &self,
+        tolerance: Tolerance,
+    ) -> Result<Rounded<Quasiseparable<E>, TwoSided<HankelSpectrum>>> {
         let (lower, upper) = match tolerance {
-            Tolerance::Absolute(_) => (self.lower(|m| m.realise(tolerance)), self.upper(|m| m.realise(tolerance))),
+            Tolerance::Absolute(_) => {
+                (self.lower(|m| m.realise(tolerance)), self.upper(|m| m.realise(tolerance)))
+            }
             Tolerance::Relative(share) => {
-                // Each part keeps what its own norm asks for, which is enough; the larger norm decides.
-                let (lower, upper) = (self.lower(|m| m.realise(tolerance)), self.upper(|m| m.realise(tolerance)));
-                let norm = lower.spectrum.norm().max(upper.spectrum.norm());
-                let again = |part: Rounded<Sss<E>>| -> Result<Rounded<Sss<E>>> {
-                    let rounded = part.matrix.rounded(Tolerance::Absolute(share * norm))?;
-                    Ok(Rounded { error: part.error.hypot(rounded.error), spectrum: part.spectrum, ..rounded })
-                };
-                (again(lower)?, again(upper)?)
+                let norm = self.lower(|m| m.norm(share)).max(self.upper(|m| m.norm(share)));
+                let limit = Tolerance::Absolute(share * norm);
+                (self.lower(|m| m.realise(limit)), self.upper(|m| m.realise(limit)))
             }
             Tolerance::Frobenius(share) => {
                 let budget = share * share * (self.lower(|m| m.squares()) + self.upper(|m| m.squares()));
@@ -93,7 +95,9 @@ fn check_dense<E: Field>(m: ArrayView2<'_, E>, outputs: &[usize], inputs: &[usiz
     check_shape("m", "(sum of outputs, sum of inputs)", &shape, m.shape())?;
     match m.indexed_iter().find(|(_, v)| !is_finite(**v)) {
         None => Ok(()),
-        Some((place, v)) => Err(Error::Value { tensor: "m", expected: "finite numbers", found: format!("{v} at {place:?}") }),
+        Some((place, v)) => {
+            Err(Error::Value { tensor: "m", expected: "finite numbers", found: format!("{v} at {place:?}") })
+        }
     }
 }
 
@@ -127,7 +131,11 @@ impl<E: Field> Sss<E> {
     /// assert!((m.to_dense() - dense).iter().all(|v| v.abs() < 1e-14));
     /// # Ok::<(), semisep::Error>(())
     /// ```
-    pub fn from_dense(m: ArrayView2<'_, E>, partition: &Partition, tolerance: Tolerance) -> Result<Rounded<Self>> {
+    pub fn from_dense(
+        m: ArrayView2<'_, E>,
+        partition: &Partition,
+        tolerance: Tolerance,
+    ) -> Result<Rounded<Self>> {
         check_square(m)?;
         let sizes = lengths(partition, m.nrows())?;
         Self::from_dense_blocks(m, &sizes, &sizes, tolerance)
@@ -163,7 +171,7 @@ impl<E: Field> Sss<E> {
     }
 
     /// The block lower triangular matrix with the entries `entry(row, column)`, which is asked only on and below the
-    /// block diagonal: entries one column of blocks at a time, none kept. A Frobenius tolerance asks twice.
+    /// block diagonal: entries one column of blocks at a time, none kept. A relative or Frobenius tolerance asks for each twice.
     ///
     /// # Errors
     /// [`Error::Config`] if partition or tolerance cannot be, [`Error::Value`] if an entry is not finite.
@@ -176,7 +184,8 @@ impl<E: Field> Sss<E> {
         check_tolerance(tolerance)?;
         let sizes = lengths(partition, len)?;
         let block = |rows, columns| entries(&entry, rows, columns);
-        let rounded = Source { block: &block, outputs: &sizes, inputs: &sizes }.lower(|m| m.realise(tolerance));
+        let rounded =
+            Source { block: &block, outputs: &sizes, inputs: &sizes }.lower(|m| m.realise(tolerance));
         finite(rounded.error, &rounded.spectrum)?;
         Ok(rounded)
     }
@@ -248,7 +257,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
     ///
     /// # Errors
     /// As [`Sss::from_dense`], and [`Error::Value`] if a diagonal block is not Hermitian.
-    pub fn from_dense(m: ArrayView2<'_, E>, partition: &Partition, tolerance: Tolerance) -> Result<Rounded<Self>> {
+    pub fn from_dense(
+        m: ArrayView2<'_, E>,
+        partition: &Partition,
+        tolerance: Tolerance,
+    ) -> Result<Rounded<Self>> {
         check_square(m)?;
         let sizes = lengths(partition, m.nrows())?;
         check_dense(m, &sizes, &sizes)?;
@@ -293,7 +306,11 @@ fn slice<E: Field>(m: ArrayView2<'_, E>, rows: Range<usize>, columns: Range<usiz
     m.slice(s![rows, columns]).to_owned()
 }
 
-fn entries<E: Field>(entry: &dyn Fn(usize, usize) -> E, rows: Range<usize>, columns: Range<usize>) -> Array2<E> {
+fn entries<E: Field>(
+    entry: &dyn Fn(usize, usize) -> E,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Array2<E> {
     Array2::from_shape_fn((rows.len(), columns.len()), |(i, j)| entry(rows.start + i, columns.start + j))
 }
 

@@ -7,7 +7,7 @@ use num_traits::Float;
 
 use crate::linalg::{RightSvd, matmul, right_svd};
 use crate::matrix::sss::compress::steps::Steps;
-use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, output_normal, squares, stacked, to_f64, truncate};
+use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, squares, stacked, to_f64};
 use crate::matrix::sss::{HankelSpectrum, Rounded, Sss, Tolerance};
 use crate::scalar::Field;
 
@@ -41,7 +41,10 @@ impl<E: Field> Columns<'_, E> {
                 let budget = share * share * self.squares();
                 self.rounded(|_| Cut::Budget(budget))
             }
-            Tolerance::Relative(share) => self.relative(share),
+            Tolerance::Relative(share) => {
+                let limit = share * self.norm(share);
+                self.rounded(|_| Cut::Below(limit))
+            }
         }
     }
 
@@ -50,16 +53,10 @@ impl<E: Field> Columns<'_, E> {
         self.rounded(|_| Cut::Budget(budget))
     }
 
-    /// A share of the largest value of all is at least that of the largest so far: what the latter keeps is enough, and
-    /// rounding drops the rest. The errors are orthogonal: columns of the first are orthogonal to all that is kept.
-    fn relative(&self, share: f64) -> Rounded<Sss<E>> {
-        let first = self.rounded(|largest| Cut::Below(share * largest));
-        let limit = share * first.spectrum.norm();
-        let mut steps = Steps::new(&first.matrix);
-        let sizes = output_normal(&mut steps);
-        let found = truncate(&mut steps, &sizes, Cut::Below(limit));
-        let error = first.error.hypot(found.dropped.sqrt());
-        Rounded { matrix: steps.into_matrix(), error, spectrum: first.spectrum }
+    /// The largest Hankel singular value, up to what a share of it can change: a first pass drops what is below that
+    /// share of the largest so far, which is less.
+    pub(super) fn norm(&self, share: f64) -> f64 {
+        self.rounded(|largest| Cut::Below(share * largest)).spectrum.norm()
     }
 
     fn rounded(&self, cut: impl Fn(f64) -> Cut) -> Rounded<Sss<E>> {

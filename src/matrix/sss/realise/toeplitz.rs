@@ -9,7 +9,7 @@ use crate::matrix::StructuredMatrix;
 use crate::matrix::check::finite;
 use crate::matrix::mask::{Spectral, Toeplitz};
 use crate::matrix::sss::compress::rounded::check_tolerance;
-use crate::matrix::sss::compress::sweeps::{squares, to_f64};
+use crate::matrix::sss::compress::sweeps::to_f64;
 use crate::matrix::sss::{Blocks, Rounded, Sss, Tolerance, Transition};
 use crate::scalar::{Field, real};
 
@@ -45,7 +45,10 @@ impl<E: Spectral> Sss<E> {
     /// assert!(m.error < 1e-8);
     /// # Ok::<(), semisep::Error>(())
     /// ```
-    pub fn from_toeplitz(response: ArrayView1<'_, E>, tolerance: Tolerance) -> Result<Rounded<Self, Vec<f64>>> {
+    pub fn from_toeplitz(
+        response: ArrayView1<'_, E>,
+        tolerance: Tolerance,
+    ) -> Result<Rounded<Self, Vec<f64>>> {
         finite("response", response)?;
         check_tolerance(tolerance)?;
         let len = response.len();
@@ -60,7 +63,8 @@ impl<E: Spectral> Sss<E> {
             let modes = Modes::leading(&hankel, sketch.min(rows))?;
             let top = modes.values.first().copied().unwrap_or(0.0);
             let noise = top * to_f64(E::Real::epsilon()) * (len as f64).sqrt();
-            let above = |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
+            let above =
+                |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
             let (system, reached) = match tolerance {
                 Tolerance::Absolute(limit) => (modes.system(above(limit)), above(limit) < modes.values.len()),
                 Tolerance::Relative(share) => {
@@ -168,7 +172,11 @@ fn weighted<E: Field>(response: impl ExactSizeIterator<Item = E>) -> f64 {
     response.enumerate().map(|(t, h)| (len - t) as f64 * to_f64(h.squared_modulus())).sum::<f64>().sqrt()
 }
 
-fn finish<E: Field>(response: ArrayView1<'_, E>, system: System<E>, values: Vec<f64>) -> Rounded<Sss<E>, Vec<f64>> {
+fn finish<E: Field>(
+    response: ArrayView1<'_, E>,
+    system: System<E>,
+    values: Vec<f64>,
+) -> Rounded<Sss<E>, Vec<f64>> {
     let (len, order, error) = (response.len(), system.b.nrows(), system.error(response));
     let repeat = |m: &Array2<E>| std::iter::repeat_n(m.iter().copied(), len).flatten().collect::<Vec<_>>();
     let diagonal = if len == 0 { Vec::new() } else { vec![response[0]; len] };
