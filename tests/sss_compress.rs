@@ -12,8 +12,7 @@ use semisep::matrix::sss::{
 use semisep::matrix::{Partition, StructuredMatrix};
 use semisep::{Error, Field};
 use support_sss::ragged::{
-    Draw, Growth, Sizes, adjoint, array, dense_hermitian, dense_lower, dense_two_sided, product, sizes,
-    strictly_lower,
+    Draw, Growth, Sizes, adjoint, dense_hermitian, dense_lower, dense_two_sided, product, sizes,
 };
 use support_sss::{Random, assert_close};
 
@@ -266,4 +265,161 @@ proptest! {
         check_realisation::<f64>(&sizes);
         check_realisation::<Complex<f64>>(&sizes);
     }
+}
+
+/// A matrix whose part below the diagonal has this rank everywhere.
+fn separable(len: usize, rank: usize, seed: u64) -> Array2<f64> {
+    let mut random = Random::new(seed);
+    let (u, v) = (random.matrix(len, rank), random.matrix(rank, len));
+    let full = u.dot(&v);
+    Array2::from_shape_fn((len, len), |(i, j)| if i > j { full[[i, j]] } else { 0.0 })
+}
+
+#[test]
+fn any_partition_gives_the_same_matrix_with_the_ranks_at_its_cuts() {
+    let dense = separable(24, 3, 1);
+    for partition in [Partition::Equal(1), Partition::Equal(5), Partition::Lengths(vec![1, 9, 2, 12])] {
+        let m = Sss::from_dense(dense.view(), &partition, Tolerance::Relative(1e-12)).unwrap().matrix;
+        assert_close(&m.to_dense(), &dense, 1e-13);
+        let cuts: Vec<_> = m.row_offsets()[1..m.len()].iter().map(|&cut| cut.min(24 - cut).min(3)).collect();
+        assert_eq!(inner(&m), cuts);
+    }
+}
+
+#[test]
+fn entries_of_a_function_are_not_kept_and_give_the_same_as_a_dense_matrix() {
+    let kernel = |i: usize, j: usize| (-(i as f64 - j as f64).abs() / 7.0).exp() * (1.0 + i as f64);
+    let dense = Array2::from_shape_fn((60, 60), |(i, j)| kernel(i, j));
+    let lower = Array2::from_shape_fn((60, 60), |(i, j)| if i >= j { kernel(i, j) } else { 0.0 });
+    for tolerance in [Tolerance::Absolute(1e-9), Tolerance::Relative(1e-9), Tolerance::Frobenius(1e-9)] {
+        let one = Partition::Equal(1);
+        let m = Sss::from_entries(60, &one, kernel, tolerance).unwrap();
+        assert_eq!(m, Sss::from_dense(lower.view(), &one, tolerance).unwrap());
+        assert_eq!(m.matrix.orders().iter().max(), Some(&1));
+        let m = Quasiseparable::from_entries(60, &one, kernel, tolerance).unwrap();
+        assert_eq!(m, Quasiseparable::from_dense(dense.view(), &one, tolerance).unwrap());
+        assert_close(&m.matrix.to_dense(), &dense, 1e-9);
+    }
+    let covariance = |i: usize, j: usize| (-(i as f64 - j as f64).abs() / 7.0).exp();
+    let dense = Array2::from_shape_fn((60, 60), |(i, j)| covariance(i, j));
+    for tolerance in [Tolerance::Absolute(1e-9), Tolerance::Relative(1e-9), Tolerance::Frobenius(1e-9)] {
+        let four = Partition::Equal(4);
+        let m = HermitianQuasiseparable::from_entries(60, &four, covariance, tolerance).unwrap();
+        assert_eq!(m, HermitianQuasiseparable::from_dense(dense.view(), &four, tolerance).unwrap());
+        assert_close(&m.matrix.to_dense(), &dense, 1e-9);
+    }
+}
+
+#[test]
+fn a_smooth_kernel_is_compressed_to_the_budget_and_not_far_below() {
+    let kernel = |i: usize, j: usize| 1.0 / (1.0 + (i as f64 - j as f64).powi(2) / 400.0);
+    let dense = Array2::from_shape_fn((200, 200), |(i, j)| kernel(i, j));
+    let size = norm(&dense);
+    let mut last = usize::MAX;
+    for share in [1e-9, 1e-6, 1e-3] {
+        let m = HermitianQuasiseparable::from_entries(
+            200,
+            &Partition::Equal(1),
+            kernel,
+            Tolerance::Frobenius(share),
+        );
+        let m = m.unwrap();
+        let found = norm(&(m.matrix.to_dense() - &dense));
+        assert!((m.error - found).abs() <= 1e-6 * found + 1e-13 * size, "{} {found}", m.error);
+        assert!(found <= share * size && found >= share * size / 50.0, "{found} of {}", share * size);
+        let orders: usize = m.matrix.lower().orders().iter().sum();
+        assert!(orders < last);
+        last = orders;
+    }
+}
+
+#[test]
+fn a_response_of_few_poles_is_found_and_its_poles_are_recovered() {
+    let poles = [0.97, 0.6, -0.8];
+    for len in [40, 1000] {
+        let h = Array1::from_shape_fn(len, |t| poles.iter().map(|p: &f64| p.powi(t as i32)).sum::<f64>());
+        for tolerance in [Tolerance::Relative(1e-9), Tolerance::Absolute(1e-9), Tolerance::Frobenius(1e-9)] {
+            let found = Sss::from_toeplitz(h.view(), tolerance).unwrap();
+            assert!(found.matrix.orders().iter().all(|n| *n == 3));
+            assert!(found.error < 1e-8);
+            let a = found.matrix.a(1);
+            let a = Mat::<f64>::from_fn(3, 3, |i, j| a[[i, j]]);
+            let mut values: Vec<_> = a.eigenvalues().unwrap().iter().map(|v| v.re).collect();
+            values.sort_by(f64::total_cmp);
+            assert_close(&values, &[-0.8, 0.6, 0.97], 1e-9);
+        }
+    }
+    let h: Array1<f64> =
+        Array1::from_shape_fn(30, |t| poles.iter().map(|p: &f64| p.powi(t as i32)).sum::<f64>());
+    let m = Sss::from_toeplitz(h.view(), Tolerance::Relative(1e-9)).unwrap().matrix;
+    let dense = Array2::from_shape_fn((30, 30), |(i, j)| if i < j { 0.0 } else { h[i - j] });
+    assert_close(&m.to_dense(), &dense, 1e-10);
+}
+
+#[test]
+fn a_response_without_poles_is_approximated_with_the_error_that_is_told() {
+    let h = Array1::from_shape_fn(120, |t| 1.0 / (1.0 + t as f64));
+    let dense = Array2::from_shape_fn((120, 120), |(i, j)| if i < j { 0.0 } else { h[i - j] });
+    for share in [1e-1, 1e-4, 1e-8] {
+        let found = Sss::from_toeplitz(h.view(), Tolerance::Frobenius(share)).unwrap();
+        let error = norm(&(found.matrix.to_dense() - &dense));
+        assert!((found.error - error).abs() <= 1e-6 * error);
+        assert!(error <= share * norm(&dense));
+        assert!(found.matrix.order_at(1) < 20);
+    }
+    for len in 0..4 {
+        let h = Array1::from_shape_fn(len, |t| 1.0 + t as f64);
+        let found = Sss::from_toeplitz(h.view(), Tolerance::Relative(1e-12)).unwrap();
+        assert_eq!(found.matrix.len(), len);
+        let dense = Array2::from_shape_fn((len, len), |(i, j)| if i < j { 0.0 } else { h[i - j] });
+        assert!((found.error - norm(&(found.matrix.to_dense() - &dense))).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn what_cannot_be_realised_or_rounded_is_an_error() {
+    let one = Partition::Equal(1);
+    let upper = ndarray::array![[1.0, 2.0], [0.0, 1.0]];
+    let error = Sss::from_dense(upper.view(), &one, Tolerance::Absolute(0.0)).unwrap_err();
+    assert!(error.to_string().contains("zeros above the block diagonal, found 2 at (0, 1)"), "{error}");
+    assert!(matches!(
+        Sss::from_dense(Array2::<f64>::ones((2, 3)).view(), &one, Tolerance::Absolute(0.0)),
+        Err(Error::Shape { .. })
+    ));
+    let with_nan = Array2::from_elem((2, 2), f64::NAN);
+    assert!(Quasiseparable::from_dense(with_nan.view(), &one, Tolerance::Relative(0.1)).is_err());
+    assert!(Sss::from_entries(3, &one, |_, _| f64::NAN, Tolerance::Relative(0.1)).is_err());
+    assert!(Sss::from_entries(3, &Partition::Equal(0), |_, _| 1.0, Tolerance::Relative(0.1)).is_err());
+    assert!(
+        Sss::from_toeplitz(Array1::from_elem(4, f64::INFINITY).view(), Tolerance::Relative(0.1)).is_err()
+    );
+    let m = Sss::<f64>::from_entries(3, &one, |_, _| 1.0, Tolerance::Absolute(0.0)).unwrap().matrix;
+    for tolerance in [Tolerance::Absolute(-1.0), Tolerance::Relative(f64::NAN), Tolerance::Frobenius(-0.1)] {
+        assert!(matches!(m.rounded(tolerance), Err(Error::Config { field: "tolerance", .. })));
+    }
+    let (transition, mut b, c, d) = m.into_parts();
+    b.block_mut(1)[[0, 0]] = f64::NAN;
+    let error = Sss::new(transition, b, c, d).unwrap().rounded(Tolerance::Absolute(0.0)).unwrap_err();
+    assert!(error.to_string().contains("`b`: expected finite numbers, found NaN at step 1"), "{error}");
+}
+
+#[test]
+fn single_precision_is_rounded_at_its_own_level() {
+    let dense = separable(40, 2, 3).mapv(|v| v as f32);
+    let m = Sss::from_dense(dense.view(), &Partition::Equal(1), Tolerance::Absolute(0.0)).unwrap().matrix;
+    let rounded = m.rounded(Tolerance::Relative(1e-5)).unwrap();
+    assert!(inner(&rounded.matrix).iter().all(|n| *n <= 2));
+    let off = (rounded.matrix.to_dense() - &dense).iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    assert!(off < 1e-5, "{off}");
+}
+
+#[test]
+fn scaling_by_a_power_of_two_changes_no_bit() {
+    let dense = separable(20, 3, 4);
+    let realise =
+        |m: &Array2<f64>| Sss::from_dense(m.view(), &Partition::Equal(2), Tolerance::Relative(1e-9)).unwrap();
+    let (m, scaled) = (realise(&dense), realise(&(&dense * 2f64.powi(70))));
+    assert_eq!(m.matrix.transition(), scaled.matrix.transition());
+    assert_eq!(m.matrix.b_blocks(), scaled.matrix.b_blocks());
+    assert_eq!(m.matrix.c_blocks().map(|v| v * 2f64.powi(70)), *scaled.matrix.c_blocks());
 }
