@@ -32,10 +32,10 @@ fn hankel_singular_values_are_right_to_twelve_digits_however_small() {
     let golden = golden();
     let len = golden["len"].as_u64().unwrap() as usize;
     for system in golden["hankel"].as_array().unwrap() {
-        let poles = numbers(&system["poles"]);
+        let (poles, weights) = (numbers(&system["poles"]), numbers(&system["weights"]));
         let a = Transition::diagonal(Array2::from_shape_fn((len, poles.len()), |(_, n)| poles[n]));
-        let ones = Array2::ones((len, poles.len()));
-        let m = Sss::uniform(a, ones.clone(), ones, Array1::zeros(len)).unwrap();
+        let weights = Array2::from_shape_fn((len, poles.len()), |(_, n)| weights[n]);
+        let m = Sss::uniform(a, weights.clone(), weights, Array1::zeros(len)).unwrap();
         let spectrum = m.hankel_spectrum().unwrap();
         for block in system["blocks"].as_array().unwrap() {
             let found = spectrum.values(block["k"].as_u64().unwrap() as usize);

@@ -42,12 +42,12 @@ def distance(s, t):
 
 def main():
     systems = [
-        [0.9, 0.85, 0.8, 0.7, 0.6, 0.5],
-        [0.95, 0.8, 0.6, 0.4, 0.2, -0.3],
-        [0.99, 0.97, 0.9, -0.9, 0.5, -0.1],
+        ([0.9, 0.7, 0.5, 0.3, 0.1, -0.2], [1.0, 0.5, 0.2, 0.1, 0.05, 0.01]),
+        ([0.95, 0.8, 0.6, 0.4, 0.2, -0.3], [1.0] * 6),
+        ([0.9, 0.6, 0.3, 0.1, -0.2, -0.5], [1.0, 0.1, 0.01, 0.01, 0.001, 0.001]),
     ]
-    ones = [1.0] * 6
-    hankel = [{"poles": p, "blocks": [{"k": k, "values": values(p, ones, ones, k)} for k in (10, 30, 50)]} for p in systems]
+    blocks = lambda p, w: [{"k": k, "values": values(p, w, w, k)} for k in (10, 30, 50)]
+    hankel = [{"poles": p, "weights": w, "blocks": blocks(p, w)} for p, w in systems]
     random.seed(1)
     rows = lambda: [[random.uniform(-1, 1) for _ in range(3)] for _ in range(LEN)]
     s = {"a": [0.9, 0.7, -0.5], "b": rows(), "c": rows()}
