@@ -113,6 +113,7 @@ pub(crate) fn beside<E: Field>(left: ArrayView2<'_, E>, right: ArrayView2<'_, E>
 }
 
 /// `A = Q R` by reflections, `Q = H_0 H_1 ...`, `H = I - scale v vᴴ`.
+#[derive(Clone)]
 pub(crate) struct Qr<E: Field> {
     vectors: Vec<Vec<E>>, // vector j acts on rows j ..
     scales: Vec<E>,

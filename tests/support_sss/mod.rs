@@ -1,6 +1,7 @@
 //! Helpers of the tests of semiseparable matrices and attention: random numbers, differences, a dense mask.
 #![allow(dead_code)]
 
+pub mod dense;
 pub mod generators;
 pub mod ragged;
 

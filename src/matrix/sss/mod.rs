@@ -12,6 +12,7 @@
 mod blocks;
 mod compress;
 mod dense;
+mod factor;
 mod hermitian;
 mod kernels;
 mod lower;
@@ -25,6 +26,10 @@ mod upper;
 
 pub use blocks::Blocks;
 pub use compress::{Canonical, HankelSpectrum, Rounded, Tolerance, TwoSided};
+pub use factor::{
+    Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
+    TwoSidedQr,
+};
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
 pub use numbers::{Bounds, norm_two_estimate};

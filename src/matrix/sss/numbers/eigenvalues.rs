@@ -96,7 +96,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
         let scale = self.norm_inf()?.upper.max(shift.abs());
         let freedom = 4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * scale;
         if !shift.is_finite() {
-            return Err(Error::Value { tensor: "shift", expected: "a finite number", found: shift.to_string() });
+            return Err(Error::Value {
+                tensor: "shift",
+                expected: "a finite number",
+                found: shift.to_string(),
+            });
         }
         Ok(Counter { m: self, factor: None }.count(shift, freedom)?.0)
     }
@@ -143,7 +147,8 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// # Errors
     /// As there.
     pub fn eigenvalues_within(&self, range: Range<E::Real>, accuracy: f64) -> Result<Vec<f64>> {
-        let (first, last) = (self.eigenvalue_count_below(range.start)?, self.eigenvalue_count_below(range.end)?);
+        let (first, last) =
+            (self.eigenvalue_count_below(range.start)?, self.eigenvalue_count_below(range.end)?);
         self.eigenvalues(first..last.max(first), accuracy)
     }
 }

@@ -1,0 +1,133 @@
+//! Factorisations, the solutions, determinants and inverses that they give, and their derivatives.
+//!
+//! | matrix | factor | for | cost |
+//! |---|---|---|---|
+//! | [`Sss`], [`Upper`](super::Upper) | itself, by substitution | square blocks on the diagonal | that of a product |
+//! | [`HermitianQuasiseparable`](super::HermitianQuasiseparable) | [`Cholesky`] | positive definite matrices | O(len N²), diagonal A |
+//! | | [`Ldl`] | Hermitian matrices, inertia | the same |
+//! | [`StateSpaceRoots`] | [`Cholesky`] by orthogonal steps | covariances that are nearly singular | O(len N³) |
+//! | [`Quasiseparable`](super::Quasiseparable) | [`Lu`] | dominant matrices; growth is reported | O(len N²), diagonal A |
+//! | | [`TwoSidedQr`] | every matrix, least squares | O(len N³) |
+//! | [`Sss`] | [`LowerQr`] | least squares with lower matrices | O(len N³) |
+
+mod array;
+mod cholesky;
+mod derivatives;
+mod inverse;
+mod ldl;
+mod ldl_vjp;
+mod likelihood;
+mod lower_qr;
+mod lu;
+mod lu_vjp;
+mod substitution;
+mod two_sided_qr;
+mod uniform;
+
+pub use array::StateSpaceRoots;
+pub use cholesky::Cholesky;
+pub use ldl::{Inertia, Ldl};
+pub use likelihood::LikelihoodVjp;
+pub use lower_qr::LowerQr;
+pub use lu::Lu;
+pub use two_sided_qr::{LeastSquares, TwoSidedQr};
+
+use ndarray::{Array2, ArrayView2, s};
+use num_traits::{Float, ToPrimitive, Zero};
+
+use super::{Blocks, Sss};
+use crate::error::{Error, Result};
+use crate::scalar::Field;
+
+/// A determinant as a phase and a logarithm, which neither overflow nor underflow.
+///
+/// ```math
+/// \det M = \text{phase} \cdot e^{\text{log\_modulus}}
+/// ```
+///
+/// For real matrices the phase is the sign. The matrix without rows has the determinant 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogDeterminant<E: Field> {
+    /// A number of modulus one.
+    pub phase: E,
+    /// Logarithm of the modulus.
+    pub log_modulus: E::Real,
+}
+
+impl<E: Field> LogDeterminant<E> {
+    /// The determinant of a product of triangular block matrices with these diagonal blocks.
+    fn of_blocks(blocks: &Blocks<E>) -> Result<Self> {
+        let mut all = Self { phase: E::one(), log_modulus: E::Real::zero() };
+        for (k, d) in blocks.iter().enumerate() {
+            let (phase, log) = pivot(d, k)?.log_det();
+            all = Self { phase: all.phase * phase, log_modulus: all.log_modulus + log };
+        }
+        Ok(all)
+    }
+}
+
+/// The factors of a block that must be inverted at step k.
+fn pivot<E: Field>(d: ArrayView2<'_, E>, k: usize) -> Result<crate::linalg::Lu<E>> {
+    crate::linalg::Lu::new(d).ok_or_else(|| singular(d, k))
+}
+
+/// The error of a block that cannot be inverted at step k.
+fn singular<E: Field>(d: ArrayView2<'_, E>, k: usize) -> Error {
+    let found = match d.dim() {
+        (1, 1) => format!("pivot {}", d[[0, 0]]),
+        (rows, columns) => format!("a block of size {rows} x {columns} of lower rank"),
+    };
+    Error::Singular { step: k, found }
+}
+
+/// `Ok` if every diagonal block is square.
+fn check_square<E: Field>(m: &Sss<E>) -> Result<()> {
+    for k in 0..m.len() {
+        let (outputs, inputs) = m.d.dims(k);
+        if outputs != inputs {
+            return Err(Error::shape("d", format!("a square block at step {k}"), &[outputs, inputs]));
+        }
+    }
+    Ok(())
+}
+
+/// The largest modulus of some numbers, as `f64`; NaN if one of them is.
+fn largest<'a, E: Field>(values: impl IntoIterator<Item = &'a E>) -> f64 {
+    values.into_iter().fold(0.0, |largest, v| {
+        let size = v.modulus().to_f64().unwrap_or(f64::NAN);
+        if size.is_nan() { size } else { f64::max(largest, size) }
+    })
+}
+
+/// How much larger the numbers of a factorisation became than those it started from.
+fn growth(largest_before: f64, largest_after: f64) -> f64 {
+    if largest_after == 0.0 { 1.0 } else { (largest_after / largest_before).max(1.0) }
+}
+
+/// The largest entry of the block below the diagonal block of step k, when `b` stands for B_k.
+fn below<E: Field>(m: &Sss<E>, k: usize, b: ArrayView2<'_, E>) -> f64 {
+    if k + 1 < m.len() { largest(&crate::linalg::product(m.c(k + 1), b)) } else { 0.0 }
+}
+
+/// `X E` with `Eᴴ = A_k` of `m`.
+fn times_adjoint_a<E: Field>(m: &Sss<E>, k: usize, x: ArrayView2<'_, E>) -> Array2<E> {
+    use crate::linalg::adjoint;
+    adjoint(m.apply_a(k, adjoint(x).view()).view())
+}
+
+/// The Hermitian part of a block.
+fn hermitian_part<E: Field>(a: &Array2<E>) -> Array2<E> {
+    let half = E::one() / (E::one() + E::one());
+    Array2::from_shape_fn(a.dim(), |(i, j)| half * (a[[i, j]] + a[[j, i]].conj()))
+}
+
+/// The rows `start ..` of x that belong to a step with `rows` of them.
+fn rows<E>(x: ArrayView2<'_, E>, start: usize, rows: usize) -> ArrayView2<'_, E> {
+    x.slice_move(s![start..start + rows, ..])
+}
+
+/// Whether every component is finite and the modulus positive: a pivot to divide by.
+fn divides<E: Field>(pivot: E) -> bool {
+    let size = pivot.modulus();
+    size.is_finite() && !size.is_zero()
+}
