@@ -73,6 +73,8 @@ mod error;
 mod linalg;
 pub mod matrix;
 mod parallel;
+#[cfg(feature = "svg")]
+mod picture;
 mod scalar;
 pub mod ssd;
 

@@ -10,6 +10,7 @@ use semisep::Field;
 use semisep::matrix::sss::{
     Blocks, Bounds, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper, norm_two_estimate,
 };
+use semisep::matrix::{OneSemiseparable, StructuredMatrix};
 use serde_json::Value;
 use support_sss::ragged::{Draw, Sizes, adjoint, dense_hermitian, dense_lower, dense_two_sided, sizes};
 
@@ -66,6 +67,7 @@ fn the_distance_of_near_matrices_keeps_its_digits() {
 
 trait Dense: Draw {
     fn values(a: ArrayView2<'_, Self>) -> Vec<f64>;
+    fn eigenvalues(a: &Array2<Self>) -> Vec<f64>;
 }
 
 macro_rules! impl_dense {
@@ -73,6 +75,10 @@ macro_rules! impl_dense {
         impl Dense for $t {
             fn values(a: ArrayView2<'_, $t>) -> Vec<f64> {
                 Mat::<$t>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]).singular_values().unwrap()
+            }
+            fn eigenvalues(a: &Array2<$t>) -> Vec<f64> {
+                let a = Mat::<$t>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
+                a.self_adjoint_eigenvalues(faer::Side::Lower).unwrap()
             }
         }
     )*};
@@ -188,8 +194,75 @@ fn check_invariance<E: Dense>(sizes: &Sizes) {
     }
 }
 
+fn dense_inverse(a: &Array2<f64>) -> Array2<f64> {
+    use faer::linalg::solvers::DenseSolveCore;
+    let inverse = Mat::<f64>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]).full_piv_lu().inverse();
+    Array2::from_shape_fn(a.dim(), |(i, j)| inverse[(i, j)])
+}
+
+/// Condition numbers by estimates, against those of a dense inverse where that is not too inexact itself.
+fn check_conditions(sizes: &Sizes) {
+    let sizes = sizes.clone().square();
+    let (lower, both, hermitian) = (sizes.lower::<f64>(), sizes.two_sided::<f64>(), sizes.hermitian::<f64>());
+    let dense = [dense_lower(&lower), dense_two_sided(&both), dense_hermitian(&hermitian)];
+    let found = [
+        (lower.condition_one_estimate(), lower.condition_two_estimate()),
+        (both.condition_one_estimate(), both.condition_two_estimate()),
+        (hermitian.condition_one_estimate(), hermitian.condition_two_estimate()),
+    ];
+    for (dense, (one, two)) in dense.iter().zip(found) {
+        if dense.is_empty() {
+            assert_eq!((one.unwrap(), two.unwrap()), (0.0, 0.0));
+            continue;
+        }
+        let values = <f64 as Dense>::values(dense.view());
+        let exact = values[0] / values.last().unwrap();
+        if !(exact < 1e8) {
+            continue;
+        }
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert!(two <= exact * (1.0 + 1e-6) && two >= 0.9 * exact, "{two} {exact}");
+        let exact = norm_one(dense) * norm_one(&dense_inverse(dense));
+        assert!(one <= exact * (1.0 + 1e-6) && one >= 0.2 * exact, "{one} {exact}");
+    }
+}
+
+fn check_eigenvalues<E: Dense>(sizes: &Sizes) {
+    let m = sizes.hermitian::<E>();
+    let dense = dense_hermitian(&m);
+    let expected = E::eigenvalues(&dense);
+    let size = norm(&dense);
+    let found = m.eigenvalues(0..expected.len(), 1e-13).unwrap();
+    assert_eq!(found.len(), expected.len());
+    assert!(found.is_sorted());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() <= 1e-9 * size, "{found} {expected}");
+    }
+    for (k, pair) in expected.windows(2).enumerate() {
+        if pair[1] - pair[0] > 1e-6 * size {
+            let middle = (pair[0] + pair[1]) / 2.0;
+            assert_eq!(m.eigenvalue_count_below(middle).unwrap(), k + 1);
+            assert_eq!(
+                m.eigenvalues_within(middle..2.0 * size + 1.0, 1e-6).unwrap().len(),
+                expected.len() - k - 1
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn condition_numbers_are_estimated_from_below(sizes in sizes(6)) {
+        check_conditions(&sizes);
+    }
+
+    #[test]
+    fn eigenvalues_are_those_of_the_dense_matrix(sizes in sizes(6)) {
+        check_eigenvalues::<f64>(&sizes);
+        check_eigenvalues::<Complex<f64>>(&sizes);
+    }
 
     #[test]
     fn norms_and_distances_are_those_of_dense_matrices(sizes in sizes(7)) {
@@ -256,4 +329,56 @@ fn one_line_says_what_a_matrix_is_and_the_alternate_form_shows_a_corner() {
         format!("{empty:#}"),
         "Sss 0 × 0: 0 steps of 0 × 0, orders 0 0 0 (least, median, most), identity"
     );
+}
+
+#[test]
+fn condition_numbers_of_one_state_are_exact() {
+    let mut random = support_sss::Random::new(7);
+    let (a, b, c) = (random.vector(50), random.vector(50), random.vector(50));
+    let m = OneSemiseparable::new(a.clone()).unwrap();
+    let (dense, inverse) = (m.to_dense(), dense_inverse(&m.to_dense()));
+    for (found, expected) in [
+        (m.norm_one(), norm_one(&dense)),
+        (m.norm_inf(), norm_one(&adjoint(&dense))),
+        (m.condition_one(), norm_one(&dense) * norm_one(&inverse)),
+        (m.condition_inf(), norm_one(&adjoint(&dense)) * norm_one(&adjoint(&inverse))),
+    ] {
+        assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+    }
+    let empty = OneSemiseparable::<f64>::new(Array1::zeros(0)).unwrap();
+    assert_eq!((empty.norm_one(), empty.condition_one()), (0.0, 0.0));
+
+    let column = |v: &Array1<f64>| v.clone().insert_axis(ndarray::Axis(1));
+    let d = random.vector(50).mapv(|v| v.signum() * (0.1 + v.abs()));
+    let m = Sss::uniform(Transition::Scalar(a.mapv(|v| v / 4.0)), column(&b), column(&c), d).unwrap();
+    let (dense, inverse) = (dense_lower(&m), dense_inverse(&dense_lower(&m)));
+    let expected = norm_one(&dense) * norm_one(&inverse);
+    let found = m.condition_one_estimate().unwrap();
+    assert!((found / expected - 1.0).abs() < 1e-9, "{found} {expected}");
+}
+
+#[test]
+fn eigenvalues_where_pivots_vanish_are_found() {
+    // Zero diagonal and neighbours of one: eigenvalues 2 cos(πk / (n + 1)), and every second leading minor is singular.
+    let len = 41;
+    let ones = Array2::<f64>::ones((len, 1));
+    let lower =
+        Sss::uniform(Transition::Scalar(Array1::zeros(len)), ones.clone(), ones, Array1::zeros(len)).unwrap();
+    let m = HermitianQuasiseparable::new(lower).unwrap();
+    let found = m.eigenvalues(0..len, 1e-14).unwrap();
+    for (k, found) in found.iter().rev().enumerate() {
+        let expected = 2.0 * (std::f64::consts::PI * (k + 1) as f64 / (len + 1) as f64).cos();
+        assert!((found - expected).abs() < 1e-11, "{found} {expected}");
+    }
+    assert!(m.eigenvalues(3..99, 1e-9).is_err() && m.eigenvalues(0..1, 0.0).is_err());
+    assert!(m.eigenvalue_count_below(f64::NAN).is_err());
+    let zero = Sss::<f64>::uniform(
+        Transition::Identity,
+        Array2::zeros((5, 1)),
+        Array2::zeros((5, 1)),
+        Array1::zeros(5),
+    );
+    let zero = HermitianQuasiseparable::new(zero.unwrap()).unwrap();
+    assert_eq!(zero.eigenvalue_count_below(0.5).unwrap(), 5);
+    assert!(zero.eigenvalues(0..5, 1e-9).unwrap().iter().all(|v| v.abs() < 1e-300));
 }

@@ -29,6 +29,9 @@ pub use semiseparable::{
     Partition, ScalarTransition, Semiseparable, Transition, maximal_block_ranks,
 };
 
+#[cfg(feature = "svg")]
+pub use crate::picture::spy::spy_svg;
+
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::Result;
