@@ -1,6 +1,6 @@
 //! Norms of linear maps that are known by their products.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView, ArrayView2, Dimension};
 use num_traits::Zero;
 
 use crate::error::Result;
@@ -17,7 +17,9 @@ pub(super) struct Map<'a, E> {
     adjoint_times: Product<'a, E>,
 }
 
-/// Products of the search for the largest column; it hardly ever takes more than three.
+/// Columns of which the search for the largest one keeps track.
+const SIDE_BY_SIDE: usize = 4;
+/// Products of that search; it hardly ever takes more than three.
 const TURNS: usize = 6;
 /// Steps of the search for the largest singular value.
 const STEPS: usize = 300;
@@ -45,45 +47,51 @@ impl<'a, E: Field> Map<'a, E> {
     pub(super) fn column_norm(&self, j: usize) -> Result<f64> {
         let mut x = Array2::zeros((self.shape.1, 1));
         x[[j, 0]] = E::one();
-        Ok(absolute_sum(&(self.times)(x.view())?))
+        Ok(absolute_sum((self.times)(x.view())?.view()))
     }
 
-    /// The 1-norm from below, nearly always the norm itself (Hager; Higham): `‖M x‖₁` is convex in x, so it is largest at
-    /// a unit vector, and its gradient says at which.
+    /// The 1-norm from below, nearly always the norm itself (Hager; Higham and Tisseur): `‖M x‖₁` is convex in x, so it is
+    /// largest at a unit vector, and its gradient says at which; some are tried side by side.
     pub(super) fn norm_one_estimate(&self) -> Result<f64> {
         let n = self.shape.1;
         if n == 0 || self.shape.0 == 0 {
             return Ok(0.0);
         }
-        let share = E::from_real(real(1.0 / n as f64));
-        let mut x = Array2::from_elem((n, 1), share);
+        let width = n.min(SIDE_BY_SIDE);
+        let mut x = Array2::from_shape_fn((n, width), |(i, j)| {
+            let turn = (i as f64 + 0.5) * (j as f64 * 0.618_033_988_749_894_9);
+            let sign = if turn - turn.floor() < 0.5 { 1.0 } else { -1.0 };
+            E::from_real(real(sign / n as f64))
+        });
         let mut best = 0.0;
+        let mut tried: Vec<usize> = Vec::new();
         for _ in 0..TURNS {
             let y = (self.times)(x.view())?;
-            let norm = absolute_sum(&y);
+            let norm = y.columns().into_iter().map(absolute_sum).fold(0.0, f64::max);
             if !(norm > best) {
                 break;
             }
             best = norm;
-            let slope = (self.adjoint_times)(y.mapv(phase).view())?;
-            let size = |v: &E| to_f64(v.modulus());
-            let (j, steepest) = slope
-                .iter()
-                .enumerate()
-                .fold((0, -1.0), |best, (j, v)| if size(v) > best.1 { (j, size(v)) } else { best });
-            let here: E = slope.iter().zip(&x).map(|(z, x)| z.conj() * *x).sum();
-            if steepest <= size(&here) {
-                break;
-            }
+            let slopes = (self.adjoint_times)(y.mapv(phase).view())?;
+            let steepest: Vec<f64> = slopes
+                .rows()
+                .into_iter()
+                .map(|row| row.iter().map(|v| to_f64(v.modulus())).fold(0.0, f64::max))
+                .collect();
             x.fill(E::zero());
-            x[[j, 0]] = E::one();
+            for mut column in x.columns_mut() {
+                let untried = (0..n).filter(|i| !tried.contains(i));
+                let Some(next) = untried.max_by(|&i, &j| steepest[i].total_cmp(&steepest[j])) else { break };
+                column[next] = E::one();
+                tried.push(next);
+            }
         }
         // Where all of this is misled by cancellation, a vector of growing numbers with changing signs is not.
         let growing = Array2::from_shape_fn((n, 1), |(i, _)| {
             let size = 1.0 + i as f64 / (n.max(2) - 1) as f64;
             E::from_real(real(if i % 2 == 0 { size } else { -size }))
         });
-        let other = absolute_sum(&(self.times)(growing.view())?) / absolute_sum(&growing);
+        let other = absolute_sum((self.times)(growing.view())?.view()) / absolute_sum(growing.view());
         Ok(best.max(other))
     }
 
@@ -174,7 +182,7 @@ fn largest_eigenvalue(diagonal: &[f64], beside: &[f64]) -> f64 {
     above
 }
 
-fn absolute_sum<E: Field>(x: &Array2<E>) -> f64 {
+fn absolute_sum<E: Field, D: Dimension>(x: ArrayView<'_, E, D>) -> f64 {
     x.iter().map(|x| to_f64(x.modulus())).sum()
 }
 
