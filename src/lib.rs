@@ -79,6 +79,8 @@ pub mod matrix;
 pub mod nn;
 mod numbers;
 mod parallel;
+#[cfg(feature = "svg")]
+mod picture;
 mod random;
 mod scalar;
 pub mod ssd;

@@ -6,6 +6,9 @@ mod operator;
 pub(crate) use decompose::*;
 pub use operator::Operator;
 
+mod jacobi;
+mod reflect;
+
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, CowArray, Ix2, s};
@@ -13,6 +16,9 @@ use num_complex::Complex;
 use num_traits::Float;
 
 use crate::scalar::Field;
+
+pub(crate) use jacobi::{RightSvd, right_svd};
+pub(crate) use reflect::thin_qr;
 
 /// Whether a product replaces its destination or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,6 +32,8 @@ pub trait Field:
     fn conj(self) -> Self;
     /// Absolute value.
     fn modulus(self) -> Self::Real;
+    /// Square of the absolute value, without a root.
+    fn squared_modulus(self) -> Self::Real;
     /// The real number `r` as an element of the field.
     fn from_real(r: Self::Real) -> Self;
     /// $`e^x`$.
@@ -70,6 +72,7 @@ macro_rules! impl_real {
             type Real = $t;
             fn conj(self) -> Self { self }
             fn modulus(self) -> $t { self.abs() }
+            fn squared_modulus(self) -> $t { self * self }
             fn from_real(r: $t) -> Self { r }
             fn exponential(self) -> Self { self.exp() }
         }
@@ -88,6 +91,7 @@ macro_rules! impl_real {
             type Real = $t;
             fn conj(self) -> Self { Complex::conj(&self) }
             fn modulus(self) -> $t { self.norm() }
+            fn squared_modulus(self) -> $t { self.norm_sqr() }
             fn from_real(r: $t) -> Self { Complex::new(r, 0.0) }
             fn exponential(self) -> Self { self.exp() }
         }

@@ -31,6 +31,9 @@ pub use sss::{
     Blocks, FilterForm, HermitianQuasiseparable, Multiply, Partition, Quasiseparable, Sss, Transition, Upper,
 };
 
+#[cfg(feature = "svg")]
+pub use crate::picture::spy::spy_svg;
+
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::Result;

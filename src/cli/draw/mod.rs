@@ -1,11 +1,10 @@
 //! `semisep draw`: pictures of matrices and of measurements.
 
-mod canvas;
 mod curves;
-mod heat;
 mod masks;
 mod ranks;
 mod ssd;
+mod two_sided;
 
 use std::path::PathBuf;
 
@@ -15,6 +14,7 @@ use super::output::Pending;
 use super::put;
 use super::table::Table;
 use crate::error::{Error, Result};
+use crate::picture::{canvas, heat};
 use canvas::Canvas;
 
 /// Command line of `semisep draw`.
@@ -57,6 +57,10 @@ pub enum Picture {
     Ssd,
     /// Numerical ranks of the blocks of an SSD matrix
     Ranks,
+    /// Singular values of the Hankel blocks of a smooth kernel, and its orders when rounded
+    Hankel,
+    /// Sizes of the entries of a two-sided matrix
+    Spy,
     /// Time per token over length, from a measurement
     Bench,
 }
@@ -87,6 +91,8 @@ fn picture(name: Picture, options: &Options) -> Result<Canvas> {
         }
         (Picture::Ssd, None) => ssd::draw(),
         (Picture::Ranks, None) => ranks::draw(),
+        (Picture::Hankel, None) => two_sided::draw_hankel(),
+        (Picture::Spy, None) => two_sided::draw_spy(),
         (mask, None) => masks::draw(mask),
     }
 }

@@ -11,6 +11,7 @@
 
 mod algebra;
 mod blocks;
+mod compress;
 mod construct;
 mod dense;
 mod factor;
@@ -18,14 +19,17 @@ mod hermitian;
 mod kernels;
 mod lower;
 mod multiply;
+mod numbers;
 mod quasiseparable;
 mod read;
+mod realise;
 mod recurrent;
-mod spectrum;
+mod show;
 mod transition;
 mod upper;
 
 pub use blocks::Blocks;
+pub use compress::{Canonical, HankelSpectrum, Rounded, Tolerance, TwoSided};
 pub use construct::{Exponential, FilterForm, StateSpace};
 pub use factor::{
     Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
@@ -34,8 +38,8 @@ pub use factor::{
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
 pub use multiply::{Multiply, Partition};
+pub use numbers::{Bounds, norm_two_estimate};
 pub use quasiseparable::Quasiseparable;
 pub use read::{FactoredBlock, SubBlock};
-pub use spectrum::{HankelSpectrum, Tolerance};
 pub use transition::Transition;
 pub use upper::Upper;

@@ -25,6 +25,11 @@ impl HankelSpectrum {
         Self { values, frobenius }
     }
 
+    /// Frobenius norm of the matrix.
+    pub fn frobenius(&self) -> f64 {
+        self.frobenius
+    }
+
     /// Number of Hankel blocks: that of block rows less one.
     pub fn len(&self) -> usize {
         self.values.len()

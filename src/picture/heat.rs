@@ -11,7 +11,7 @@ const NEGATIVE: Colour = Colour(190.0, 70.0, 20.0);
 const LEAST: f64 = 0.12;
 
 /// Blue above zero, orange below, paper at zero; `v` from -1 to 1.
-pub(super) fn signed(v: f64) -> Colour {
+pub(crate) fn signed(v: f64) -> Colour {
     match v {
         0.0 => PAPER,
         v if v > 0.0 => PAPER.towards(POSITIVE, LEAST + (1.0 - LEAST) * v),
@@ -20,18 +20,18 @@ pub(super) fn signed(v: f64) -> Colour {
 }
 
 /// Shades of one colour; `v` from 0 to 1.
-pub(super) fn shade(colour: Colour, v: f64) -> Colour {
+pub(crate) fn shade(colour: Colour, v: f64) -> Colour {
     if v == 0.0 { PAPER } else { PAPER.towards(colour, LEAST + (1.0 - LEAST) * v) }
 }
 
 /// The largest absolute value, or 1 if all are zero.
-pub(super) fn largest(m: ArrayView2<'_, f64>) -> f64 {
+pub(crate) fn largest(m: ArrayView2<'_, f64>) -> f64 {
     let largest = m.iter().fold(0.0, |a: f64, v| a.max(v.abs()));
     if largest > 0.0 { largest } else { 1.0 }
 }
 
 /// One cell for each entry, `cell` pixels wide and high; `paint` gets (row, column, value).
-pub(super) fn cells(
+pub(crate) fn cells(
     canvas: &mut Canvas,
     corner: Point,
     cell: (f64, f64),
@@ -46,7 +46,7 @@ pub(super) fn cells(
 }
 
 /// A signed matrix with a frame, its name above and its axes named.
-pub(super) fn panel(canvas: &mut Canvas, corner: Point, cell: f64, m: ArrayView2<'_, f64>, caption: &str) {
+pub(crate) fn panel(canvas: &mut Canvas, corner: Point, cell: f64, m: ArrayView2<'_, f64>, caption: &str) {
     let scale = largest(m);
     let (height, width) = (m.nrows() as f64 * cell, m.ncols() as f64 * cell);
     cells(canvas, corner, (cell, cell), m, |_, _, v| signed(v / scale));
@@ -56,7 +56,7 @@ pub(super) fn panel(canvas: &mut Canvas, corner: Point, cell: f64, m: ArrayView2
 }
 
 /// What the colours mean, from `-scale` (or 0) to `scale`, upwards.
-pub(super) fn key(canvas: &mut Canvas, corner: Point, height: f64, least: f64, scale: f64) {
+pub(crate) fn key(canvas: &mut Canvas, corner: Point, height: f64, least: f64, scale: f64) {
     let steps = 40;
     let step = height / f64::from(steps);
     for k in 0..steps {

@@ -1,0 +1,168 @@
+//! Householder reflections of small matrices: the thin factorisation `a = q r`, and `r` alone with the largest column
+//! first.
+
+use ndarray::{Array2, ArrayView2};
+use num_traits::{Float, Zero};
+
+use super::vectorize;
+use crate::scalar::Field;
+
+/// Partial sums of a dot product; columns here are short.
+const LANES: usize = 8;
+
+/// A matrix with every column contiguous.
+#[derive(Debug, Clone)]
+struct Columns<E> {
+    height: usize,
+    width: usize,
+    values: Vec<E>,
+}
+
+impl<E: Field> Columns<E> {
+    fn new(a: ArrayView2<'_, E>, factor: E) -> Self {
+        let (height, width) = a.dim();
+        Self { height, width, values: a.t().iter().map(|v| *v * factor).collect() }
+    }
+
+    #[inline(always)]
+    fn column(&self, j: usize) -> &[E] {
+        &self.values[j * self.height..(j + 1) * self.height]
+    }
+
+    /// Column `j`, and column `l` behind it.
+    #[inline(always)]
+    fn two(&mut self, j: usize, l: usize) -> (&[E], &mut [E]) {
+        let (before, behind) = self.values.split_at_mut(l * self.height);
+        (&before[j * self.height..(j + 1) * self.height], &mut behind[..self.height])
+    }
+
+    fn swap(&mut self, j: usize, l: usize) {
+        if j != l {
+            let (before, behind) = self.values.split_at_mut(j.max(l) * self.height);
+            before[j.min(l) * self.height..][..self.height].swap_with_slice(&mut behind[..self.height]);
+        }
+    }
+}
+
+/// The reflection `1 - τ w wᴴ` that moves `x` onto its first axis: `x` becomes its image there and w behind it, whose
+/// first element is 1. Returns τ, zero for `x = 0`.
+#[inline(always)]
+fn reflector<E: Field>(x: &mut [E]) -> E::Real {
+    let norm = squares(x).sqrt();
+    if !(norm > E::Real::zero()) {
+        return E::Real::zero();
+    }
+    let size = x[0].modulus();
+    let phase = if size.is_zero() { E::one() } else { x[0] / E::from_real(size) };
+    let first = E::one() / (phase * E::from_real(size + norm));
+    x[1..].iter_mut().for_each(|x| *x *= first);
+    x[0] = -phase * E::from_real(norm);
+    (size + norm) / norm
+}
+
+/// `y ← (1 - τ w wᴴ) y` with w as in [`reflector`].
+#[inline(always)]
+fn reflect<E: Field>(w: &[E], tau: E::Real, y: &mut [E]) {
+    let share = (y[0] + dot_conj(&w[1..], &y[1..])) * E::from_real(tau);
+    y[0] -= share;
+    y[1..].iter_mut().zip(&w[1..]).for_each(|(y, w)| *y -= share * *w);
+}
+
+/// `a = q r` with orthonormal columns in `q`: (m, n) = (m, k) (k, n), k = min(m, n).
+pub(crate) fn thin_qr<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, Array2<E>) {
+    let mut a = Columns::new(a, E::one());
+    let (m, n) = (a.height, a.width);
+    let k = m.min(n);
+    let mut q = Columns { height: m, width: k, values: vec![E::zero(); m * k] };
+    vectorize(
+        #[inline(always)]
+        || {
+            let mut taus = Vec::with_capacity(k);
+            for j in 0..k {
+                let tau = reflector(&mut a.values[j * m + j..(j + 1) * m]);
+                for l in j + 1..n {
+                    let (w, y) = a.two(j, l);
+                    reflect(&w[j..], tau, &mut y[j..]);
+                }
+                taus.push(tau);
+                q.values[j * m + j] = E::one();
+            }
+            for j in (0..k).rev() {
+                let w = &a.column(j)[j..];
+                for l in j..k {
+                    reflect(w, taus[j], &mut q.values[l * m + j..(l + 1) * m]);
+                }
+            }
+        },
+    );
+    let q = Array2::from_shape_fn((m, k), |(i, j)| q.values[j * m + i]);
+    let r = Array2::from_shape_fn((k, n), |(i, j)| if i <= j { a.values[j * m + i] } else { E::zero() });
+    (q, r)
+}
+
+/// The factor `r` of `factor a = q r` with its columns where they belong in `a`, eliminated in order of size, so that its rows
+/// are nearly in order of size. (k, n), k = min(m, n); rows that vanish are left out.
+pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>, factor: E) -> Array2<E> {
+    let mut a = Columns::new(a, factor);
+    let (m, n) = (a.height, a.width);
+    let k = m.min(n);
+    let mut place: Vec<usize> = (0..n).collect();
+    let mut rank = k;
+    vectorize(
+        #[inline(always)]
+        || {
+            let mut sizes: Vec<E::Real> = (0..n).map(|j| squares(a.column(j))).collect();
+            for j in 0..k {
+                let largest = (j..n).fold(j, |best, l| if sizes[l] > sizes[best] { l } else { best });
+                if sizes[largest].is_zero() {
+                    rank = j;
+                    break;
+                }
+                a.swap(j, largest);
+                place.swap(j, largest);
+                sizes.swap(j, largest);
+                let tau = reflector(&mut a.values[j * m + j..(j + 1) * m]);
+                for (l, size) in sizes.iter_mut().enumerate().skip(j + 1) {
+                    let (w, y) = a.two(j, l);
+                    reflect(&w[j..], tau, &mut y[j..]);
+                    *size = squares(&y[j + 1..]);
+                }
+            }
+        },
+    );
+    let mut r = Array2::zeros((rank, n));
+    for (j, &to) in place.iter().enumerate() {
+        for i in 0..rank.min(j + 1) {
+            r[[i, to]] = a.values[j * m + i];
+        }
+    }
+    r
+}
+
+/// `Σ |x|²`
+#[inline(always)]
+pub(super) fn squares<E: Field>(x: &[E]) -> E::Real {
+    let mut sums = [E::Real::zero(); LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        for l in 0..LANES {
+            sums[l] += x[l].squared_modulus();
+        }
+    }
+    let rest: E::Real = rest.iter().map(|x| x.squared_modulus()).sum();
+    sums.into_iter().sum::<E::Real>() + rest
+}
+
+/// `Σ conj(x) y`
+#[inline(always)]
+pub(super) fn dot_conj<E: Field>(x: &[E], y: &[E]) -> E {
+    let mut sums = [E::zero(); LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for l in 0..LANES {
+            sums[l] += x[l].conj() * y[l];
+        }
+    }
+    let rest: E = x_rest.iter().zip(y_rest).map(|(x, y)| x.conj() * *y).sum();
+    sums.into_iter().sum::<E>() + rest
+}

@@ -1,0 +1,173 @@
+//! The two sweeps of rounding: orthogonal states backwards, truncated singular value decompositions forwards.
+
+use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use num_traits::Float;
+
+use super::steps::Steps;
+use crate::error::{Error, Result};
+use crate::linalg::{RightSvd, matmul, right_svd, thin_qr};
+use crate::matrix::check::is_finite;
+use crate::matrix::sss::{Blocks, Sss, Transition};
+use crate::scalar::{Field, Real};
+
+/// Which singular values a truncation drops. Those that rounding alone can make are always dropped, except by
+/// `Nothing`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::matrix::sss) enum Cut {
+    /// None.
+    Nothing,
+    /// Values up to this one.
+    Below(f64),
+    /// As many as have a square sum of at most this over all steps.
+    Budget(f64),
+}
+
+impl Cut {
+    /// How many of `values`, largest first, are kept at a step: `noise` is the level of rounding errors, `dropped` what
+    /// was dropped before, and `steps` how many steps are still to come with this one.
+    pub(in crate::matrix::sss) fn rank(
+        self,
+        values: &[f64],
+        noise: f64,
+        (dropped, steps): (f64, usize),
+    ) -> usize {
+        let above = |limit: f64| values.iter().take_while(|v| **v > limit).count();
+        match self {
+            Self::Nothing => values.len(),
+            Self::Below(limit) => above(limit.max(noise)),
+            Self::Budget(budget) => {
+                let allowance = (budget - dropped).max(0.0) / steps as f64;
+                let mut tail = 0.0;
+                let small = values.iter().rev().take_while(|v| {
+                    tail += *v * *v;
+                    tail <= allowance
+                });
+                above(noise).min(values.len() - small.count())
+            }
+        }
+    }
+}
+
+/// How many units in the last place of what it was computed from a singular value may be and still be nothing.
+pub(in crate::matrix::sss) const ROUNDING: f64 = 8.0;
+
+/// What a truncation found.
+#[derive(Debug, Clone)]
+pub(in crate::matrix::sss) struct Truncation {
+    /// Singular values at every step but the last, before anything was dropped there.
+    pub values: Vec<Vec<f64>>,
+    /// How many of them were kept.
+    pub kept: Vec<usize>,
+    /// Square sum of all that were dropped: the square of the Frobenius distance.
+    pub dropped: f64,
+}
+
+/// Makes every `(C_k; A_k)` have orthonormal columns, so that what a state can still cause has the norm of the state.
+///
+/// ```math
+/// \begin{pmatrix} C_k \\ A_k \end{pmatrix} = Q R, \qquad
+/// \begin{pmatrix} C_k \\ A_k \end{pmatrix} \leftarrow Q, \quad A_{k-1} \leftarrow R A_{k-1}, \quad B_{k-1} \leftarrow R B_{k-1}
+/// ```
+///
+/// Returns for every step a bound of the size of the products that `B_k` is the sum of, which is what its rounding
+/// errors are relative to.
+pub(in crate::matrix::sss) fn output_normal<E: Field>(m: &mut Steps<E>) -> Vec<f64> {
+    let mut sizes: Vec<_> = m.b.iter().map(|b| squares(b).sqrt()).collect();
+    for k in (1..m.len()).rev() {
+        let outputs = m.c[k].nrows();
+        let (q, r) = thin_qr(stacked(m.c[k].view(), m.a[k].view(), Axis(0)).view());
+        m.c[k] = q.slice(s![..outputs, ..]).to_owned();
+        m.a[k] = q.slice(s![outputs.., ..]).to_owned();
+        sizes[k - 1] = r
+            .columns()
+            .into_iter()
+            .zip(m.b[k - 1].rows())
+            .map(|(r, b)| (squares(r) * squares(b)).sqrt())
+            .sum();
+        m.a[k - 1] = matmul(r.view(), m.a[k - 1].view());
+        m.b[k - 1] = matmul(r.view(), m.b[k - 1].view());
+    }
+    sizes
+}
+
+/// `‖M‖²` in the Frobenius norm of a matrix that went through [`output_normal`].
+pub(in crate::matrix::sss) fn normal_squares<E: Field>(m: &Steps<E>) -> f64 {
+    m.b.iter().chain(&m.d).map(|block| squares(block)).sum()
+}
+
+/// Makes every `(A_k B_k)` have orthonormal rows and drops states, after [`output_normal`], which gave `sizes`.
+///
+/// ```math
+/// (A_k \; B_k) = U S V^H, \qquad (A_k \; B_k) \leftarrow V_r^H, \quad
+/// A_{k+1} \leftarrow A_{k+1} U_r S_r, \quad C_{k+1} \leftarrow C_{k+1} U_r S_r
+/// ```
+///
+/// The values of S are the singular values of the Hankel block of the matrix truncated so far, and what is dropped at
+/// different steps is orthogonal.
+pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64], cut: Cut) -> Truncation {
+    let len = m.len();
+    let mut found = Truncation { values: Vec::new(), kept: Vec::new(), dropped: 0.0 };
+    let epsilon = to_f64(E::Real::epsilon());
+    let (mut noise, mut largest) = (0.0f64, 0.0f64);
+    for k in 0..len.saturating_sub(1) {
+        let states = m.a[k].ncols();
+        let w = stacked(m.a[k].view(), m.b[k].view(), Axis(1));
+        let RightSvd { values, right } = right_svd(w.view());
+        let values: Vec<f64> = values.into_iter().map(to_f64).collect();
+        noise = noise.hypot(ROUNDING * epsilon * (largest + sizes[k]));
+        largest = values.first().copied().unwrap_or(0.0);
+        let rank = cut.rank(&values, noise, (found.dropped, len - 1 - k));
+        found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
+        let right = right.slice(s![..rank, ..]);
+        let next = matmul(w.view(), right.t().mapv(E::conj).view()); // U_r S_r
+        m.a[k] = right.slice(s![.., ..states]).to_owned();
+        m.b[k] = right.slice(s![.., states..]).to_owned();
+        m.a[k + 1] = matmul(m.a[k + 1].view(), next.view());
+        m.c[k + 1] = matmul(m.c[k + 1].view(), next.view());
+        found.values.push(values);
+        found.kept.push(rank);
+    }
+    found
+}
+
+/// Two matrices one behind the other along an axis.
+pub(in crate::matrix::sss) fn stacked<E: Field>(
+    x: ArrayView2<'_, E>,
+    y: ArrayView2<'_, E>,
+    axis: Axis,
+) -> Array2<E> {
+    concatenate(axis, &[x, y]).expect("blocks of one step fit together")
+}
+
+/// `Σ |x|²`
+pub(in crate::matrix::sss) fn squares<'a, E: Field>(x: impl IntoIterator<Item = &'a E>) -> f64 {
+    to_f64(x.into_iter().map(|x| x.squared_modulus()).sum::<E::Real>())
+}
+
+pub(in crate::matrix::sss) fn to_f64<R: Real>(r: R) -> f64 {
+    r.to_f64().unwrap_or(f64::NAN)
+}
+
+/// Sweeps of numbers that are not finite would never end well.
+pub(in crate::matrix::sss) fn check_finite<E: Field>(m: &Sss<E>) -> Result<()> {
+    let wrong = |tensor, blocks: &Blocks<E>| {
+        let Some(position) = blocks.flat().iter().position(|v| !is_finite(*v)) else { return Ok(()) };
+        let mut before = 0;
+        let step = (0..blocks.len())
+            .find(|k| {
+                before += blocks.block(*k).len();
+                before > position
+            })
+            .unwrap_or(0);
+        let found = format!("{} at step {step}", blocks.flat()[position]);
+        Err(Error::Value { tensor, expected: "finite numbers", found })
+    };
+    wrong("b", m.b_blocks())?;
+    wrong("c", m.c_blocks())?;
+    wrong("d", m.d_blocks())?;
+    match m.transition() {
+        Transition::Identity => Ok(()),
+        Transition::Scalar(a) => crate::matrix::check::finite("a", a.view()),
+        Transition::Diagonal(a) | Transition::Dense(a) => wrong("a", a),
+    }
+}

@@ -1,0 +1,154 @@
+//! Eigenvalues of Hermitian matrices: counted by the signs of pivots, found by bisection.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::matrix::sss::compress::sweeps::to_f64;
+use crate::matrix::sss::{Blocks, HermitianQuasiseparable, Ldl};
+use crate::scalar::{Field, real};
+
+/// A count whose elimination has grown entries by less than this is trusted at once: what rounding can move an
+/// eigenvalue by is this many units in the last place of the norm.
+const GROWTH: f64 = 1e4;
+
+/// Where a count may be made instead if elimination breaks down or grows at the first shift, in parts of the freedom.
+const PLACES: [f64; 7] = [0.0, 0.31, -0.37, 0.73, -0.79, 0.97, -1.0];
+
+/// Counts at several shifts, in the memory of one factorisation.
+struct Counter<'a, E: Field> {
+    m: &'a HermitianQuasiseparable<E>,
+    factor: Option<Ldl<E>>,
+}
+
+impl<E: Field> Counter<'_, E> {
+    /// How many eigenvalues lie below a shift within `freedom` of `shift`, and that shift: the one at which entries grow
+    /// least, or the first at which they hardly grow.
+    fn count(&mut self, shift: f64, freedom: f64) -> Result<(usize, f64)> {
+        let mut best: Option<(f64, usize, f64)> = None;
+        for place in PLACES {
+            let shift = shift + place * freedom;
+            match self.factored(shift) {
+                Ok((growth, negative)) if growth <= GROWTH => return Ok((negative, shift)),
+                Ok((growth, negative)) if best.is_none_or(|(least, ..)| growth < least) => {
+                    best = Some((growth, negative, shift));
+                }
+                Ok(_) | Err(Error::Singular { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let (_, negative, shift) = best.ok_or_else(|| Error::Singular {
+            step: 0,
+            found: format!("every elimination near the shift {shift}"),
+        })?;
+        Ok((negative, shift))
+    }
+
+    fn factored(&mut self, shift: f64) -> Result<(f64, usize)> {
+        let diagonal = shifted(self.m.diagonal_blocks(), shift);
+        let factor = match self.factor.take() {
+            Some(factor) => factor.refactor(self.m, &diagonal)?,
+            None => {
+                let (transition, b, c, _) = self.m.lower().clone().into_parts();
+                let lower = crate::matrix::sss::Sss::from_parts(transition, b, c, diagonal);
+                HermitianQuasiseparable::from_lower(lower).ldl()?
+            }
+        };
+        let found = (factor.growth(), factor.inertia()?.negative);
+        self.factor = Some(factor);
+        Ok(found)
+    }
+}
+
+fn shifted<E: Field>(d: &Blocks<E>, shift: f64) -> Blocks<E> {
+    let shift = E::from_real(real(shift));
+    let mut d = d.clone();
+    for k in 0..d.len() {
+        d.block_mut(k).diag_mut().mapv_inplace(|v| v - shift);
+    }
+    d
+}
+
+impl<E: Field> HermitianQuasiseparable<E> {
+    /// How many eigenvalues lie below `shift`: the negative pivots of `M - shift I` (Sylvester), in O(len · order²).
+    ///
+    /// Elimination does not choose its pivots. Where it would break down, or make entries grow, the count is that at a
+    /// shift a few roundings of the norm away.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if a generator is not finite, [`Error::Singular`] if no shift nearby can be eliminated.
+    ///
+    /// # Example
+    /// ```
+    /// use ndarray::{Array1, Array2};
+    /// use semisep::matrix::sss::{HermitianQuasiseparable, Sss, Transition};
+    ///
+    /// // Two neighbours -1 and 2 on the diagonal: eigenvalues 2 - 2 cos(πk / 101).
+    /// let b = Array2::from_elem((100, 1), -1.0);
+    /// let lower = Sss::uniform(Transition::Scalar(Array1::zeros(100)), b, Array2::ones((100, 1)), Array1::from_elem(100, 2.0))?;
+    /// let m = HermitianQuasiseparable::new(lower)?;
+    /// assert_eq!(m.eigenvalue_count_below(2.0)?, 50);
+    /// let smallest = m.eigenvalues(0..1, 1e-14)?[0];
+    /// assert!((smallest - (2.0 - 2.0 * (std::f64::consts::PI / 101.0).cos())).abs() < 1e-12);
+    /// # Ok::<(), semisep::Error>(())
+    /// ```
+    pub fn eigenvalue_count_below(&self, shift: E::Real) -> Result<usize> {
+        let shift = to_f64(shift);
+        let scale = self.norm_inf()?.upper.max(shift.abs());
+        let freedom = 4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * scale;
+        if !shift.is_finite() {
+            return Err(Error::Value {
+                tensor: "shift",
+                expected: "a finite number",
+                found: shift.to_string(),
+            });
+        }
+        Ok(Counter { m: self, factor: None }.count(shift, freedom)?.0)
+    }
+
+    /// The eigenvalues with these places in ascending order, by bisection; `accuracy` is relative to the norm.
+    ///
+    /// # Errors
+    /// As [`eigenvalue_count_below`](Self::eigenvalue_count_below); [`Error::Config`] if there are no such places or the
+    /// accuracy is not positive.
+    pub fn eigenvalues(&self, places: Range<usize>, accuracy: f64) -> Result<Vec<f64>> {
+        if places.start > places.end || places.end > self.rows() {
+            let reason = format!("expected a range of the {} eigenvalues, found {places:?}", self.rows());
+            return Err(Error::Config { field: "places", reason });
+        }
+        if !(accuracy > 0.0) {
+            let reason = format!("expected a positive number, found {accuracy}");
+            return Err(Error::Config { field: "accuracy", reason });
+        }
+        let edge = self.norm_inf()?.upper * (1.0 + 1e-6) + f64::MIN_POSITIVE;
+        let mut found = Vec::with_capacity(places.len());
+        let mut counter = Counter { m: self, factor: None };
+        let least = (accuracy * edge).max(4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * edge);
+        let mut intervals = vec![(-edge, edge, 0..self.rows())];
+        while let Some((low, high, inside)) = intervals.pop() {
+            let wanted = inside.start.max(places.start)..inside.end.min(places.end);
+            if wanted.is_empty() {
+                continue;
+            }
+            if high - low <= least {
+                found.extend(wanted.map(|_| low + (high - low) / 2.0));
+                continue;
+            }
+            let (below, middle) = counter.count(low + (high - low) / 2.0, (high - low) / 8.0)?;
+            let below = below.clamp(inside.start, inside.end); // counts a rounding apart may disagree
+            intervals.push((middle, high, below..inside.end));
+            intervals.push((low, middle, inside.start..below));
+        }
+        Ok(found)
+    }
+
+    /// The eigenvalues from `range.start` on and below `range.end`, ascending; `accuracy` as in
+    /// [`eigenvalues`](Self::eigenvalues).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn eigenvalues_within(&self, range: Range<E::Real>, accuracy: f64) -> Result<Vec<f64>> {
+        let (first, last) =
+            (self.eigenvalue_count_below(range.start)?, self.eigenvalue_count_below(range.end)?);
+        self.eigenvalues(first..last.max(first), accuracy)
+    }
+}

@@ -1,0 +1,119 @@
+//! Realisation by singular value decompositions of Hankel blocks, one step from the last.
+
+use std::ops::Range;
+
+use ndarray::{Array2, Axis, s};
+use num_traits::Float;
+
+use crate::linalg::{RightSvd, matmul, right_svd};
+use crate::matrix::sss::compress::steps::Steps;
+use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, squares, stacked, to_f64};
+use crate::matrix::sss::{HankelSpectrum, Rounded, Sss, Tolerance};
+use crate::scalar::Field;
+
+/// A block lower triangular matrix, column by column.
+pub(super) struct Columns<'a, E> {
+    /// Rows of every block row.
+    pub outputs: &'a [usize],
+    /// Columns of every block column.
+    pub inputs: &'a [usize],
+    /// Block column k from its diagonal block on, **transposed**: (inputs of k, rows from block row k on).
+    pub column: &'a dyn Fn(usize) -> Array2<E>,
+}
+
+impl<E: Field> Columns<'_, E> {
+    /// Square of the Frobenius norm.
+    pub(super) fn squares(&self) -> f64 {
+        (0..self.inputs.len()).map(|k| squares(&(self.column)(k))).sum()
+    }
+
+    /// The same of the block diagonal.
+    pub(super) fn diagonal_squares(&self) -> f64 {
+        let block = |k: usize| squares((self.column)(k).slice(s![.., ..self.outputs[k]]));
+        (0..self.inputs.len()).map(block).sum()
+    }
+
+    /// The matrix with the smallest orders for the tolerance, in input normal form.
+    pub(super) fn realise(&self, tolerance: Tolerance) -> Rounded<Sss<E>> {
+        match tolerance {
+            Tolerance::Absolute(limit) => self.rounded(|_| Cut::Below(limit)),
+            Tolerance::Frobenius(share) => {
+                let budget = share * share * self.squares();
+                self.rounded(|_| Cut::Budget(budget))
+            }
+            Tolerance::Relative(share) => {
+                let limit = share * self.norm(share);
+                self.rounded(|_| Cut::Below(limit))
+            }
+        }
+    }
+
+    /// As [`realise`](Self::realise) within a budget of squares.
+    pub(super) fn within(&self, budget: f64) -> Rounded<Sss<E>> {
+        self.rounded(|_| Cut::Budget(budget))
+    }
+
+    /// The largest Hankel singular value, up to what a share of it can change: a first pass drops what is below that
+    /// share of the largest so far, which is less.
+    pub(super) fn norm(&self, share: f64) -> f64 {
+        self.rounded(|largest| Cut::Below(share * largest)).spectrum.norm()
+    }
+
+    fn rounded(&self, cut: impl Fn(f64) -> Cut) -> Rounded<Sss<E>> {
+        let (steps, found, whole) = self.steps(cut);
+        let spectrum = HankelSpectrum::new(found.values, whole.sqrt());
+        Rounded { matrix: steps.into_matrix(), error: found.dropped.sqrt(), spectrum }
+    }
+
+    /// With $`H_k = V_k R_k`$, R_k of orthonormal rows, and `[V_k below its first block row, M_{k+1.., k}] = U S [A_k B_k]`
+    /// with orthonormal rows in `[A_k B_k]`: $`C_k`$ is the first block row of $`V_k`$ and $`V_{k+1} = U S`$.
+    ///
+    /// `cut` is asked at every step with the largest singular value so far. Returns the steps, what was found, and the
+    /// square of the Frobenius norm.
+    fn steps(&self, cut: impl Fn(f64) -> Cut) -> (Steps<E>, Truncation, f64) {
+        let len = self.inputs.len();
+        let mut steps = Steps { a: Vec::new(), b: Vec::new(), c: Vec::new(), d: Vec::new() };
+        let mut found = Truncation { values: Vec::new(), kept: Vec::new(), dropped: 0.0 };
+        let mut v = Array2::zeros((0, self.outputs.iter().sum())); // V_k transposed
+        let epsilon = to_f64(E::Real::epsilon());
+        let (mut noise, mut largest, mut whole) = (0.0f64, 0.0f64, 0.0);
+        for (k, (&outputs, &inputs)) in self.outputs.iter().zip(self.inputs).enumerate() {
+            let column = (self.column)(k);
+            whole += squares(&column);
+            steps.c.push(v.slice(s![.., ..outputs]).t().to_owned());
+            steps.d.push(column.slice(s![.., ..outputs]).t().to_owned());
+            if k + 1 == len {
+                steps.a.push(Array2::zeros((0, v.nrows())));
+                steps.b.push(Array2::zeros((0, inputs)));
+                break;
+            }
+            let w = stacked(v.slice(s![.., outputs..]), column.slice(s![.., outputs..]), Axis(0));
+            let RightSvd { values, right } = right_svd(w.t());
+            let values: Vec<f64> = values.into_iter().map(to_f64).collect();
+            let top = values.first().copied().unwrap_or(0.0);
+            noise = noise.hypot(ROUNDING * epsilon * top);
+            largest = largest.max(top);
+            let rank = cut(largest).rank(&values, noise, (found.dropped, len - 1 - k));
+            found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
+            let right = right.slice(s![..rank, ..]);
+            steps.a.push(right.slice(s![.., ..v.nrows()]).to_owned());
+            steps.b.push(right.slice(s![.., v.nrows()..]).to_owned());
+            v = matmul(right.mapv(E::conj).view(), w.view());
+            found.values.push(values);
+            found.kept.push(rank);
+        }
+        (steps, found, whole)
+    }
+}
+
+/// The ranges of blocks of these sizes.
+pub(super) fn ranges(sizes: &[usize]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    sizes
+        .iter()
+        .map(|size| {
+            start += size;
+            start - size..start
+        })
+        .collect()
+}

@@ -1,0 +1,134 @@
+//! Matrices in words: one line, and, alternate, a corner of their entries.
+//!
+//! ```
+//! use ndarray::{Array1, Array2};
+//! use semisep::matrix::sss::{Sss, Transition};
+//!
+//! let ones = Array2::ones((300, 2));
+//! let m = Sss::uniform(Transition::Scalar(Array1::from_elem(300, 0.5)), ones.clone(), ones, Array1::ones(300))?;
+//! assert_eq!(m.to_string(), "Sss 300 × 300: 300 steps of 1 × 1, orders 2 2 2 (least, median, most), scalar");
+//! assert!(format!("{m:#}").lines().count() > 5);
+//! # Ok::<(), semisep::Error>(())
+//! ```
+
+#[cfg(feature = "serde")]
+mod serde;
+
+use std::fmt;
+
+use ndarray::{Array2, s};
+
+use super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
+use crate::matrix::StructuredMatrix;
+use crate::scalar::Field;
+
+/// Rows and columns of the corner that the alternate form prints.
+const CORNER: usize = 6;
+
+/// Size and blocks.
+fn sizes<E: Field>(
+    f: &mut fmt::Formatter<'_>,
+    (name, shape): (&str, (usize, usize)),
+    d: &Blocks<E>,
+    turned: Turned,
+) -> fmt::Result {
+    let largest = d.iter().fold((0, 0), |most, d| (most.0.max(d.nrows()), most.1.max(d.ncols())));
+    let (outputs, inputs) = match turned {
+        Turned::No => largest,
+        Turned::Yes => (largest.1, largest.0),
+    };
+    let up_to = if d.is_empty() || d.uniform().is_some() { "" } else { "up to " };
+    write!(f, "{name} {} × {}: {} steps of {up_to}{outputs} × {inputs}", shape.0, shape.1, d.len())
+}
+
+/// Whether blocks are those of the adjoint.
+#[derive(Clone, Copy)]
+enum Turned {
+    No,
+    Yes,
+}
+
+/// Least, median and most of the orders between two steps, and the kind of the transition.
+fn orders<E: Field>(f: &mut fmt::Formatter<'_>, m: &Sss<E>) -> fmt::Result {
+    let mut inner = m.orders().get(1..m.len()).unwrap_or(&[]).to_vec();
+    inner.sort_unstable();
+    let at = |i: usize| inner.get(i).copied().unwrap_or(0);
+    let (least, median, most) = (at(0), at(inner.len() / 2), at(inner.len().saturating_sub(1)));
+    write!(f, "orders {least} {median} {most} (least, median, most), {}", m.transition().kind())
+}
+
+/// The matrix of the first steps: as many as make a corner.
+fn leading<E: Field>(m: &Sss<E>) -> Sss<E> {
+    let (rows, columns) = (m.row_offsets(), m.column_offsets());
+    let steps = (0..m.len()).take_while(|&k| rows[k] < CORNER || columns[k] < CORNER).count();
+    let cut = |blocks: &Blocks<E>| blocks.iter().take(steps).map(|b| b.to_owned()).collect::<Blocks<E>>();
+    let a = (0..steps).map(|k| m.a(k)).collect();
+    Sss::from_parts(Transition::Dense(a), cut(m.b_blocks()), cut(m.c_blocks()), cut(m.d_blocks()))
+}
+
+/// The first rows and columns of `dense`, with dots where a matrix of this shape goes on.
+fn corner<E: Field>(f: &mut fmt::Formatter<'_>, dense: &Array2<E>, shape: (usize, usize)) -> fmt::Result {
+    let (rows, columns) = (CORNER.min(dense.nrows()), CORNER.min(dense.ncols()));
+    let cells: Vec<Vec<String>> = dense
+        .slice(s![..rows, ..columns])
+        .outer_iter()
+        .map(|row| row.iter().map(|v| if v.is_zero() { "0".into() } else { format!("{v:.4}") }).collect())
+        .collect();
+    let width = cells.iter().flatten().map(|cell| cell.chars().count()).max().unwrap_or(0);
+    for row in &cells {
+        writeln!(f)?;
+        for cell in row {
+            write!(f, "  {cell:>width$}")?;
+        }
+        if shape.1 > columns {
+            write!(f, "  …")?;
+        }
+    }
+    if shape.0 > rows { write!(f, "\n  ⋮") } else { Ok(()) }
+}
+
+impl<E: Field> fmt::Display for Sss<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sizes(f, ("Sss", self.shape()), self.d_blocks(), Turned::No)?;
+        write!(f, ", ")?;
+        orders(f, self)?;
+        if f.alternate() { corner(f, &leading(self).to_dense(), self.shape()) } else { Ok(()) }
+    }
+}
+
+impl<E: Field> fmt::Display for Upper<Sss<E>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sizes(f, ("Upper", self.shape()), self.0.d_blocks(), Turned::Yes)?;
+        write!(f, ", ")?;
+        orders(f, &self.0)?;
+        if f.alternate() { corner(f, &Upper(leading(&self.0)).to_dense(), self.shape()) } else { Ok(()) }
+    }
+}
+
+impl<E: Field> fmt::Display for Quasiseparable<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sizes(f, ("Quasiseparable", self.shape()), self.diagonal_blocks(), Turned::No)?;
+        write!(f, ", lower ")?;
+        orders(f, self.lower())?;
+        write!(f, ", upper ")?;
+        orders(f, self.upper())?;
+        if f.alternate() {
+            let dense = leading(self.lower()).to_dense() + Upper(leading(self.upper())).to_dense();
+            corner(f, &dense, self.shape())?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: Field> fmt::Display for HermitianQuasiseparable<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sizes(f, ("HermitianQuasiseparable", self.shape()), self.diagonal_blocks(), Turned::No)?;
+        write!(f, ", ")?;
+        orders(f, self.lower())?;
+        if f.alternate() {
+            let leading = HermitianQuasiseparable::from_lower(leading(self.lower()));
+            corner(f, &leading.to_dense(), self.shape())?;
+        }
+        Ok(())
+    }
+}
