@@ -10,6 +10,7 @@ use super::table::Table;
 use crate::backend::cuda::kernels::{Shape, programs};
 use crate::backend::cuda::{Architecture, Compiler, KernelCache, Program};
 use crate::error::{DeviceError, Error, Result};
+use crate::parallel;
 
 /// Command line of `semisep kernels`.
 #[derive(Debug, Clone, Args)]
@@ -61,23 +62,31 @@ pub fn kernels(options: &Options) -> Result<()> {
     let bar = bar(all.len());
     let mut table = Table::new(&["kernel", "architecture", "registers", "spilled"], 2);
     let mut spilled = Vec::new();
-    for (target, program) in &all {
+    let compiled = parallel::map(all.iter().collect(), |(target, program)| {
         bar.set_message(format!("{program}, {target}"));
-        cache.image(program, *target)?;
-        if options.resources {
-            for kernel in compiler.compile(program, *target)?.resources() {
-                if kernel.spilled > 0 && program.is_hopper() {
-                    spilled.push(format!("{} of {program}", kernel.name));
-                }
-                table.push(vec![
-                    kernel.name,
-                    target.to_string(),
-                    kernel.registers.to_string(),
-                    format!("{} bytes", kernel.spilled),
-                ]);
-            }
-        }
+        let resources = if options.resources {
+            let compiled = compiler.compile(program, *target)?;
+            cache.keep(program, *target, compiler, &compiled.image);
+            compiled.resources()
+        } else {
+            cache.image(program, *target)?;
+            Vec::new()
+        };
         bar.inc(1);
+        Ok::<_, Error>(resources)
+    });
+    for ((target, program), resources) in all.iter().zip(compiled) {
+        for kernel in resources? {
+            if kernel.spilled > 0 && program.is_hopper() {
+                spilled.push(format!("{} of {program}", kernel.name));
+            }
+            table.push(vec![
+                kernel.name,
+                target.to_string(),
+                kernel.registers.to_string(),
+                format!("{} bytes", kernel.spilled),
+            ]);
+        }
     }
     bar.finish_and_clear();
     if options.resources {

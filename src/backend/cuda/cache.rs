@@ -77,10 +77,15 @@ impl KernelCache {
         }
         let compiler = compiler?;
         let image = compiler.compile(program, target)?.image;
-        if let Some(path) = path {
-            let _ = write(&path, program, target, &compiler.version(), &image); // see above: no error
-        }
+        self.keep(program, target, compiler, &image);
         Ok((image, Origin::Compiled))
+    }
+
+    /// Keeps machine code that `compiler` made, if the folder can be written to.
+    pub fn keep(&self, program: &Program, target: Architecture, compiler: &Compiler, image: &[u8]) {
+        if let Some(path) = self.entry(program, target) {
+            let _ = write(&path, program, target, &compiler.version(), image); // nothing kept is no error
+        }
     }
 
     /// The file of a program's machine code.

@@ -44,6 +44,11 @@ struct Module {
     raw: sys::CUmodule,
 }
 
+// SAFETY: as of `Inner`: the driver's handles of modules may be used from any thread that makes the context current.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
 impl Device {
     /// Device `ordinal` of this machine, with kernels kept in the user's cache folder.
     ///

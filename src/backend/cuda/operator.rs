@@ -368,7 +368,7 @@ impl<T: Stored> CudaSsd<T> {
             Steps::Given { log_a, dt } => (dt, log_a),
             Steps::Raw(raw) => {
                 made = discretize::apply(raw)?;
-                (&made.0, &made.1)
+                (&made[0], &made[1])
             }
         };
         f(&Operands {

@@ -206,7 +206,7 @@ impl<T: Element> CudaTensor<T> {
         if pitch < row_of(shape) {
             return Err(Error::shape("pitch", format!("at least a row, {}", row_of(shape)), &[pitch]));
         }
-        if pointer % align_of::<T>() as u64 != 0 {
+        if !pointer.is_multiple_of(align_of::<T>() as u64) {
             return Err(Error::Value {
                 tensor: "pointer",
                 expected: "an address aligned to the elements",

@@ -31,8 +31,8 @@ pub(crate) struct RawCotangents<A> {
     pub bias: CudaTensor<A>,
 }
 
-/// (dt, log a), contiguous, (batch, len, heads).
-pub(crate) fn apply<T: Stored>(steps: &RawSteps<T>) -> Result<(CudaTensor<T::Acc>, CudaTensor<T::Acc>)> {
+/// [dt, log a], contiguous, (batch, len, heads).
+pub(crate) fn apply<T: Stored>(steps: &RawSteps<T>) -> Result<[CudaTensor<T::Acc>; 2]> {
     let (shape, stream) = (steps.dt.shape(), steps.a.stream());
     let (dt, log_a) = (CudaTensor::room(stream, shape)?, CudaTensor::room(stream, shape)?);
     let (computed, stored) = steps.dt.split();
@@ -46,7 +46,7 @@ pub(crate) fn apply<T: Stored>(steps: &RawSteps<T>) -> Result<(CudaTensor<T::Acc
             &[&rule(steps), &(rows as i64), &computed, &stored, &steps.a, &steps.bias.as_ref(), &dt, &log_a],
         )
     }?;
-    Ok((dt, log_a))
+    Ok([dt, log_a])
 }
 
 /// Cotangents, given those of dt and log a, which are contiguous.
