@@ -1,0 +1,192 @@
+// The columns of a chunk, backwards: warpgroup W holds positions 64 W .. 64 W + 64 of dX and of dB.
+
+// (S L)^T of one 64 x 64 block, as left operands of four steps: this thread's rows are positions j with sums of logs `own`,
+// the columns positions i with sums `logs`. The scores of the block on the diagonal are `held`, those of the other `kept`.
+template <bool DIAGONAL>
+DEVICE void mask_block(u32 (&m)[4][4], const float (&held)[32], const float4 *kept, const float (&own)[2],
+                       const float *logs, float edge, u32 warp, u32 lane) {
+    const u32 g = lane >> 2, c = 2 * (lane & 3);
+    float left[2];
+#pragma unroll
+    for (int j = 0; j < 2; j++) left[j] = DIAGONAL ? own[j] : exp2_fast(edge - own[j]);
+#pragma unroll
+    for (int t = 0; t < 8; t++) {
+        u32 *pair = &m[t >> 1][2 * (t & 1)];
+        pair[0] = pair[1] = 0;
+        if (DIAGONAL && t < 2 * warp) continue;
+        const float2 s = *(const float2 *)(logs + 8 * t + c);
+        float4 score4;
+        if (!DIAGONAL) score4 = kept[t * 128];
+        const float score[4] = {DIAGONAL ? held[4 * t] : score4.x, DIAGONAL ? held[4 * t + 1] : score4.y,
+                                DIAGONAL ? held[4 * t + 2] : score4.z, DIAGONAL ? held[4 * t + 3] : score4.w};
+        const float right[2] = {DIAGONAL ? s.x : exp2_fast(s.x - edge), DIAGONAL ? s.y : exp2_fast(s.y - edge)};
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            float v[2];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                float decay = DIAGONAL ? exp2_fast(right[i] - left[j]) : left[j] * right[i];
+                if (DIAGONAL && t <= 2 * warp + 1) {
+                    const int row = 16 * warp + g + 8 * j, column = 8 * t + c + i;
+                    if (column < row) decay = 0.f;
+                }
+                v[i] = score[2 * j + i] * decay;
+            }
+            pair[j] = pack(v[0], v[1]);
+        }
+    }
+}
+
+template <int W>
+DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &at, u32 thread) {
+    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2, c = 2 * (lane & 3);
+    const u32 row = 64 * W + 16 * warp;
+    const u32 own = at.base + OWN_AT;
+    float4 *kept = (float4 *)(at.memory + OFF_SCORES_AT) + thread; // S^T of block (0, 1), by warpgroup 0
+    float db[N_PANELS][32], scores[32];                            // S^T of block (W, W)
+
+#pragma unroll
+    for (int block = 1; block >= W; block--) {
+        float (&s)[32] = scores;
+        products_begin();
+#pragma unroll
+        for (int step = 0; step < N / 16; step++) {
+            const u32 panel = (step >> 2) * PANEL + (step & 3) * 32;
+            product<0, 0>(s, rows_operand(own + panel + 64 * W * 128),
+                          rows_operand(at.base + STAGES_AT + panel + 64 * block * 128), step > 0);
+        }
+        products_commit();
+        products_wait<0>();
+        pin(s);
+        if (block > W) {
+#pragma unroll
+            for (int t = 0; t < 8; t++)
+                kept[t * 128] = make_float4(s[4 * t], s[4 * t + 1], s[4 * t + 2], s[4 * t + 3]);
+        }
+    }
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
+    for (int i = 0; i < STAGES; i++) at.release(i, lane);
+
+    for (int i = 0; i < at.count; i++) {
+        const int head = at.first + i;
+        const u32 stage = at.stage(i, COLUMNS_STAGE);
+        const float *steps = at.steps(i);
+        at.wait_full(i);
+        fence_async();
+
+        u32 x[4][4], mask[4][4];
+        float dx[32], t[32];
+#pragma unroll
+        for (int step = 0; step < 4; step++) load_matrices(x[step], tile_address(stage + X_AT, row, 2 * step, lane));
+        products_begin();
+#pragma unroll
+        for (int step = 0; step < N / 16; step++)
+            product<0, 0>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * W * 128 + (step & 3) * 32),
+                          rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
+        products_commit();
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<1>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
+        products_commit();
+        const float logs[2] = {steps[row + g], steps[row + g + 8]};
+        const float dt[2] = {steps[Q + row + g], steps[Q + row + g + 8]}, last = steps[Q - 1];
+        const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
+        mask_block<true>(mask, scores, nullptr, logs, steps + 64 * W, 0.f, warp, lane);
+
+        products_wait<1>();
+        pin(dx);
+        float inner[2] = {0.f, 0.f};
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
+                const float2 wide = unpack(x[step][m]);
+                inner[m & 1] += wide.x * dx[e] + wide.y * dx[e + 1];
+                dx[e] *= faded[m & 1];
+                dx[e + 1] *= faded[m & 1];
+            }
+        pin(dx);
+        products_begin();
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * W * 128 + 2048 * step), 1);
+        products_commit();
+
+        products_wait<1>();
+        pin(t);
+        const float weight[2] = {dt[0] * faded[0], dt[1] * faded[1]};
+#pragma unroll
+        for (int e = 0; e < 32; e++) db[0][e] += weight[(e >> 1) & 1] * t[e];
+        if (N_PANELS == 2) {
+            pin(t);
+            products_begin();
+#pragma unroll
+            for (int step = 0; step < 4; step++)
+                product<1>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
+            products_commit();
+        }
+        if (W == 0) {
+            u32 mask_off[4][4];
+            mask_block<false>(mask_off, scores, kept, logs, steps + 64, steps[63], warp, lane);
+            products_begin();
+#pragma unroll
+            for (int step = 0; step < 4; step++)
+                product<1>(dx, mask_off[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
+            products_commit();
+            if (N_PANELS == 2) products_wait<1>();
+        } else {
+            if (N_PANELS == 2) products_wait<0>();
+        }
+        if (N_PANELS == 2) {
+            pin(t);
+#pragma unroll
+            for (int e = 0; e < 32; e++) db[N_PANELS - 1][e] += weight[(e >> 1) & 1] * t[e];
+        }
+#pragma unroll
+        for (int m = 0; m < 2; m++) {
+            float sum = faded[m] * inner[m];
+            sum += __shfl_xor_sync(~0u, sum, 1);
+            sum += __shfl_xor_sync(~0u, sum, 2);
+            if ((lane & 3) == 0)
+                pass.sums[(((long long)at.chunk * shape.heads + head) * SUMS + 5) * Q + row + g + 8 * m] = sum;
+        }
+        products_wait<0>();
+        pin(dx);
+
+        // dX takes the place of this warp's rows of X, which nobody else reads.
+        const float *d = pass.d ? pass.d + (pass.d_channels ? head * P : head) : nullptr;
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            u32 dy[4], out[4];
+            load_matrices(dy, tile_address(stage + DY_AT, row, 2 * step, lane));
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1), column = 16 * step + 8 * (m >> 1) + c;
+                const float2 wide = unpack(dy[m]);
+                float2 skip = make_float2(0.f, 0.f);
+                if (d) skip = make_float2(d[pass.d_channels ? column : 0], d[pass.d_channels ? column + 1 : 0]);
+                out[m] = pack(dt[m & 1] * dx[e] + skip.x * wide.x, dt[m & 1] * dx[e + 1] + skip.y * wide.y);
+            }
+            store_matrices(tile_address(stage + X_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
+        }
+        __syncwarp();
+        const unsigned char *from = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + X_AT;
+        storage *to = pass.dx + (shape.position(at.k, 0) * shape.heads + head) * P + (lane & 7) * 8;
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            const u32 r = row + 4 * m + (lane >> 3);
+            const uint4 v = *(const uint4 *)(from + piece(r, lane & 7));
+            if (r < at.k.len) *(uint4 *)(to + (long long)r * shape.heads * P) = v;
+        }
+        at.release(i, lane);
+    }
+
+    const long long part_size = pass.positions * shape.groups * N;
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+        store_part(pass.db + (2 * at.split + 1) * part_size, db[panel], shape, at, row + g, panel * 64 + c);
+}
