@@ -39,12 +39,22 @@ struct Shape {
     DEVICE long long position(const Chunk &k, int t) const { return (long long)k.row * len + k.start + t; }
 };
 
-// Copies `ROWS` rows of 64 elements into a panel; those behind `valid` become zeros. By `threads` threads.
+// Copies rows first .. first + ROWS of 64 elements into a panel, by one warp; those from `valid` on become zeros. `from` is
+// row 0, and rows are `pitch` elements apart.
 template <int ROWS>
-DEVICE void copy_panel(u32 panel, const storage *from, long long pitch, int valid, int thread, int threads) {
-    int c = thread & 7;
-    for (int r = thread >> 3; r < ROWS; r += threads >> 3) {
-        bool inside = r < valid;
-        copy_piece(panel + piece(r, c), from + (inside ? r * pitch : 0) + c * 8, inside);
+DEVICE void copy_rows(u32 panel, const storage *from, long long pitch, int first, int valid, u32 lane) {
+    const u32 c = lane & 7, r = first + (lane >> 3);
+    const u32 even = panel + piece(r, c), odd = panel + piece(r + 4, c);
+    const storage *row = from + r * pitch + c * 8;
+    if (valid >= first + ROWS) {
+#pragma unroll
+        for (int k = 0; k < ROWS / 4; k++, row += 4 * pitch)
+            copy_piece(((k & 1) ? odd - 512 : even) + k * 512, row, true);
+    } else {
+#pragma unroll 1
+        for (int k = 0; k < ROWS / 4; k++, row += 4 * pitch) {
+            const bool inside = (int)r + 4 * k < valid;
+            copy_piece(panel + piece(r + 4 * k, c), inside ? row : from, inside);
+        }
     }
 }

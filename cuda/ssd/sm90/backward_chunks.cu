@@ -11,14 +11,14 @@
 // Grid 2 x splits x groups x chunks, 384 threads: two warpgroups, of 64 rows or columns each, and one that copies.
 #include "ssd/sm90/backward.cuh"
 
-constexpr int STAGES = 2, SUMS = 6;
+constexpr int STAGES = 2, SUMS = 5;
 constexpr u32 OWN_AT = 0, STAGES_AT = N_PANELS * PANEL;
 constexpr u32 X_AT = 0, DY_AT = P_PANELS * PANEL, STATE_AT = 2 * P_PANELS * PANEL; // in a stage; then H, columns: dH, H
 constexpr u32 ROWS_STAGE = STATE_AT + STATE_BYTES, COLUMNS_STAGE = STATE_AT + 2 * STATE_BYTES;
 constexpr u32 SCORES_AT = STAGES_AT + STAGES * ROWS_STAGE; // rows: S as [block][8][thread] of 4, then dS
 constexpr u32 SCORES_BYTES = 3 * 8 * 128 * 16;
-constexpr u32 OFF_SCORES_AT = STAGES_AT + STAGES * COLUMNS_STAGE; // columns: S^T of block (0, 1) as [8][thread] of 4
-constexpr u32 ROWS_END = SCORES_AT + SCORES_BYTES, COLUMNS_END = OFF_SCORES_AT + 8 * 128 * 16;
+constexpr u32 SCORES_T_AT = STAGES_AT + STAGES * COLUMNS_STAGE; // columns: S^T likewise
+constexpr u32 ROWS_END = SCORES_AT + SCORES_BYTES, COLUMNS_END = SCORES_T_AT + SCORES_BYTES;
 constexpr u32 STEPS_AT = ROWS_END > COLUMNS_END ? ROWS_END : COLUMNS_END; // [stage][s, dt][128]
 constexpr u32 PARTS_AT = STEPS_AT + STAGES * 1024;                        // [head's parity][12][64]
 constexpr u32 BARRIERS_AT = PARTS_AT + 2 * 12 * 64 * 4;
@@ -32,9 +32,10 @@ struct Pass {
     const storage *h, *dh;   // [chunk][head] states as panels
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
-    float *sums;             // [chunk][head][6][128]: rows of K and of the state's output; columns of K, own and other half;
-                             //   S_tt R_tt; R_tt; columns of the state
-    float *passed;           // [chunk][head][2]: halves of <dH, H>
+    float *sums;             // [chunk][head][5][128]: rows of K and of the state's output; columns of K strictly below the
+                             //   diagonal, own half and first half; R_tt; columns of the state
+    float *same;             // [chunk][group][128]: S_tt
+    float *passed;           // [chunk][head][4]: parts of <dH, H>
     long long positions;     // batch x len
     int d_channels, splits;
 };
@@ -58,47 +59,57 @@ struct Place {
 #include "ssd/sm90/backward_rows.cuh"
 #include "ssd/sm90/backward_columns.cuh"
 
+// <dH, H> of one stage, a quarter of it by each warp.
+DEVICE float passed_on(const unsigned char *dh, u32 thread) {
+    float sum = 0.f;
+#pragma unroll 2
+    for (u32 e = thread * 16; e < STATE_BYTES; e += 128 * 16) {
+        const uint4 u = *(const uint4 *)(dh + e), v = *(const uint4 *)(dh + STATE_BYTES + e);
+        const u32 left[4] = {u.x, u.y, u.z, u.w}, right[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            const float2 l = unpack(left[m]), r = unpack(right[m]);
+            sum += l.x * r.x + l.y * r.y;
+        }
+    }
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    return sum;
+}
+
 // Copies the heads' tiles, one stage after the other; with COLUMNS also sums <dH, H>.
 template <bool COLUMNS>
 DEVICE void copy_heads(const Shape &shape, const Pass &pass, const Place &at, u32 thread) {
     constexpr u32 STAGE = COLUMNS ? COLUMNS_STAGE : ROWS_STAGE;
     const u32 warp = thread >> 5, lane = thread & 31;
     const long long position = shape.position(at.k, 0);
-    for (int i = 0; i < at.count; i++) {
-        const int head = at.first + i;
-        const u32 stage = at.stage(i, STAGE), full = at.full + 8 * (i % STAGES);
-        const long long place = (long long)at.chunk * shape.heads + head;
-        if (warp < 2) {
+    const storage *x = pass.x + position * shape.x_pitch + at.first * P;
+    const storage *dy = pass.dy + position * shape.dy_pitch + at.first * P;
+    long long place = (long long)at.chunk * shape.heads + at.first;
+    for (int i = 0; i <= at.count; i++) {
+        if (i < at.count) {
+            const u32 stage = at.stage(i, STAGE), full = at.full + 8 * (i % STAGES);
             barrier_wait(at.empty + 8 * (i % STAGES), (i / STAGES) & 1);
             if (thread == 0) {
                 barrier_expect(full, COLUMNS ? 2 * STATE_BYTES : STATE_BYTES);
-                const u64 offset = place * STATE_BYTES;
+                const u64 offset = (place + i) * STATE_BYTES;
                 if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
                 bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset,
                           STATE_BYTES, full);
             }
-            const storage *from = warp == 0 ? pass.x : pass.dy;
-            const long long pitch = warp == 0 ? shape.x_pitch : shape.dy_pitch;
-            copy_panel<Q>(stage + (warp == 0 ? X_AT : DY_AT), from + position * pitch + head * P, pitch, at.k.len, lane, 32);
-            copy_piece(at.base + STEPS_AT + (i % STAGES) * 1024 + thread * 16,
-                       (warp == 0 ? pass.s : pass.dt) + place * Q + lane * 4, true);
+            copy_rows<32>(stage + X_AT, x + i * P, shape.x_pitch, 32 * warp, at.k.len, lane);
+            copy_rows<32>(stage + DY_AT, dy + i * P, shape.dy_pitch, 32 * warp, at.k.len, lane);
+            if (warp < 2)
+                copy_piece(at.base + STEPS_AT + (i % STAGES) * 1024 + thread * 16,
+                           (warp == 0 ? pass.s : pass.dt) + (place + i) * Q + lane * 4, true);
             copies_arrive(full);
-        } else if (COLUMNS) {
-            at.wait_full(i);
-            const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * STAGE + STATE_AT;
-            float sum = 0.f;
-            for (u32 e = (thread - 64) * 16; e < STATE_BYTES; e += 64 * 16) {
-                const uint4 u = *(const uint4 *)(dh + e), v = *(const uint4 *)(dh + STATE_BYTES + e);
-                const u32 left[4] = {u.x, u.y, u.z, u.w}, right[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-                for (int m = 0; m < 4; m++) {
-                    const float2 l = unpack(left[m]), r = unpack(right[m]);
-                    sum += l.x * r.x + l.y * r.y;
-                }
-            }
-            at.release(i, lane);
-            for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
-            if (lane == 0) pass.passed[place * 2 + warp - 2] = sum;
+        }
+        if (COLUMNS && i > 0) {
+            at.wait_full(i - 1);
+            const float sum =
+                passed_on(at.memory + STAGES_AT + ((i - 1) % STAGES) * STAGE + STATE_AT, thread);
+            at.release(i - 1, lane);
+            if (lane == 0) pass.passed[(place + i - 1) * 4 + warp] = sum;
         }
     }
 }
@@ -126,20 +137,19 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full + 8 * i, 65);
-            barrier_init(at.empty + 8 * i, columns ? 10 : 8);
+            barrier_init(at.full + 8 * i, 129);
+            barrier_init(at.empty + 8 * i, columns ? 12 : 8);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     // C and B: the one of this block's rows or columns for good, the other one in the first stage.
     const long long position = shape.position(at.k, 0);
-    for (int panel = 0; panel < N_PANELS; panel++) {
-        copy_panel<Q>(at.base + (columns ? STAGES_AT : OWN_AT) + panel * PANEL,
-                      pass.c + position * shape.c_pitch + at.group * N + panel * 64, shape.c_pitch, at.k.len, threadIdx.x,
-                      384);
-        copy_panel<Q>(at.base + (columns ? OWN_AT : STAGES_AT) + panel * PANEL,
-                      pass.b + position * shape.b_pitch + at.group * N + panel * 64, shape.b_pitch, at.k.len, threadIdx.x,
-                      384);
+    const u32 warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    for (int panel = 0; panel < N_PANELS && warp < 4; panel++) {
+        copy_rows<32>(at.base + (columns ? STAGES_AT : OWN_AT) + panel * PANEL,
+                      pass.c + position * shape.c_pitch + at.group * N + panel * 64, shape.c_pitch, 32 * warp, at.k.len, lane);
+        copy_rows<32>(at.base + (columns ? OWN_AT : STAGES_AT) + panel * PANEL,
+                      pass.b + position * shape.b_pitch + at.group * N + panel * 64, shape.b_pitch, 32 * warp, at.k.len, lane);
     }
     copies_wait();
     fence_async();
@@ -148,26 +158,19 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     if (warpgroup == 2) {
         registers_shrink<40>();
         if (columns) {
-            if (thread >= 64) // the first use of the stages waits for two more arrivals
-                for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
+            for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
             copy_heads<true>(shape, pass, at, thread);
         } else {
             copy_heads<false>(shape, pass, at, thread);
         }
     } else {
         registers_grow<232>();
+        // The same number in all lanes, as the compiler can see.
+        const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {
-            if (warpgroup == 0) {
-                backward_columns<0>(shape, pass, at, thread);
-            } else {
-                backward_columns<1>(shape, pass, at, thread);
-            }
+            backward_columns(shape, pass, at, uniform, thread);
         } else {
-            if (warpgroup == 0) {
-                backward_rows<0>(shape, pass, at, thread);
-            } else {
-                backward_rows<1>(shape, pass, at, thread);
-            }
+            backward_rows(shape, pass, at, uniform, thread);
         }
     }
 }

@@ -1,67 +1,71 @@
-// The columns of a chunk, backwards: warpgroup W holds positions 64 W .. 64 W + 64 of dX and of dB.
+// The columns of a chunk, backwards: warpgroup w holds positions 64 w .. 64 w + 64 of dX and of dB.
 
 // (S L)^T of one 64 x 64 block, as left operands of four steps: this thread's rows are positions j with sums of logs `own`,
-// the columns positions i with sums `logs`. The scores of the block on the diagonal are `held`, those of the other `kept`.
+// the columns positions i with sums `logs`.
 template <bool DIAGONAL>
-DEVICE void mask_block(u32 (&m)[4][4], const float (&held)[32], const float4 *kept, const float (&own)[2],
-                       const float *logs, float edge, u32 warp, u32 lane) {
-    const u32 g = lane >> 2, c = 2 * (lane & 3);
+DEVICE void mask_block(u32 (&m)[4][4], const float4 *scores, const float (&own)[2], const float *logs, float edge,
+                       u32 warp, u32 lane) {
+    const u32 c = 2 * (lane & 3);
     float left[2];
 #pragma unroll
     for (int j = 0; j < 2; j++) left[j] = DIAGONAL ? own[j] : exp2_fast(edge - own[j]);
 #pragma unroll
-    for (int t = 0; t < 8; t++) {
-        u32 *pair = &m[t >> 1][2 * (t & 1)];
-        pair[0] = pair[1] = 0;
-        if (DIAGONAL && t < 2 * warp) continue;
-        const float2 s = *(const float2 *)(logs + 8 * t + c);
-        float4 score4;
-        if (!DIAGONAL) score4 = kept[t * 128];
-        const float score[4] = {DIAGONAL ? held[4 * t] : score4.x, DIAGONAL ? held[4 * t + 1] : score4.y,
-                                DIAGONAL ? held[4 * t + 2] : score4.z, DIAGONAL ? held[4 * t + 3] : score4.w};
-        const float right[2] = {DIAGONAL ? s.x : exp2_fast(s.x - edge), DIAGONAL ? s.y : exp2_fast(s.y - edge)};
+    for (int half = 0; half < 2; half++) {
+        if (DIAGONAL && half == 0 && warp >= 2) { // i < j
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
-            float v[2];
+            for (int e = 0; e < 8; e++) m[e >> 2][e & 3] = 0;
+            continue;
+        }
 #pragma unroll
-            for (int i = 0; i < 2; i++) {
-                float decay = DIAGONAL ? exp2_fast(right[i] - left[j]) : left[j] * right[i];
-                if (DIAGONAL && t <= 2 * warp + 1) {
-                    const int row = 16 * warp + g + 8 * j, column = 8 * t + c + i;
-                    if (column < row) decay = 0.f;
-                }
-                v[i] = score[2 * j + i] * decay;
+        for (int t = 4 * half; t < 4 * half + 4; t++) {
+            const float2 s = *(const float2 *)(logs + 8 * t + c);
+            const float4 score4 = scores[t * 128];
+            const float score[4] = {score4.x, score4.y, score4.z, score4.w};
+            const float right[2] = {DIAGONAL ? s.x : exp2_fast(s.x - edge), DIAGONAL ? s.y : exp2_fast(s.y - edge)};
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                float v[2];
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    v[i] = score[2 * j + i] *
+                           (DIAGONAL ? exp2_fast(fminf(right[i] - left[j], GROWTH)) : left[j] * right[i]);
+                m[t >> 1][2 * (t & 1) + j] = pack(v[0], v[1]);
             }
-            pair[j] = pack(v[0], v[1]);
         }
     }
 }
 
-template <int W>
-DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &at, u32 thread) {
+DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &at, u32 warpgroup, u32 thread) {
     const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2, c = 2 * (lane & 3);
-    const u32 row = 64 * W + 16 * warp;
+    const u32 row = 64 * warpgroup + 16 * warp;
     const u32 own = at.base + OWN_AT;
-    float4 *kept = (float4 *)(at.memory + OFF_SCORES_AT) + thread; // S^T of block (0, 1), by warpgroup 0
-    float db[N_PANELS][32], scores[32];                            // S^T of block (W, W)
-
-#pragma unroll
-    for (int block = 1; block >= W; block--) {
-        float (&s)[32] = scores;
+    // S^T of the blocks on the diagonal, zero for i < j, and of block (0, 1).
+    float4 *scores = (float4 *)(at.memory + SCORES_T_AT) + thread + warpgroup * 1024;
+    float4 *scores_right = (float4 *)(at.memory + SCORES_T_AT) + thread + 2048;
+    float db[N_PANELS][32];
+    {
+        float s[32], right[32];
         products_begin();
 #pragma unroll
         for (int step = 0; step < N / 16; step++) {
             const u32 panel = (step >> 2) * PANEL + (step & 3) * 32;
-            product<0, 0>(s, rows_operand(own + panel + 64 * W * 128),
-                          rows_operand(at.base + STAGES_AT + panel + 64 * block * 128), step > 0);
+            product<0, 0>(s, rows_operand(own + panel + 64 * warpgroup * 128),
+                          rows_operand(at.base + STAGES_AT + panel + 64 * warpgroup * 128), step > 0);
+            product<0, 0>(right, rows_operand(own + panel + 64 * warpgroup * 128),
+                          rows_operand(at.base + STAGES_AT + panel + 64 * 128), step > 0);
         }
         products_commit();
         products_wait<0>();
         pin(s);
-        if (block > W) {
+        pin(right);
+        const int below = 16 * warp + g - c; // j - i of the first element
 #pragma unroll
-            for (int t = 0; t < 8; t++)
-                kept[t * 128] = make_float4(s[4 * t], s[4 * t + 1], s[4 * t + 2], s[4 * t + 3]);
+        for (int e = 0; e < 32; e++) s[e] = below <= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? s[e] : 0.f;
+#pragma unroll
+        for (int t = 0; t < 8; t++) {
+            scores[t * 128] = make_float4(s[4 * t], s[4 * t + 1], s[4 * t + 2], s[4 * t + 3]);
+            if (warpgroup == 0)
+                scores_right[t * 128] = make_float4(right[4 * t], right[4 * t + 1], right[4 * t + 2], right[4 * t + 3]);
         }
     }
 #pragma unroll
@@ -70,6 +74,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
     for (int i = 0; i < STAGES; i++) at.release(i, lane);
 
+#pragma unroll 1
     for (int i = 0; i < at.count; i++) {
         const int head = at.first + i;
         const u32 stage = at.stage(i, COLUMNS_STAGE);
@@ -84,7 +89,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         products_begin();
 #pragma unroll
         for (int step = 0; step < N / 16; step++)
-            product<0, 0>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * W * 128 + (step & 3) * 32),
+            product<0, 0>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
                           rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
         products_commit();
 #pragma unroll
@@ -94,7 +99,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
         const float dt[2] = {steps[Q + row + g], steps[Q + row + g + 8]}, last = steps[Q - 1];
         const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
-        mask_block<true>(mask, scores, nullptr, logs, steps + 64 * W, 0.f, warp, lane);
+        mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
 
         products_wait<1>();
         pin(dx);
@@ -113,7 +118,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * W * 128 + 2048 * step), 1);
+            product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * warpgroup * 128 + 2048 * step), 1);
         products_commit();
 
         products_wait<1>();
@@ -129,13 +134,15 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 product<1>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
         }
-        if (W == 0) {
-            u32 mask_off[4][4];
-            mask_block<false>(mask_off, scores, kept, logs, steps + 64, steps[63], warp, lane);
+        if (warpgroup == 0) {
+            if (N_PANELS == 2) products_wait<1>();
+            else products_wait<0>();
+            pin(dx);
+            mask_block<false>(mask, scores_right, logs, steps + 64, steps[63], warp, lane);
             products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<1>(dx, mask_off[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
+                product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
             products_commit();
             if (N_PANELS == 2) products_wait<1>();
         } else {
@@ -152,7 +159,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0)
-                pass.sums[(((long long)at.chunk * shape.heads + head) * SUMS + 5) * Q + row + g + 8 * m] = sum;
+                pass.sums[(((long long)at.chunk * shape.heads + head) * SUMS + 4) * Q + row + g + 8 * m] = sum;
         }
         products_wait<0>();
         pin(dx);

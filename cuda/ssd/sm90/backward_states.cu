@@ -59,13 +59,13 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
             const long long position = shape.position(k, 0);
             for (int panel = 0; panel < N_PANELS; panel++)
-                copy_panel<Q>(stage + panel * PANEL, walk.right + position * right_pitch + group * N + panel * 64,
-                              right_pitch, k.len, thread, 128);
+                copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + group * N + panel * 64,
+                              right_pitch, 32 * warp, k.len, lane);
             for (int h = 0; h < (two ? 2 : 1); h++)
                 for (int panel = 0; panel < P_PANELS; panel++)
-                    copy_panel<Q>(stage + (N_PANELS + h * P_PANELS + panel) * PANEL,
-                                  walk.left + position * left_pitch + (head + h) * P + panel * 64, left_pitch, k.len,
-                                  thread, 128);
+                    copy_rows<32>(stage + (N_PANELS + h * P_PANELS + panel) * PANEL,
+                                  walk.left + position * left_pitch + (head + h) * P + panel * 64, left_pitch, 32 * warp,
+                                  k.len, lane);
             const long long steps = ((long long)at * shape.heads + head) * Q;
             const int which = thread >> 5; // s and dt of each head: 512 bytes a warp
             if (which < 2 || two)

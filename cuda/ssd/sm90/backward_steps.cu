@@ -12,7 +12,7 @@
 
 constexpr int HEADS = 32;    // heads a block
 constexpr int THREADS = 256; // 8 warps, each 4 heads
-constexpr int SUMS = 6;      // vectors a chunk and head: see `backward_chunks`
+constexpr int SUMS = 5;      // vectors a chunk and head: see `backward_chunks`
 
 // How raw steps become dt and log a. `raw` is null if they are given.
 struct Steps {
@@ -84,12 +84,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Grid (chunks, heads / 32), 256 threads.
-//   sums: [chunk][head][6][128], passed: [chunk][head][2]
+//   sums: [chunk][head][5][128], passed: [chunk][head][4], same: [chunk][group][128]: as `backward_chunks` leaves them
 //   d_dt: (batch, len, heads) of raw (or of dt), d_log_a: the same, or null with raw
 //   parts: [chunk][3][head] of dA, dbias, dD
 extern "C" __global__ void __launch_bounds__(THREADS)
     ssd_backward_steps_vjp(Shape shape, Steps from, const Chunk *chunks, const float *s, const float *dt,
-                           const float *sums, const float *passed, float *d_dt, float *d_log_a, float *parts) {
+                           const float *sums, const float *passed, const float *same_scores, float *d_dt, float *d_log_a, float *parts) {
     __shared__ float first_out[Q][HEADS + 1], second_out[Q][HEADS + 1];
     const Chunk k = chunks[blockIdx.x];
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -105,10 +105,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         long long at = (long long)blockIdx.x * shape.heads + head;
         const float *own = sums + at * SUMS * Q + lane * 4;
         float4 row4 = *(const float4 *)own, diagonal4 = *(const float4 *)(own + Q), off4 = *(const float4 *)(own + 2 * Q),
-               same4 = *(const float4 *)(own + 3 * Q), skip4 = *(const float4 *)(own + 4 * Q),
-               state4 = *(const float4 *)(own + 5 * Q), dt4 = *(const float4 *)(dt + at * Q + lane * 4);
+               skip4 = *(const float4 *)(own + 3 * Q), state4 = *(const float4 *)(own + 4 * Q),
+               same4 = *(const float4 *)(same_scores +
+                                         ((long long)blockIdx.x * shape.groups + head / shape.heads_per_group()) * Q +
+                                         lane * 4),
+               dt4 = *(const float4 *)(dt + at * Q + lane * 4);
         if (lane >= 16) off4 = make_float4(0.f, 0.f, 0.f, 0.f); // only columns of the first half have rows in the second
-        float row[4] = {row4.x, row4.y, row4.z, row4.w}, same[4] = {same4.x, same4.y, same4.z, same4.w};
+        float row[4] = {row4.x, row4.y, row4.z, row4.w}, same[4] = {same4.x * skip4.x, same4.y * skip4.y, same4.z * skip4.z, same4.w * skip4.w};
         float column[4] = {diagonal4.x + off4.x, diagonal4.y + off4.y, diagonal4.z + off4.z, diagonal4.w + off4.w};
         float state[4] = {state4.x, state4.y, state4.z, state4.w}, step[4] = {dt4.x, dt4.y, dt4.z, dt4.w};
         float after[4], before[4], after_sum = 0.f, before_sum = 0.f;
@@ -127,7 +130,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         earlier = __shfl_up_sync(~0u, earlier, 1);
         if (lane == 31) later = 0.f;
         if (lane == 0) earlier = 0.f;
-        float through = exp2_fast(s[at * Q + Q - 1]) * (passed[at * 2] + passed[at * 2 + 1]);
+        float4 part4 = *(const float4 *)(passed + at * 4);
+        float through = exp2_fast(s[at * Q + Q - 1]) * ((part4.x + part4.y) + (part4.z + part4.w));
         float da = 0.f, dbias = 0.f, dd = skip4.x + skip4.y + skip4.z + skip4.w;
         for (int i = 0; i < 4; i++) {
             int t = lane * 4 + i;
