@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
-        registers_shrink<40>();
+        registers_shrink<32>();
         if (columns) {
             for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
             copy_heads<true>(shape, pass, at, thread);
@@ -164,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             copy_heads<false>(shape, pass, at, thread);
         }
     } else {
-        registers_grow<232>();
+        registers_grow<240>();
         // The same number in all lanes, as the compiler can see.
         const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {

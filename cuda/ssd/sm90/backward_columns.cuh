@@ -79,6 +79,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         const int head = at.first + i;
         const u32 stage = at.stage(i, COLUMNS_STAGE);
         const float *steps = at.steps(i);
+        const float skip = pass.d && !pass.d_channels ? pass.d[head] : 0.f;
         at.wait_full(i);
         fence_async();
 
@@ -165,18 +166,18 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         pin(dx);
 
         // dX takes the place of this warp's rows of X, which nobody else reads.
-        const float *d = pass.d ? pass.d + (pass.d_channels ? head * P : head) : nullptr;
 #pragma unroll
         for (int step = 0; step < 4; step++) {
             u32 dy[4], out[4];
             load_matrices(dy, tile_address(stage + DY_AT, row, 2 * step, lane));
 #pragma unroll
             for (int m = 0; m < 4; m++) {
-                const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1), column = 16 * step + 8 * (m >> 1) + c;
+                const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
                 const float2 wide = unpack(dy[m]);
-                float2 skip = make_float2(0.f, 0.f);
-                if (d) skip = make_float2(d[pass.d_channels ? column : 0], d[pass.d_channels ? column + 1 : 0]);
-                out[m] = pack(dt[m & 1] * dx[e] + skip.x * wide.x, dt[m & 1] * dx[e + 1] + skip.y * wide.y);
+                float2 d = make_float2(skip, skip);
+                if (pass.d_channels)
+                    d = *(const float2 *)(pass.d + head * P + 16 * step + 8 * (m >> 1) + c);
+                out[m] = pack(dt[m & 1] * dx[e] + d.x * wide.x, dt[m & 1] * dx[e + 1] + d.y * wide.y);
             }
             store_matrices(tile_address(stage + X_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
         }

@@ -184,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 //
 //   in_{i+1} = e^{sum of s_Q over the segment} in_i + local_i
 //
-// Grid (heads, sequences, directions), 256 threads. `sequences`: segments first .. first + count.
+// Grid (heads, sequences, directions x head_dim x state_dim / 1024), 256 threads. `sequences`: segments first .. first + count.
 struct Join {
     const float *local, *from;
     float *in, *to;
@@ -193,30 +193,27 @@ struct Join {
 extern "C" __global__ void __launch_bounds__(256)
     ssd_backward_segments(Shape shape, const Segment *sequences, const Segment *segments, const float *s, Join forth,
                           Join back) {
-    const bool reverse = blockIdx.z == 1;
+    constexpr int SLICES = P * N / 1024; // of 1024 elements of a state
+    const bool reverse = blockIdx.z >= SLICES;
     const Join join = reverse ? back : forth;
     const Segment sequence = sequences[blockIdx.y];
     const int head = blockIdx.x, entered = reverse ? sequence.leaves : sequence.enters,
               left = reverse ? sequence.enters : sequence.leaves;
-    constexpr int OWN = P * N / 256;
-    float h[OWN];
-    for (int e = 0; e < OWN; e++)
-        h[e] = join.from && entered >= 0
-                   ? join.from[((long long)entered * shape.heads + head) * P * N + e * 256 + threadIdx.x]
-                   : 0.f;
+    const long long own = (long long)(blockIdx.z % SLICES) * 1024 + threadIdx.x * 4, size = P * N;
+    float4 h = make_float4(0.f, 0.f, 0.f, 0.f);
+    if (join.from && entered >= 0)
+        h = *(const float4 *)(join.from + ((long long)entered * shape.heads + head) * size + own);
     for (int i = 0; i < sequence.count; i++) {
         const int at = reverse ? sequence.first + sequence.count - 1 - i : sequence.first + i;
+        const long long place = ((long long)at * shape.heads + head) * size + own;
+        const float4 local = *(const float4 *)(join.local + place);
         float sum = 0.f;
         for (int k = 0; k < segments[at].count; k++)
             sum += s[((long long)(segments[at].first + k) * shape.heads + head) * Q + Q - 1];
         const float through = exp2_fast(sum);
-        const long long own = ((long long)at * shape.heads + head) * P * N + threadIdx.x;
-        for (int e = 0; e < OWN; e++) {
-            join.in[own + e * 256] = h[e];
-            h[e] = through * h[e] + join.local[own + e * 256];
-        }
+        *(float4 *)(join.in + place) = h;
+        h.x = through * h.x + local.x, h.y = through * h.y + local.y;
+        h.z = through * h.z + local.z, h.w = through * h.w + local.w;
     }
-    if (!join.to || left < 0) return;
-    for (int e = 0; e < OWN; e++)
-        join.to[((long long)left * shape.heads + head) * P * N + e * 256 + threadIdx.x] = h[e];
+    if (join.to && left >= 0) *(float4 *)(join.to + ((long long)left * shape.heads + head) * size + own) = h;
 }

@@ -146,16 +146,16 @@ DEVICE u64 rows_operand(u32 address) { return (u64)((address & 0x3ffff) >> 4) | 
 DEVICE u64 columns_operand(u32 address) { return rows_operand(address) | (64ull << 16); }
 
 DEVICE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+DEVICE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;"); }
 template <int N>
 DEVICE void products_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N));
 }
 
 // Keeps what reads or writes these registers on its side of this line.
 DEVICE void pin(float (&v)[32]) {
 #pragma unroll
-    for (int i = 0; i < 32; i++) asm volatile("" : "+f"(v[i])::"memory");
+    for (int i = 0; i < 32; i++) asm volatile("" : "+f"(v[i]));
 }
 
 #define ACCUMULATORS                                                                                                \
