@@ -19,6 +19,14 @@ constexpr u32 PANEL = Q * 128;                  // bytes of a panel of Q rows
 constexpr u32 STATE_PANEL = P * 128;            // bytes of a panel of a state, (head_dim rows, 64 columns)
 constexpr u32 STATE_BYTES = N_PANELS * STATE_PANEL;
 
+// What the walk in one direction says about a chunk and head: the largest number of X (forth) or dY (back) in the columns of
+// each warp, and what its state as kept, in f16, is to be multiplied by.
+struct Sizes {
+    float most[4];
+    float state;
+    float unused[3];
+};
+
 // One chunk: its positions are start .. start + len of `row`.
 struct Chunk {
     int row, start, len, sequence;

@@ -19,8 +19,9 @@ constexpr u32 SCORES_AT = STAGES_AT + STAGES * ROWS_STAGE; // rows: S as [block]
 constexpr u32 SCORES_BYTES = 3 * 8 * 128 * 16;
 constexpr u32 SCORES_T_AT = STAGES_AT + STAGES * COLUMNS_STAGE; // columns: S^T likewise
 constexpr u32 ROWS_END = SCORES_AT + SCORES_BYTES, COLUMNS_END = SCORES_T_AT + SCORES_BYTES;
-constexpr u32 STEPS_AT = ROWS_END > COLUMNS_END ? ROWS_END : COLUMNS_END; // [stage][s, dt][128]
-constexpr u32 PARTS_AT = STEPS_AT + STAGES * 1024;                        // [head's parity][12][64]
+constexpr u32 STEPS_AT = ROWS_END > COLUMNS_END ? ROWS_END : COLUMNS_END; // [stage]: s, dt of 128; sizes
+constexpr u32 STEPS_BYTES = 1024 + 2 * sizeof(Sizes);
+constexpr u32 PARTS_AT = STEPS_AT + STAGES * STEPS_BYTES; // [head's parity][12][64]
 constexpr u32 BARRIERS_AT = PARTS_AT + 2 * 12 * 64 * 4;
 static_assert(P == 64, "a tile of X is one panel");
 
@@ -29,7 +30,8 @@ struct Pass {
     const storage *x, *dy, *b, *c;
     const float *d;          // (heads) or, with d_channels, (heads, head_dim); or null
     const float *s, *dt;     // [chunk][head][128]
-    const storage *h, *dh;   // [chunk][head] states as panels
+    const storage *h, *dh;   // [chunk][head] states in f16 as panels
+    const Sizes *sizes;      // [chunk][head][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
     float *sums;             // [chunk][head][5][128]: rows of K and of the state's output; columns of K strictly below the
@@ -40,6 +42,11 @@ struct Pass {
     int d_channels, splits;
 };
 
+// How numbers of these sizes become f16.
+DEVICE Scale half_scale(const Sizes &of) {
+    return half_scale(fmaxf(fmaxf(of.most[0], of.most[1]), fmaxf(of.most[2], of.most[3])));
+}
+
 // A block's place in the grid and its memory.
 struct Place {
     Chunk k;
@@ -48,7 +55,9 @@ struct Place {
     unsigned char *memory;
 
     DEVICE u32 stage(int i, u32 size) const { return base + STAGES_AT + (i % STAGES) * size; }
-    DEVICE const float *steps(int i) const { return (const float *)(memory + STEPS_AT + (i % STAGES) * 1024); }
+    DEVICE const float *steps(int i) const { return (const float *)(memory + STEPS_AT + (i % STAGES) * STEPS_BYTES); }
+    // Of X and H, or of dY and dH.
+    DEVICE const Sizes &sizes(int i, bool back) const { return ((const Sizes *)(steps(i) + 2 * Q))[back]; }
     DEVICE void wait_full(int i) const { barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1); }
     DEVICE void release(int i, u32 lane) const {
         __syncwarp();
@@ -68,7 +77,7 @@ DEVICE float passed_on(const unsigned char *dh, u32 thread) {
         const u32 left[4] = {u.x, u.y, u.z, u.w}, right[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
         for (int m = 0; m < 4; m++) {
-            const float2 l = unpack(left[m]), r = unpack(right[m]);
+            const float2 l = unpack_half(left[m]), r = unpack_half(right[m]);
             sum += l.x * r.x + l.y * r.y;
         }
     }
@@ -100,14 +109,17 @@ DEVICE void copy_heads(const Shape &shape, const Pass &pass, const Place &at, u3
             copy_rows<32>(stage + X_AT, x + i * P, shape.x_pitch, 32 * warp, at.k.len, lane);
             copy_rows<32>(stage + DY_AT, dy + i * P, shape.dy_pitch, 32 * warp, at.k.len, lane);
             if (warp < 2)
-                copy_piece(at.base + STEPS_AT + (i % STAGES) * 1024 + thread * 16,
+                copy_piece(at.base + STEPS_AT + (i % STAGES) * STEPS_BYTES + thread * 16,
                            (warp == 0 ? pass.s : pass.dt) + (place + i) * Q + lane * 4, true);
+            else if (thread < 64 + 2 * sizeof(Sizes) / 16)
+                copy_piece(at.base + STEPS_AT + (i % STAGES) * STEPS_BYTES + thread * 16,
+                           (const float *)(pass.sizes + (place + i) * 2) + (thread - 64) * 4, true);
             copies_arrive(full);
         }
         if (COLUMNS && i > 0) {
             at.wait_full(i - 1);
-            const float sum =
-                passed_on(at.memory + STAGES_AT + ((i - 1) % STAGES) * STAGE + STATE_AT, thread);
+            const float sum = passed_on(at.memory + STAGES_AT + ((i - 1) % STAGES) * STAGE + STATE_AT, thread) *
+                              at.sizes(i - 1, false).state * at.sizes(i - 1, true).state;
             at.release(i - 1, lane);
             if (lane == 0) pass.passed[(place + i - 1) * 4 + warp] = sum;
         }
@@ -156,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
-        registers_shrink<32>();
+        registers_shrink<40>();
         if (columns) {
             for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
             copy_heads<true>(shape, pass, at, thread);
@@ -164,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             copy_heads<false>(shape, pass, at, thread);
         }
     } else {
-        registers_grow<240>();
+        registers_grow<232>();
         // The same number in all lanes, as the compiler can see.
         const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {

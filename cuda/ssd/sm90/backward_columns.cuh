@@ -35,6 +35,33 @@ DEVICE void mask_block(u32 (&m)[4][4], const float4 *scores, const float (&own)[
     }
 }
 
+// This warp's 16 rows of B become f16, as dH is; returns what they are to be multiplied by.
+DEVICE float half_rows(unsigned char *panels, u32 row, u32 lane) {
+    uint4 v[N_PANELS][4];
+    float most = 0.f;
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            v[panel][m] = ((const uint4 *)(panels + panel * PANEL + row * 128))[m * 32 + lane];
+            const u32 pairs[4] = {v[panel][m].x, v[panel][m].y, v[panel][m].z, v[panel][m].w};
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const float2 wide = unpack(pairs[e]);
+                most = fmaxf(most, fmaxf(fabsf(wide.x), fabsf(wide.y)));
+            }
+        }
+    const Scale scale = half_scale(warp_most(most));
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int m = 0; m < 4; m++)
+            ((uint4 *)(panels + panel * PANEL + row * 128))[m * 32 + lane] =
+                make_uint4(to_half(v[panel][m].x, scale.to), to_half(v[panel][m].y, scale.to),
+                           to_half(v[panel][m].z, scale.to), to_half(v[panel][m].w, scale.to));
+    return scale.from;
+}
+
 DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &at, u32 warpgroup, u32 thread) {
     const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2, c = 2 * (lane & 3);
     const u32 row = 64 * warpgroup + 16 * warp;
@@ -68,6 +95,10 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 scores_right[t * 128] = make_float4(right[4 * t], right[4 * t + 1], right[4 * t + 2], right[4 * t + 3]);
         }
     }
+    threads_sync(1 + warpgroup, 128);
+    const float b_unit = half_rows(at.memory + OWN_AT, row, lane);
+    fence_async();
+    threads_sync(1 + warpgroup, 128);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
@@ -87,19 +118,26 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         float dx[32], t[32];
 #pragma unroll
         for (int step = 0; step < 4; step++) load_matrices(x[step], tile_address(stage + X_AT, row, 2 * step, lane));
+        const Scale scale = half_scale(at.sizes(i, false));
+        const float dh_unit = at.sizes(i, true).state;
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+#pragma unroll
+            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
         products_begin();
 #pragma unroll
         for (int step = 0; step < N / 16; step++)
-            product<0, 0>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
+            product<0, 0, true>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
                           rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
         products_commit();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
+            product<1, true>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         products_commit();
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
         const float dt[2] = {steps[Q + row + g], steps[Q + row + g + 8]}, last = steps[Q - 1];
         const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
+        const float entering[2] = {faded[0] * (dh_unit * b_unit), faded[1] * (dh_unit * b_unit)};
         mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
 
         products_wait<1>();
@@ -110,10 +148,10 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
 #pragma unroll
             for (int m = 0; m < 4; m++) {
                 const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
-                const float2 wide = unpack(x[step][m]);
+                const float2 wide = unpack_half(x[step][m]);
                 inner[m & 1] += wide.x * dx[e] + wide.y * dx[e + 1];
-                dx[e] *= faded[m & 1];
-                dx[e + 1] *= faded[m & 1];
+                dx[e] *= entering[m & 1];
+                dx[e + 1] *= entering[m & 1];
             }
         pin(dx);
         products_begin();
@@ -124,7 +162,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
 
         products_wait<1>();
         pin(t);
-        const float weight[2] = {dt[0] * faded[0], dt[1] * faded[1]};
+        const float unit = scale.from * dh_unit, weight[2] = {dt[0] * faded[0] * unit, dt[1] * faded[1] * unit};
 #pragma unroll
         for (int e = 0; e < 32; e++) db[0][e] += weight[(e >> 1) & 1] * t[e];
         if (N_PANELS == 2) {
@@ -132,7 +170,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
             products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<1>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
+                product<1, true>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
         }
         if (warpgroup == 0) {
@@ -156,7 +194,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         }
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            float sum = faded[m] * inner[m];
+            float sum = entering[m] * scale.from * inner[m];
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0)

@@ -192,38 +192,43 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
             pin(second);
             pairs_block<false>(second, ds_left, pairs, logs, steps, scores_left, part + (8 + warp) * 64, warp, lane);
         }
-        // The products with the panels of H take turns in the two buffers.
-        pin(second);
-        products_begin();
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-            product<1>(second, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
-        products_commit();
-        products_wait<1>();
+        products_wait<0>();
         pin(first);
         pairs_block<true>(first, ds, pairs, logs, steps + 64 * warpgroup, scores, part + (4 * warpgroup + warp) * 64, warp,
                           lane);
         store_diagonal(first, sums + 3 * Q + 64 * warpgroup, warp, lane);
-        const float grown[2] = {exp2_fast(logs[0]), exp2_fast(logs[1])};
+        // H is in f16, so dY becomes f16 too.
+        const Scale scale = half_scale(at.sizes(i, true));
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            load_matrices(dy[step], tile_address(stage + DY_AT, row, 2 * step, lane));
+#pragma unroll
+            for (int m = 0; m < 4; m++) dy[step][m] = to_half(dy[step][m], scale.to);
+        }
+        pin(first);
+        pin(second);
+        products_begin();
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
+        products_commit();
         if (N_PANELS == 2) {
-            pin(first);
-            products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<1>(first, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
+                product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
-            products_wait<1>();
-        } else {
-            products_wait<0>();
         }
-        pin(second);
-        state_block(second, dc[0], states, grown, own, row, lane);
+        const float unit = scale.from * at.sizes(i, false).state;
+        const float grown[2] = {unit * exp2_fast(logs[0]), unit * exp2_fast(logs[1])};
+        products_wait<N_PANELS - 1>();
+        pin(first);
+        state_block(first, dc[0], states, grown, own, row, lane);
         if (N_PANELS == 2) {
             products_wait<0>();
-            pin(first);
+            pin(second);
         }
         at.release(i, lane);
-        if (N_PANELS == 2) state_block(first, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
+        if (N_PANELS == 2) state_block(second, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
 
 #pragma unroll
         for (int m = 0; m < 2; m++) {

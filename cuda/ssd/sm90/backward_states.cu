@@ -4,7 +4,8 @@
 //   dH_{k-1} = e^{s_Q} dH_k + sum_i e^{s_i} dY_i C_i^T              from the last one   (direction 1)
 //
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
-// product as the sum of two 16-bit numbers.
+// product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
+// would use up the error allowed to the cotangents of the decays, which are inner products of two states.
 //
 // Grid (pairs of heads of a group, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
 // Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
@@ -14,14 +15,16 @@ constexpr int STAGES = 2;
 constexpr u32 STAGE = N_PANELS * PANEL + 2 * P_PANELS * PANEL + 2048;
 constexpr u32 STATES_AT = STAGES * STAGE;
 constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
-constexpr u32 BARRIERS_AT = FACTORS_AT + 2 * 2 * Q * 4;
+constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
+constexpr u32 BARRIERS_AT = MOST_AT + 2 * 4 * 4;
 static_assert(P == 64, "one warpgroup holds 64 rows of a state");
 
 // One direction's tensors: `left` is X or dY, `right` B or C.
 struct Walk {
     const storage *left, *right;
     const float *from;  // state before the first chunk walked: [segment or sequence][head][P][N] f32, or null for zero
-    storage *kept;      // [chunk][head] states as panels (64 columns, head_dim rows), or null
+    storage *kept;      // [chunk][head] states in f16 as panels (64 columns, head_dim rows), or null
+    Sizes *sizes;       // [chunk][head][direction], written with `kept`
     float *to;          // state after the last chunk, as `from`, or null
 };
 
@@ -106,18 +109,28 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         const u32 factors_at = FACTORS_AT + (warpgroup * 2 + (i & 1)) * Q * 4;
         float *factors = (float *)(memory + factors_at);
 
+        Sizes *sizes = walk.sizes + (((long long)at * shape.heads + head) * 2 + reverse);
         if (walk.kept) { // the state so far, before this chunk
+            float *mosts = (float *)(memory + MOST_AT) + warpgroup * 4, most = 0.f;
+#pragma unroll
+            for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+                for (int e = 0; e < 32; e++) most = fmaxf(most, fabsf(h[panel][e]));
+            most = warp_most(most);
+            if (lane == 0) mosts[warp] = most;
             if (thread == 0) bulk_stores_read();
             threads_sync(1 + warpgroup, 128);
+            const Scale scale = half_scale(fmaxf(fmaxf(mosts[0], mosts[1]), fmaxf(mosts[2], mosts[3])));
+            if (thread == 0) sizes->state = scale.from;
 #pragma unroll
             for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
                 for (int t = 0; t < 8; t += 2)
                     store_matrices(tile_address(own_state + panel * STATE_PANEL, 16 * warp, t, lane),
-                                   pack(h[panel][4 * t], h[panel][4 * t + 1]),
-                                   pack(h[panel][4 * t + 2], h[panel][4 * t + 3]),
-                                   pack(h[panel][4 * t + 4], h[panel][4 * t + 5]),
-                                   pack(h[panel][4 * t + 6], h[panel][4 * t + 7]));
+                                   pack_half(h[panel][4 * t] * scale.to, h[panel][4 * t + 1] * scale.to),
+                                   pack_half(h[panel][4 * t + 2] * scale.to, h[panel][4 * t + 3] * scale.to),
+                                   pack_half(h[panel][4 * t + 4] * scale.to, h[panel][4 * t + 5] * scale.to),
+                                   pack_half(h[panel][4 * t + 6] * scale.to, h[panel][4 * t + 7] * scale.to));
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
@@ -133,6 +146,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
             for (int e = 0; e < 32; e++) h[panel][e] *= through;
 
+        float most = 0.f;
         u32 high[Q / 16][4], low[Q / 16][4];
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
@@ -145,6 +159,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
             for (int m = 0; m < 4; m++) {
                 float2 v = unpack(raw[m]);
+                most = fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y)));
                 v.x *= m < 2 ? f0.x : f1.x;
                 v.y *= m < 2 ? f0.y : f1.y;
                 high[step][m] = pack(v.x, v.y);
@@ -160,6 +175,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             }
             products_commit();
         }
+        most = warp_most(most);
+        if (walk.kept && lane == 0) sizes->most[warp] = most;
         products_wait<0>();
 #pragma unroll
         for (int panel = 0; panel < N_PANELS; panel++) pin(h[panel]);

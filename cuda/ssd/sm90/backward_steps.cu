@@ -23,8 +23,10 @@ struct Steps {
     const float *log_a;   // (batch, len, heads)
     float lower, upper;
     int softplus, narrow; // narrow: raw is of the storage type
+    long long pitch;      // of raw, from one position to the next
 
-    DEVICE float read(long long at) const {
+    DEVICE float read(long long position, int head) const {
+        const long long at = position * pitch + head;
         if (narrow) return unpack((u32)((const storage *)raw)[at]).x;
         return ((const float *)raw)[at];
     }
@@ -50,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (t < k.len && head < shape.heads) {
             long long at = shape.position(k, t) * shape.heads + head;
             if (from.raw) {
-                float v = from.read(at) + (from.bias ? from.bias[head] : 0.f);
+                float v = from.read(shape.position(k, t), head) + (from.bias ? from.bias[head] : 0.f);
                 step = clamp(from.softplus ? softplus(v) : v, from.lower, from.upper);
                 log_a = from.a[head] * step;
             } else {
@@ -96,7 +98,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (from.raw) { // v, read along heads
         for (int t = warp; t < k.len; t += THREADS / 32)
             if (first + lane < shape.heads)
-                first_out[t][lane] = from.read(shape.position(k, t) * shape.heads + first + lane) +
+                first_out[t][lane] = from.read(shape.position(k, t), first + lane) +
                                      (from.bias ? from.bias[first + lane] : 0.f);
     }
     __syncthreads();

@@ -7,9 +7,9 @@
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
-typedef unsigned short storage; // one element of bf16, or of f16 with STORAGE_F16
+typedef unsigned short storage; // one element of bf16, or of f16 with STORED_F16
 
-#ifdef STORAGE_F16
+#ifdef STORED_F16
 #define STORAGE "f16"
 #else
 #define STORAGE "bf16"
@@ -28,7 +28,7 @@ DEVICE u32 pack(float low, float high) {
 }
 
 DEVICE float2 unpack(u32 pair) {
-#ifdef STORAGE_F16
+#ifdef STORED_F16
     float2 wide;
     asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
         : "=f"(wide.x), "=f"(wide.y)
@@ -37,6 +37,43 @@ DEVICE float2 unpack(u32 pair) {
 #else
     return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 #endif
+}
+
+DEVICE u32 pack_half(float low, float high) {
+    u32 pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+DEVICE float2 unpack_half(u32 pair) {
+    float2 wide;
+    asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+        : "=f"(wide.x), "=f"(wide.y)
+        : "r"(pair));
+    return wide;
+}
+
+// A power of two that brings numbers of at most `most` in size to at most 2^14, so that f16 holds them with 11 bits; and its
+// inverse.
+struct Scale {
+    float to, from;
+};
+
+DEVICE Scale half_scale(float most) {
+    const int exponent = max((int)(__float_as_uint(most) >> 23), 28); // of `most`, plus 127
+    return {__uint_as_float((u32)min(267 - exponent, 254) << 23), __uint_as_float((u32)(exponent - 13) << 23)};
+}
+
+DEVICE u32 to_half(u32 pair, float scale) {
+    const float2 wide = unpack(pair);
+    return pack_half(wide.x * scale, wide.y * scale);
+}
+
+// The largest of the warp's numbers, none of which is negative.
+DEVICE float warp_most(float v) {
+    u32 most;
+    asm("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(most) : "r"(__float_as_uint(v)));
+    return __uint_as_float(most);
 }
 
 DEVICE float exp2_fast(float v) {
@@ -167,24 +204,39 @@ DEVICE void pin(float (&v)[32]) {
         "+f"(v[17]), "+f"(v[18]), "+f"(v[19]), "+f"(v[20]), "+f"(v[21]), "+f"(v[22]), "+f"(v[23]), "+f"(v[24]),      \
         "+f"(v[25]), "+f"(v[26]), "+f"(v[27]), "+f"(v[28]), "+f"(v[29]), "+f"(v[30]), "+f"(v[31])
 
-// sum += a b, or sum = a b if `keep` is 0; a from registers; TRANSPOSED: b is a columns_operand.
-template <int TRANSPOSED>
+// sum += a b, or sum = a b if `keep` is 0; a from registers; TRANSPOSED: b is a columns_operand. HALF: both are f16, whatever
+// tensors are stored in.
+template <int TRANSPOSED, bool HALF = false>
 DEVICE void product(float (&sum)[32], const u32 (&a)[4], u64 b, int keep) {
-    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %37, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." STORAGE "." STORAGE " " ACCUMULATORS
-                 ", {%32, %33, %34, %35}, %36, keep, 1, 1, %38;\n}"
-                 : EACH(sum)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(TRANSPOSED));
+#define PRODUCT(TYPE)                                                                                            \
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %37, 0;\n"                                              \
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " " ACCUMULATORS                    \
+                 ", {%32, %33, %34, %35}, %36, keep, 1, 1, %38;\n}"                                             \
+                 : EACH(sum)                                                                                     \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(TRANSPOSED))
+    if (HALF) {
+        PRODUCT("f16");
+    } else {
+        PRODUCT(STORAGE);
+    }
+#undef PRODUCT
 }
 
 // The same with a in shared memory.
-template <int A_TRANSPOSED, int B_TRANSPOSED>
+template <int A_TRANSPOSED, int B_TRANSPOSED, bool HALF = false>
 DEVICE void product(float (&sum)[32], u64 a, u64 b, int keep) {
-    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %34, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." STORAGE "." STORAGE " " ACCUMULATORS
-                 ", %32, %33, keep, 1, 1, %35, %36;\n}"
-                 : EACH(sum)
-                 : "l"(a), "l"(b), "r"(keep), "n"(A_TRANSPOSED), "n"(B_TRANSPOSED));
+#define PRODUCT(TYPE)                                                                                            \
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %34, 0;\n"                                              \
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " " ACCUMULATORS                    \
+                 ", %32, %33, keep, 1, 1, %35, %36;\n}"                                                         \
+                 : EACH(sum)                                                                                     \
+                 : "l"(a), "l"(b), "r"(keep), "n"(A_TRANSPOSED), "n"(B_TRANSPOSED))
+    if (HALF) {
+        PRODUCT("f16");
+    } else {
+        PRODUCT(STORAGE);
+    }
+#undef PRODUCT
 }
 
 template <int N>
