@@ -27,6 +27,42 @@ pub struct Compiled {
     pub log: String,
 }
 
+/// What a kernel needs of a multiprocessor, as the compiler tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// Name of the kernel.
+    pub name: String,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Bytes of registers that a thread has to keep in memory.
+    pub spilled: u32,
+}
+
+impl Compiled {
+    /// The resources of every kernel, from the log.
+    pub fn resources(&self) -> Vec<Resources> {
+        let before = |line: &str, word: &str| -> u32 {
+            let number = line.split(word).next().and_then(|head| head.split_whitespace().last());
+            number.and_then(|n| n.parse().ok()).unwrap_or(0)
+        };
+        let mut found: Vec<Resources> = Vec::new();
+        for line in self.log.lines() {
+            if let Some(rest) = line.split("Compiling entry function '").nth(1) {
+                let name = rest.split('\'').next().unwrap_or_default().to_owned();
+                found.push(Resources { name, registers: 0, spilled: 0 });
+            }
+            let Some(kernel) = found.last_mut() else { continue };
+            if line.contains("bytes spill stores") {
+                kernel.spilled += before(line, " bytes spill stores") + before(line, " bytes spill loads");
+            }
+            if line.contains("registers") {
+                kernel.registers = before(line, " registers");
+            }
+        }
+        found
+    }
+}
+
 impl Compiler {
     /// The compiler of this machine.
     ///

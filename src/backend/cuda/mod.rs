@@ -24,7 +24,7 @@ mod tensor;
 
 pub use architecture::Architecture;
 pub use cache::{KernelCache, Origin};
-pub use compile::{Compiled, Compiler};
+pub use compile::{Compiled, Compiler, Resources};
 pub use device::Device;
 pub use operator::{CudaGrad, CudaOutput, CudaSsd, Raw, RawSteps, Steps, StepsGrad};
 pub use place::Cuda;

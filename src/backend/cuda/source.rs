@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::architecture::Architecture;
+
 /// A file under `cuda/`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -62,6 +64,16 @@ impl Program {
     /// What is defined, in order.
     pub fn defines(&self) -> &[(&'static str, String)] {
         &self.defines
+    }
+
+    /// Whether it is of the Hopper tier, `cuda/ssd/sm90/`, and compiled for that architecture alone.
+    pub fn is_hopper(&self) -> bool {
+        self.source.name.contains("/sm90/")
+    }
+
+    /// Whether it is for an architecture.
+    pub fn runs_on(&self, target: Architecture) -> bool {
+        target.is_hopper() || !self.is_hopper()
     }
 
     /// The headers that the source includes, and those that they include, each once.

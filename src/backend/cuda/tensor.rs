@@ -162,16 +162,36 @@ impl<T: Element> CudaTensor<T> {
         self.download()?.into_dimensionality().map_err(wrong)
     }
 
-    /// A copy on the device; rows must follow one another without a gap.
-    pub(crate) fn duplicate(&self) -> Result<Self> {
+    /// A copy on the device.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], and [`Error::Shape`] if rows have gaps between them.
+    pub fn duplicate(&self) -> Result<Self> {
         let copy = Self::room(self.stream(), &self.shape)?;
-        if !copy.is_empty() {
-            let bytes = self.len() * size_of::<T>();
-            // SAFETY: both tensors are contiguous and hold as many bytes.
-            unsafe { result::memcpy_dtod_async(copy.pointer, self.pointer, bytes, self.stream().raw()) }
-                .map_err(|e| driver("cuMemcpyDtoD", e))?;
-        }
+        copy.copy_from(self)?;
         Ok(copy)
+    }
+
+    /// Overwrites the numbers with those of another tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the other has another shape or rows of either have gaps between them,
+    /// [`DeviceError::Elsewhere`] if it is of another stream.
+    pub fn copy_from(&self, other: &Self) -> Result<()> {
+        if self.shape != other.shape || !self.is_contiguous() || !other.is_contiguous() {
+            return Err(Error::shape("copy", format!("{:?} without gaps", self.shape), &other.shape));
+        }
+        if self.stream() != other.stream() {
+            return Err(DeviceError::Elsewhere { tensor: "copy" }.into());
+        }
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.stream().device().bind()?;
+        let bytes = self.len() * size_of::<T>();
+        // SAFETY: both tensors are contiguous and hold as many bytes.
+        unsafe { result::memcpy_dtod_async(self.pointer, other.pointer, bytes, self.stream().raw()) }
+            .map_err(|e| driver("cuMemcpyDtoD", e))
     }
 
     /// Memory of the caller's: row r begins at `pointer + r * pitch` elements.
@@ -259,13 +279,32 @@ impl<T: Stored> CudaTensor<T> {
     /// [`DeviceError::OutOfMemory`], and those of compiling and starting a kernel.
     pub fn filled(stream: &Stream, shape: &[usize], value: f64) -> Result<Self> {
         let tensor = Self::room(stream, shape)?;
-        let program = Program::new("fill.cu").define(stored_macro::<T>(), 1);
-        let kernel = stream.device().kernel(&program, "fill")?;
-        let grid = Grid::new([tensor.len().div_ceil(256).min(4096), 1, 1], 256);
+        let kernel = stream.device().kernel(&fill_program::<T>(), "fill")?;
         // SAFETY: the arguments are those of `fill(out, count, value)`, and `out` holds `count` elements.
-        unsafe { kernel.launch(stream, grid, &[&tensor, &(tensor.len() as i64), &value]) }?;
+        unsafe { kernel.launch(stream, fill_grid(&tensor), &[&tensor, &(tensor.len() as i64), &value]) }?;
         Ok(tensor)
     }
+
+    /// A tensor of numbers between `low` and `high` that look random and are the same for the same `seed`.
+    ///
+    /// # Errors
+    /// As [`CudaTensor::filled`].
+    pub fn noise(stream: &Stream, shape: &[usize], seed: u64, low: f64, high: f64) -> Result<Self> {
+        let tensor = Self::room(stream, shape)?;
+        let kernel = stream.device().kernel(&fill_program::<T>(), "noise")?;
+        let count = tensor.len() as i64;
+        // SAFETY: the arguments are those of `noise`, and `out` holds `count` elements.
+        unsafe { kernel.launch(stream, fill_grid(&tensor), &[&tensor, &count, &seed, &low, &high]) }?;
+        Ok(tensor)
+    }
+}
+
+fn fill_program<T: Stored>() -> Program {
+    Program::new("fill.cu").define(stored_macro::<T>(), 1)
+}
+
+fn fill_grid<T: Element>(tensor: &CudaTensor<T>) -> Grid {
+    Grid::new([tensor.len().div_ceil(256).min(4096), 1, 1], 256)
 }
 
 /// Number of rows of a shape.
