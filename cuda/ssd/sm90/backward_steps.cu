@@ -173,12 +173,16 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     }
 }
 
-// out[i] = sum over chunks of parts[chunk][i], in a fixed order. Grid (count), 128 threads.
+// da, dbias, dd: (heads), sums over chunks of parts: [chunk][3][head], in a fixed order; a null one is left out.
+// Grid (heads, 3), 128 threads.
 extern "C" __global__ void __launch_bounds__(128)
-    ssd_backward_sum(int chunks, int count, const float *parts, float *out) {
+    ssd_backward_sum(Shape shape, const float *parts, float *da, float *dbias, float *dd) {
     __shared__ float warps[4];
+    float *out = blockIdx.y == 0 ? da : blockIdx.y == 1 ? dbias : dd;
+    if (!out) return;
     float sum = 0.f;
-    for (int k = threadIdx.x; k < chunks; k += 128) sum += parts[(long long)k * count + blockIdx.x];
+    for (int k = threadIdx.x; k < shape.chunks; k += 128)
+        sum += parts[((long long)k * 3 + blockIdx.y) * shape.heads + blockIdx.x];
     for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
     if ((threadIdx.x & 31) == 0) warps[threadIdx.x >> 5] = sum;
     __syncthreads();

@@ -1,6 +1,7 @@
 //! Every program that a shape needs: what is compiled ahead of time.
 
 use super::exact;
+use super::sm90::backward;
 use super::source::Program;
 use crate::ssd::Diagonal;
 
@@ -32,7 +33,7 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         let sized = [Diagonal::Scores, Diagonal::Free].into_iter().flat_map(move |diagonal| {
             exact::SIZED.into_iter().map(move |name| exact::program(name, stored, size, diagonal))
         });
-        plain.chain(sized)
+        plain.chain(sized).chain(backward::programs(stored, size))
     };
     STORED.into_iter().flat_map(of_type).collect()
 }

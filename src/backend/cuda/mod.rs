@@ -17,6 +17,7 @@ mod launch;
 mod operator;
 mod place;
 mod plan;
+mod sm90;
 mod source;
 mod spans;
 mod stream;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exact::{self, Operands, blocks, discretize, recurrent};
 use super::plan::{Plan, plan};
+use super::sm90::{self, backward};
 use super::spans::Spans;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored};
@@ -61,6 +62,7 @@ pub struct CudaSsd<T: Stored> {
     diagonal: Diagonal,
     sequences: Sequences,
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
+    hopper: Arc<Mutex<Option<sm90::Tables>>>,
 }
 
 /// Twin of [`crate::ssd::Output`].
@@ -209,7 +211,7 @@ impl<T: Stored> CudaSsd<T> {
             return Err(Error::shape("dt", expected, steps.shape()));
         }
         let sequences = Sequences::whole(batch, len);
-        Ok(Self { steps, b, c, d: None, diagonal: Diagonal::Scores, sequences, tables: Arc::default() })
+        Ok(Self { steps, b, c, d: None, diagonal: Diagonal::Scores, sequences, tables: Arc::default(), hopper: Arc::default() })
     }
 
     /// Adds `d` to the diagonal: (heads, 1) or (heads, head_dim).
@@ -235,7 +237,7 @@ impl<T: Stored> CudaSsd<T> {
     pub fn with_sequences(self, sequences: Sequences) -> Result<Self> {
         let (rows, positions) = sequences.shape();
         check_shape("sequences", "(batch, len)", &self.steps.shape()[..2], &[rows, positions])?;
-        Ok(Self { sequences, tables: Arc::default(), ..self })
+        Ok(Self { sequences, tables: Arc::default(), hopper: Arc::default(), ..self })
     }
 
     /// Chooses what stands on the diagonal besides `d`.
@@ -306,7 +308,12 @@ impl<T: Stored> CudaSsd<T> {
         on("dy", dy, self.b.stream())?;
         on("dfinal_state", dlast, self.b.stream())?;
         contiguous("dfinal_state", dlast)?;
-        let found = match self.plan(x, how)? {
+        let plan = self.plan(x, how)?;
+        let automatic = how == Algorithm::Automatic && plan != Plan::Recurrent;
+        if automatic && backward::serves(x, dy, &self.b, &self.c, self.diagonal) {
+            return self.hopper_vjp(x, initial, dy, dlast);
+        }
+        let found = match plan {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
@@ -324,6 +331,41 @@ impl<T: Stored> CudaSsd<T> {
             }
         };
         Ok(CudaGrad { steps, b: found.b, c: found.c, d: found.d, x: found.x, state: found.state })
+    }
+
+    /// The same by the Hopper tier.
+    fn hopper_vjp(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        dy: &CudaTensor<T>,
+        dlast: &CudaTensor<T::Acc>,
+    ) -> Result<CudaGrad<T>> {
+        let tables = {
+            let mut made = self.hopper.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*made {
+                Some(tables) => tables.clone(),
+                None => made.insert(sm90::Tables::new(self.b.stream(), &self.sequences)?).clone(),
+            }
+        };
+        let operands = backward::Operands {
+            steps: &self.steps,
+            b: &self.b,
+            c: &self.c,
+            d: self.d.as_ref(),
+            x,
+            dy,
+            tables: &tables,
+        };
+        let grad = backward::vjp(&operands, initial, dlast)?;
+        match &self.d {
+            Some(d) if d.shape()[1] > 1 => {
+                let spans = self.spans(recurrent::SEGMENT)?;
+                let d = self.with_operands(x, &spans, |m| exact::sums::skip_vjp(m, d, dy))?;
+                Ok(CudaGrad { d: Some(d), ..grad })
+            }
+            _ => Ok(grad),
+        }
     }
 
     fn multiply(

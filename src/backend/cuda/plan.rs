@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | exact tier, recurrence |
 //! | `Quadratic` | exact tier, one block a sequence |
+//! | `Automatic` otherwise: the vjp of bf16 and f16, head_dim 64, state_dim 64 or 128, aligned to 16 bytes, on sm_90 | Hopper tier |
 //! | `Chunked`, or `Automatic` otherwise | exact tier, blocks |
 
 use crate::error::Result;

@@ -20,7 +20,7 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] = sources!["common/exact.cuh", "common/scalar.cuh", "common/sweep.cuh"];
+pub const HEADERS: &[Source] = sources!["common/exact.cuh", "common/scalar.cuh", "common/sweep.cuh", "ssd/sm90/backward.cuh", "ssd/sm90/backward_columns.cuh", "ssd/sm90/backward_rows.cuh", "ssd/sm90/hopper.cuh"];
 
 /// The files that hold kernels.
 pub const KERNELS: &[Source] = sources![
@@ -30,6 +30,9 @@ pub const KERNELS: &[Source] = sources![
     "ssd/quadratic.cu",
     "ssd/recurrent.cu",
     "ssd/recurrent_vjp.cu",
+    "ssd/sm90/backward_chunks.cu",
+    "ssd/sm90/backward_states.cu",
+    "ssd/sm90/backward_steps.cu",
     "ssd/states.cu",
     "ssd/sums.cu",
 ];
