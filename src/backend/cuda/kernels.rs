@@ -1,5 +1,6 @@
 //! Every program that a shape needs: what is compiled ahead of time.
 
+use super::sm90::backward;
 use super::source::Program;
 use super::{decode, exact, portable, selective_scan};
 use crate::ssd::Diagonal;
@@ -32,7 +33,7 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         let sized = [Diagonal::Scores, Diagonal::Free].into_iter().flat_map(move |diagonal| {
             exact::SIZED.into_iter().map(move |name| exact::program(name, stored, size, diagonal))
         });
-        plain.chain(sized)
+        plain.chain(sized).chain(backward::programs(stored, size))
     };
     let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
     let short = diagonals.map(move |diagonal| portable::program("STORED_BF16", size, diagonal));

@@ -20,6 +20,7 @@ mod place;
 mod plan;
 mod portable;
 mod selective_scan;
+mod sm90;
 mod source;
 mod spans;
 mod steps;

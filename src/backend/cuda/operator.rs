@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::exact::{self, Operands, blocks, discretize, recurrent};
 use super::plan::{Plan, Work, plan};
 use super::portable;
+use super::sm90::{self, backward};
 use super::spans::Spans;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored};
@@ -62,6 +63,7 @@ pub struct CudaSsd<T: Stored> {
     diagonal: Diagonal,
     sequences: Sequences,
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
+    hopper: Arc<Mutex<Option<sm90::Tables>>>,
 }
 
 /// Twin of [`crate::ssd::Output`].
@@ -210,7 +212,16 @@ impl<T: Stored> CudaSsd<T> {
             return Err(Error::shape("dt", expected, steps.shape()));
         }
         let sequences = Sequences::whole(batch, len);
-        Ok(Self { steps, b, c, d: None, diagonal: Diagonal::Scores, sequences, tables: Arc::default() })
+        Ok(Self {
+            steps,
+            b,
+            c,
+            d: None,
+            diagonal: Diagonal::Scores,
+            sequences,
+            tables: Arc::default(),
+            hopper: Arc::default(),
+        })
     }
 
     /// Adds `d` to the diagonal: (heads, 1) or (heads, head_dim).
@@ -236,7 +247,7 @@ impl<T: Stored> CudaSsd<T> {
     pub fn with_sequences(self, sequences: Sequences) -> Result<Self> {
         let (rows, positions) = sequences.shape();
         check_shape("sequences", "(batch, len)", &self.steps.shape()[..2], &[rows, positions])?;
-        Ok(Self { sequences, tables: Arc::default(), ..self })
+        Ok(Self { sequences, tables: Arc::default(), hopper: Arc::default(), ..self })
     }
 
     /// Chooses what stands on the diagonal besides `d`.
@@ -307,7 +318,7 @@ impl<T: Stored> CudaSsd<T> {
         on("dy", dy, self.b.stream())?;
         on("dfinal_state", dlast, self.b.stream())?;
         contiguous("dfinal_state", dlast)?;
-        let found = match self.plan(how, Work::Vjp) {
+        let found = match self.plan(how, Work::Vjp, x, dy) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
@@ -316,6 +327,7 @@ impl<T: Stored> CudaSsd<T> {
                 let spans = self.spans(chunk)?;
                 self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
             }
+            Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
             Plan::Portable => unreachable!("the table has no vjp of the portable tier"),
         }?;
         let steps = match &self.steps {
@@ -328,6 +340,41 @@ impl<T: Stored> CudaSsd<T> {
         Ok(CudaGrad { steps, b: found.b, c: found.c, d: found.d, x: found.x, state: found.state })
     }
 
+    /// The same by the Hopper tier.
+    fn hopper_vjp(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        dy: &CudaTensor<T>,
+        dlast: &CudaTensor<T::Acc>,
+    ) -> Result<CudaGrad<T>> {
+        let tables = {
+            let mut made = self.hopper.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*made {
+                Some(tables) => tables.clone(),
+                None => made.insert(sm90::Tables::new(self.b.stream(), &self.sequences)?).clone(),
+            }
+        };
+        let operands = backward::Operands {
+            steps: &self.steps,
+            b: &self.b,
+            c: &self.c,
+            d: self.d.as_ref(),
+            x,
+            dy,
+            tables: &tables,
+        };
+        let grad = backward::vjp(&operands, initial, dlast)?;
+        match &self.d {
+            Some(d) if d.shape()[1] > 1 => {
+                let spans = self.spans(recurrent::SEGMENT)?;
+                let d = self.with_operands(x, &spans, |m| exact::sums::skip_vjp(m, d, dy))?;
+                Ok(CudaGrad { d: Some(d), ..grad })
+            }
+            _ => Ok(grad),
+        }
+    }
+
     fn multiply(
         &self,
         x: &CudaTensor<T>,
@@ -336,7 +383,7 @@ impl<T: Stored> CudaSsd<T> {
         y: &CudaTensor<T>,
         how: Algorithm,
     ) -> Result<()> {
-        match self.plan(how, Work::Product) {
+        match self.plan(how, Work::Product, x, y) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::forward(m, initial, last, y))
@@ -349,11 +396,18 @@ impl<T: Stored> CudaSsd<T> {
                 let spans = self.spans(Algorithm::CHUNK)?;
                 self.with_operands(x, &spans, |m| portable::forward(m, initial, last, y))
             }
+            Plan::Hopper => unreachable!("the table has no product of the Hopper tier"),
         }
     }
 
-    fn plan(&self, how: Algorithm, work: Work) -> Plan {
-        plan(how, self.steps.shape()[1], T::NAME, work)
+    /// How to do some work with `x` and with `y` or its cotangent.
+    fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
+        let plan = plan(how, self.steps.shape()[1], T::NAME, work);
+        let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
+        match work {
+            Work::Vjp if free && backward::serves(x, y, &self.b, &self.c, self.diagonal) => Plan::Hopper,
+            _ => plan,
+        }
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.

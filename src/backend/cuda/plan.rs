@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
+//! | `Automatic` otherwise: vjp, head_dim 64, state_dim 64 or 128, aligned to 16 bytes, on sm_90 | bf16, f16 | Hopper tier |
 //! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
 //! | the same: vjp, or product | any | exact tier, blocks |
 
@@ -21,6 +22,8 @@ pub(crate) enum Plan {
     },
     /// The block decomposition on tensor cores.
     Portable,
+    /// The same by the means of sm_90.
+    Hopper,
 }
 
 /// What is asked for.

@@ -27,6 +27,10 @@ pub const HEADERS: &[Source] = sources![
     "common/softplus.cuh",
     "common/sweep.cuh",
     "ssd/selective_scan.cuh",
+    "ssd/sm90/backward.cuh",
+    "ssd/sm90/backward_columns.cuh",
+    "ssd/sm90/backward_rows.cuh",
+    "ssd/sm90/hopper.cuh",
 ];
 
 /// The files that hold kernels.
@@ -41,6 +45,9 @@ pub const KERNELS: &[Source] = sources![
     "ssd/recurrent_vjp.cu",
     "ssd/selective_scan.cu",
     "ssd/selective_scan_vjp.cu",
+    "ssd/sm90/backward_chunks.cu",
+    "ssd/sm90/backward_states.cu",
+    "ssd/sm90/backward_steps.cu",
     "ssd/states.cu",
     "ssd/sums.cu",
 ];

@@ -184,7 +184,8 @@ impl Checkpoint {
     /// disk does not take it; [`Error::Config`](crate::Error::Config) if that layout cannot say what this model is.
     pub fn convert(&self, to: &Path, naming: Naming, dtype: Option<Dtype>) -> Result<()> {
         self.check()?;
-        let mut json = if naming == self.naming { self.json.clone() } else { config::object(&self.config, naming)? };
+        let mut json =
+            if naming == self.naming { self.json.clone() } else { config::object(&self.config, naming)? };
         if let (Naming::HuggingFace, Some(dtype)) = (naming, dtype) {
             json.insert("dtype".into(), save::long_name(dtype).into());
         }

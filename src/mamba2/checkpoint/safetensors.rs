@@ -10,8 +10,8 @@ use ::safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value};
 
 use super::entry::{Dtype, Entry};
-use super::map::MappedFile;
 use super::json;
+use super::map::MappedFile;
 use super::save::Tensor;
 use crate::error::{Result, in_file};
 

@@ -1,0 +1,236 @@
+// States that enter the chunks and cotangents of the states that leave them, by one walk each:
+//
+//   H_{k+1} = e^{s_Q} H_k + sum_j dt_j e^{s_Q - s_j} X_j B_j^T      from the first chunk (direction 0)
+//   dH_{k-1} = e^{s_Q} dH_k + sum_i e^{s_i} dY_i C_i^T              from the last one   (direction 1)
+//
+// H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
+// product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
+// would use up the error allowed to the cotangents of the decays, which are inner products of two states.
+//
+// Grid (pairs of heads of a group, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
+// Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
+#include "ssd/sm90/backward.cuh"
+
+constexpr int STAGES = 2;
+constexpr u32 STAGE = N_PANELS * PANEL + 2 * P_PANELS * PANEL + 2048;
+constexpr u32 STATES_AT = STAGES * STAGE;
+constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
+constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
+constexpr u32 BARRIERS_AT = MOST_AT + 2 * 4 * 4;
+static_assert(P == 64, "one warpgroup holds 64 rows of a state");
+
+// One direction's tensors: `left` is X or dY, `right` B or C.
+struct Walk {
+    const storage *left, *right;
+    const float *from;  // state before the first chunk walked: [segment or sequence][head][P][N] f32, or null for zero
+    storage *kept;      // [chunk][head] states in f16 as panels (64 columns, head_dim rows), or null
+    Sizes *sizes;       // [chunk][head][direction], written with `kept`
+    float *to;          // state after the last chunk, as `from`, or null
+};
+
+extern "C" __global__ void __launch_bounds__(384, 1)
+    ssd_backward_states(Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
+                        Walk forth, Walk back, int by_segment) {
+    extern __shared__ __align__(1024) unsigned char memory[];
+    const u32 base = shared_address(memory);
+    const bool reverse = blockIdx.z == 1;
+    const Walk walk = reverse ? back : forth;
+    const Segment segment = segments[blockIdx.y];
+    const int in_group = shape.heads_per_group(), pairs = (in_group + 1) / 2;
+    const int group = blockIdx.x / pairs, in_pair = 2 * (blockIdx.x % pairs);
+    const int warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5;
+    const u32 full = base + BARRIERS_AT, empty = full + 8 * STAGES;
+    const bool two = in_pair + 1 < in_group;
+
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            barrier_init(full + 8 * i, 128);
+            barrier_init(empty + 8 * i, two ? 8 : 4);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    }
+    __syncthreads();
+
+    if (warpgroup == 2) {
+        const long long left_pitch = reverse ? shape.dy_pitch : shape.x_pitch;
+        const long long right_pitch = reverse ? shape.c_pitch : shape.b_pitch;
+        const int head = group * in_group + in_pair;
+        for (int i = 0; i < segment.count; i++) {
+            const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+            const Chunk k = chunks[at];
+            const u32 stage = base + (i % STAGES) * STAGE, barrier = full + 8 * (i % STAGES);
+            if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
+            const long long position = shape.position(k, 0);
+            for (int panel = 0; panel < N_PANELS; panel++)
+                copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + group * N + panel * 64,
+                              right_pitch, 32 * warp, k.len, lane);
+            for (int h = 0; h < (two ? 2 : 1); h++)
+                for (int panel = 0; panel < P_PANELS; panel++)
+                    copy_rows<32>(stage + (N_PANELS + h * P_PANELS + panel) * PANEL,
+                                  walk.left + position * left_pitch + (head + h) * P + panel * 64, left_pitch, 32 * warp,
+                                  k.len, lane);
+            const long long steps = ((long long)at * shape.heads + head) * Q;
+            const int which = thread >> 5; // s and dt of each head: 512 bytes a warp
+            if (which < 2 || two)
+                copy_piece(stage + (N_PANELS + 2 * P_PANELS) * PANEL + thread * 16,
+                           ((which & 1) ? dt : s) + steps + (which >> 1) * Q + lane * 4, true);
+            copies_arrive(barrier);
+        }
+        return;
+    }
+    if (warpgroup == 1 && !two) return;
+
+    const int head = group * in_group + in_pair + warpgroup;
+    const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
+    const int row = 16 * warp + (lane >> 2), column = 2 * (lane & 3);
+    float h[N_PANELS][32];
+    const int entered = by_segment ? (int)blockIdx.y : (reverse ? segment.leaves : segment.enters);
+    const int left_at = by_segment ? (int)blockIdx.y : (reverse ? segment.enters : segment.leaves);
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int t = 0; t < 8; t++)
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                float2 v = make_float2(0.f, 0.f);
+                if (walk.from && entered >= 0)
+                    v = *(const float2 *)(walk.from + (((long long)entered * shape.heads + head) * P + row + 8 * r) * N +
+                                          panel * 64 + t * 8 + column);
+                h[panel][4 * t + 2 * r] = v.x;
+                h[panel][4 * t + 2 * r + 1] = v.y;
+            }
+
+    for (int i = 0; i < segment.count; i++) {
+        const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+        const u32 stage = base + (i % STAGES) * STAGE;
+        const u32 left = stage + (N_PANELS + warpgroup * P_PANELS) * PANEL;
+        const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2 * P_PANELS) * PANEL + warpgroup * 1024;
+        const float *steps = (const float *)(memory + steps_at);
+        const u32 factors_at = FACTORS_AT + (warpgroup * 2 + (i & 1)) * Q * 4;
+        float *factors = (float *)(memory + factors_at);
+
+        Sizes *sizes = walk.sizes + (((long long)at * shape.heads + head) * 2 + reverse);
+        if (walk.kept) { // the state so far, before this chunk
+            float *mosts = (float *)(memory + MOST_AT) + warpgroup * 4, most = 0.f;
+#pragma unroll
+            for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+                for (int e = 0; e < 32; e++) most = fmaxf(most, fabsf(h[panel][e]));
+            most = warp_most(most);
+            if (lane == 0) mosts[warp] = most;
+            if (thread == 0) bulk_stores_read();
+            threads_sync(1 + warpgroup, 128);
+            const Scale scale = half_scale(fmaxf(fmaxf(mosts[0], mosts[1]), fmaxf(mosts[2], mosts[3])));
+            if (thread == 0) sizes->state = scale.from;
+#pragma unroll
+            for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+                for (int t = 0; t < 8; t += 2)
+                    store_matrices(tile_address(own_state + panel * STATE_PANEL, 16 * warp, t, lane),
+                                   pack_half(h[panel][4 * t] * scale.to, h[panel][4 * t + 1] * scale.to),
+                                   pack_half(h[panel][4 * t + 2] * scale.to, h[panel][4 * t + 3] * scale.to),
+                                   pack_half(h[panel][4 * t + 4] * scale.to, h[panel][4 * t + 5] * scale.to),
+                                   pack_half(h[panel][4 * t + 6] * scale.to, h[panel][4 * t + 7] * scale.to));
+        }
+        barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
+        const float last = steps[Q - 1];
+        factors[thread] = reverse ? exp2_fast(steps[thread]) : steps[Q + thread] * exp2_fast(last - steps[thread]);
+        fence_async();
+        threads_sync(1 + warpgroup, 128);
+        if (walk.kept && thread == 0)
+            bulk_store((unsigned char *)walk.kept + ((long long)at * shape.heads + head) * STATE_BYTES, own_state,
+                       STATE_BYTES);
+        const float through = exp2_fast(last);
+#pragma unroll
+        for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+            for (int e = 0; e < 32; e++) h[panel][e] *= through;
+
+        float most = 0.f;
+        u32 high[Q / 16][4], low[Q / 16][4];
+#pragma unroll
+        for (int step = 0; step < Q / 16; step++) {
+            u32 raw[4];
+            // Rows of the tile are positions, and of its transpose rows of the state.
+            load_matrices_transposed(raw, left + piece(16 * step + (lane >> 4) * 8 + (lane & 7),
+                                                       2 * warp + ((lane >> 3) & 1)));
+            const float2 f0 = *(const float2 *)(factors + 16 * step + column);
+            const float2 f1 = *(const float2 *)(factors + 16 * step + 8 + column);
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                float2 v = unpack(raw[m]);
+                most = fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y)));
+                v.x *= m < 2 ? f0.x : f1.x;
+                v.y *= m < 2 ? f0.y : f1.y;
+                high[step][m] = pack(v.x, v.y);
+                const float2 rounded = unpack(high[step][m]);
+                low[step][m] = pack(v.x - rounded.x, v.y - rounded.y);
+            }
+            products_begin();
+#pragma unroll
+            for (int panel = 0; panel < N_PANELS; panel++) {
+                const u64 right = columns_operand(stage + panel * PANEL + step * 2048);
+                product<1>(h[panel], high[step], right, 1);
+                product<1>(h[panel], low[step], right, 1);
+            }
+            products_commit();
+        }
+        most = warp_most(most);
+        if (walk.kept && lane == 0) sizes->most[warp] = most;
+        products_wait<0>();
+#pragma unroll
+        for (int panel = 0; panel < N_PANELS; panel++) pin(h[panel]);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(empty + 8 * (i % STAGES));
+    }
+    if (walk.to && left_at >= 0) {
+#pragma unroll
+        for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+            for (int t = 0; t < 8; t++)
+#pragma unroll
+                for (int r = 0; r < 2; r++)
+                    *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * N + panel * 64 +
+                                t * 8 + column) = make_float2(h[panel][4 * t + 2 * r], h[panel][4 * t + 2 * r + 1]);
+    }
+    if (walk.kept && thread == 0) bulk_stores_done();
+}
+
+// States between the segments of a sequence, from what each adds: into `in` [segment][head][P][N] the state before the first
+// chunk walked, from `local`, the same axes, the state after the last one had it begun at zero.
+//
+//   in_{i+1} = e^{sum of s_Q over the segment} in_i + local_i
+//
+// Grid (heads, sequences, directions x head_dim x state_dim / 1024), 256 threads. `sequences`: segments first .. first + count.
+struct Join {
+    const float *local, *from;
+    float *in, *to;
+};
+
+extern "C" __global__ void __launch_bounds__(256)
+    ssd_backward_segments(Shape shape, const Segment *sequences, const Segment *segments, const float *s, Join forth,
+                          Join back) {
+    constexpr int SLICES = P * N / 1024; // of 1024 elements of a state
+    const bool reverse = blockIdx.z >= SLICES;
+    const Join join = reverse ? back : forth;
+    const Segment sequence = sequences[blockIdx.y];
+    const int head = blockIdx.x, entered = reverse ? sequence.leaves : sequence.enters,
+              left = reverse ? sequence.enters : sequence.leaves;
+    const long long own = (long long)(blockIdx.z % SLICES) * 1024 + threadIdx.x * 4, size = P * N;
+    float4 h = make_float4(0.f, 0.f, 0.f, 0.f);
+    if (join.from && entered >= 0)
+        h = *(const float4 *)(join.from + ((long long)entered * shape.heads + head) * size + own);
+    for (int i = 0; i < sequence.count; i++) {
+        const int at = reverse ? sequence.first + sequence.count - 1 - i : sequence.first + i;
+        const long long place = ((long long)at * shape.heads + head) * size + own;
+        const float4 local = *(const float4 *)(join.local + place);
+        float sum = 0.f;
+        for (int k = 0; k < segments[at].count; k++)
+            sum += s[((long long)(segments[at].first + k) * shape.heads + head) * Q + Q - 1];
+        const float through = exp2_fast(sum);
+        *(float4 *)(join.in + place) = h;
+        h.x = through * h.x + local.x, h.y = through * h.y + local.y;
+        h.z = through * h.z + local.z, h.w = through * h.w + local.w;
+    }
+    if (join.to && left >= 0) *(float4 *)(join.to + ((long long)left * shape.heads + head) * size + own) = h;
+}

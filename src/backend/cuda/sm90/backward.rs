@@ -1,0 +1,446 @@
+//! The vjp of the operator: `cuda/ssd/sm90/backward_steps.cu`, `backward_states.cu`, `backward_chunks.cu`.
+#![allow(unsafe_code)]
+
+use super::tables::{CHUNK, Tables};
+use crate::backend::cuda::launch::{Grid, Parameters};
+use crate::backend::cuda::operator::{CudaGrad, Raw, Steps, StepsGrad};
+use crate::backend::cuda::source::Program;
+use crate::backend::cuda::stream::Stream;
+use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
+use crate::error::Result;
+use crate::ssd::{Diagonal, Squash};
+
+/// The width of a head that the kernels are made for.
+const HEAD_DIM: usize = 64;
+/// The widths of the state that they are made for.
+const STATE_DIMS: [usize; 2] = [64, 128];
+/// Bytes of a panel: 128 positions of 64 numbers.
+const PANEL: usize = CHUNK * 128;
+/// Bytes that the sizes of a chunk and head have; as `Sizes` in `backward.cuh`, for both directions.
+const SIZES: usize = 64;
+/// Heads that a block of `backward_steps.cu` takes.
+const HEADS: usize = 32;
+
+/// Twin of `Shape`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Shape {
+    len: i32,
+    heads: i32,
+    groups: i32,
+    chunks: i32,
+    x_pitch: i64,
+    dy_pitch: i64,
+    b_pitch: i64,
+    c_pitch: i64,
+}
+
+/// Twin of `Steps` in `backward_steps.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Discretized {
+    raw: u64,
+    a: u64,
+    bias: u64,
+    dt: u64,
+    log_a: u64,
+    lower: f32,
+    upper: f32,
+    softplus: i32,
+    narrow: i32,
+    pitch: i64,
+}
+
+/// Twin of `Walk` in `backward_states.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Walk {
+    left: u64,
+    right: u64,
+    from: u64,
+    kept: u64,
+    sizes: u64,
+    to: u64,
+}
+
+/// Twin of `Join` in `backward_states.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Join {
+    local: u64,
+    from: u64,
+    entering: u64,
+    to: u64,
+}
+
+/// Twin of `Pass` in `backward_chunks.cu`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Pass {
+    x: u64,
+    dy: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    s: u64,
+    dt: u64,
+    h: u64,
+    dh: u64,
+    sizes: u64,
+    dx: u64,
+    db: u64,
+    dc: u64,
+    sums: u64,
+    same: u64,
+    passed: u64,
+    positions: i64,
+    d_channels: i32,
+    splits: i32,
+}
+
+impl Parameters for Shape {}
+impl Parameters for Discretized {}
+impl Parameters for Walk {}
+impl Parameters for Join {}
+impl Parameters for Pass {}
+
+/// The operator and x, shapes checked, tensors of one stream.
+#[derive(Debug)]
+pub(crate) struct Operands<'a, T: Stored> {
+    pub steps: &'a Steps<T>,
+    pub b: &'a CudaTensor<T>,
+    pub c: &'a CudaTensor<T>,
+    pub d: Option<&'a CudaTensor<T::Acc>>,
+    pub x: &'a CudaTensor<T>,
+    pub dy: &'a CudaTensor<T>,
+    pub tables: &'a Tables,
+}
+
+/// Whether the kernels are made for these tensors: their type, widths, device and alignment.
+pub(crate) fn serves<T: Stored>(
+    x: &CudaTensor<T>,
+    dy: &CudaTensor<T>,
+    b: &CudaTensor<T>,
+    c: &CudaTensor<T>,
+    diagonal: Diagonal,
+) -> bool {
+    let aligned = |tensor: &CudaTensor<T>| tensor.pointer() % 16 == 0 && tensor.pitch() % 8 == 0;
+    ["bf16", "f16"].contains(&T::NAME)
+        && x.stream().device().architecture().is_hopper()
+        && x.shape()[3] == HEAD_DIM
+        && STATE_DIMS.contains(&b.shape()[3])
+        && diagonal == Diagonal::Scores
+        && !x.is_empty()
+        && [x, dy, b, c].into_iter().all(aligned)
+}
+
+/// The programs for a shape, of a type of two bytes.
+pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
+    if head_dim != HEAD_DIM
+        || !STATE_DIMS.contains(&state_dim)
+        || !["STORED_BF16", "STORED_F16"].contains(&stored)
+    {
+        return Vec::new();
+    }
+    [STEPS, STATES, CHUNKS].map(|name| program(name, stored, state_dim)).into()
+}
+
+const STEPS: &str = "ssd/sm90/backward_steps.cu";
+const STATES: &str = "ssd/sm90/backward_states.cu";
+const CHUNKS: &str = "ssd/sm90/backward_chunks.cu";
+
+fn program(name: &'static str, stored: &'static str, state_dim: usize) -> Program {
+    Program::new(name).define(stored, 1).define("STATE_DIM", state_dim)
+}
+
+/// Parts that the heads of a group are dealt to, so that a short row has enough blocks.
+fn splits(len: usize, heads_per_group: usize) -> usize {
+    (32 / len.div_ceil(CHUNK).max(1)).clamp(1, 8).min(heads_per_group)
+}
+
+/// What both walks and the pass over the chunks leave and read.
+struct Rooms<T: Stored> {
+    s: CudaTensor<T::Acc>,      // (chunks, heads, 128)
+    dt: CudaTensor<T::Acc>,     // (chunks, heads, 128)
+    states: [CudaTensor<T>; 2], // (chunks, heads, head_dim, state_dim), f16 whatever T is
+    sizes: CudaTensor<T::Acc>,  // (chunks, heads, 16)
+}
+
+/// Cotangents of every input, given those of y, which is among the operands, and of the states that leave. The skip's is that
+/// of one number a head.
+pub(crate) fn vjp<T: Stored>(
+    m: &Operands<'_, T>,
+    initial: Option<&CudaTensor<T::Acc>>,
+    dlast: &CudaTensor<T::Acc>,
+) -> Result<CudaGrad<T>> {
+    let (stream, chunks) = (m.x.stream(), m.tables.chunks.count);
+    let [rows, heads, groups, state_dim] = m.sizes();
+    let splits = splits(m.x.shape()[1], heads / groups);
+    let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
+    let narrow = |shape: &[usize]| CudaTensor::<T>::room(stream, shape);
+    let states = [chunks, heads, HEAD_DIM, state_dim];
+    let rooms = Rooms::<T> {
+        s: room(&[chunks, heads, CHUNK])?,
+        dt: room(&[chunks, heads, CHUNK])?,
+        states: [narrow(&states)?, narrow(&states)?],
+        sizes: room(&[chunks, heads, SIZES / 4])?,
+    };
+    let shape = m.shape();
+    let steps = m.discretized();
+    let [b_steps, h_steps] = [chunks, heads.div_ceil(HEADS)];
+    // SAFETY: the arguments are those of `ssd_backward_steps`; the rooms have a place for every chunk and head.
+    unsafe {
+        m.kernel(STEPS, "ssd_backward_steps")?.launch(
+            stream,
+            Grid::new([b_steps, h_steps, 1], 256),
+            &[&shape, &steps, &m.tables.chunks.rows, &rooms.s, &rooms.dt],
+        )
+    }?;
+    let d_state = room(dlast.shape())?;
+    walk(m, initial, dlast, &rooms, &d_state)?;
+
+    let (sums, same) = (room(&[chunks, heads, 5, CHUNK])?, room(&[chunks, groups, CHUNK])?);
+    let passed = room(&[chunks, heads, 4])?;
+    let (db, dc) = (room(&[2 * splits, rows, groups, state_dim])?, room(&[splits, rows, groups, state_dim])?);
+    let dx = narrow(m.x.shape())?;
+    let pass = Pass {
+        x: *m.x.pointer(),
+        dy: *m.dy.pointer(),
+        b: *m.b.pointer(),
+        c: *m.c.pointer(),
+        d: m.d.map_or(0, |d| *d.pointer()),
+        s: *rooms.s.pointer(),
+        dt: *rooms.dt.pointer(),
+        h: *rooms.states[0].pointer(),
+        dh: *rooms.states[1].pointer(),
+        sizes: *rooms.sizes.pointer(),
+        dx: *dx.pointer(),
+        db: *db.pointer(),
+        dc: *dc.pointer(),
+        sums: *sums.pointer(),
+        same: *same.pointer(),
+        passed: *passed.pointer(),
+        positions: rows as i64,
+        d_channels: i32::from(m.d.is_some_and(|d| d.shape()[1] > 1)),
+        splits: splits as i32,
+    };
+    let grid =
+        Grid { blocks: [2 * splits * groups * chunks, 1, 1], threads: 384, shared: chunks_shared(state_dim) };
+    // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, and the rooms have a place
+    // for every chunk and head.
+    unsafe {
+        m.kernel(CHUNKS, "ssd_backward_chunks")?.launch(stream, grid, &[&shape, &pass, &m.tables.chunks.rows])
+    }?;
+
+    let axes = [m.x.shape()[0], m.x.shape()[1], heads];
+    let d_steps = room(&axes)?;
+    let d_log_a = matches!(m.steps, Steps::Given { .. }).then(|| room(&axes)).transpose()?;
+    let parts = room(&[chunks, 3, heads])?;
+    // SAFETY: the arguments are those of `ssd_backward_steps_vjp`, and `parts` has a place for every chunk.
+    unsafe {
+        m.kernel(STEPS, "ssd_backward_steps_vjp")?.launch(
+            stream,
+            Grid::new([b_steps, h_steps, 1], 256),
+            &[
+                &shape,
+                &steps,
+                &m.tables.chunks.rows,
+                &rooms.s,
+                &rooms.dt,
+                &sums,
+                &passed,
+                &same,
+                &d_steps,
+                &d_log_a.as_ref(),
+                &parts,
+            ],
+        )
+    }?;
+    let of_raw = || matches!(m.steps, Steps::Raw(_)).then(|| room(&[heads])).transpose();
+    let (da, dbias) = (of_raw()?, of_raw()?);
+    let dd = m.d.map(|_| room(&[heads, 1])).transpose()?;
+    // SAFETY: the arguments are those of `ssd_backward_sum`, with a number for every head in what is not left out.
+    unsafe {
+        m.kernel(STEPS, "ssd_backward_sum")?.launch(
+            stream,
+            Grid::new([heads, 3, 1], 128),
+            &[&shape, &parts, &da.as_ref(), &dbias.as_ref(), &dd.as_ref()],
+        )
+    }?;
+    let (b, c) = (narrow(m.b.shape())?, narrow(m.b.shape())?);
+    for (parts, count, out) in [(&db, 2 * splits, &b), (&dc, splits, &c)] {
+        let grid = Grid::new([out.len().div_ceil(1024), 1, 1], 256);
+        // SAFETY: the arguments are those of `ssd_backward_join`; `parts` are `count` tensors shaped like `out`, whose length
+        // is a multiple of 4.
+        unsafe {
+            m.kernel(STEPS, "ssd_backward_join")?.launch(
+                stream,
+                grid,
+                &[&(out.len() as i64), &(count as i32), parts, out],
+            )
+        }?;
+    }
+    let steps = match (d_log_a, da, dbias) {
+        (Some(log_a), ..) => StepsGrad::Given { log_a, dt: d_steps },
+        (None, Some(a), Some(bias)) => StepsGrad::Raw { dt: d_steps, a, bias },
+        _ => unreachable!("steps are given or raw"),
+    };
+    Ok(CudaGrad { steps, b, c, d: dd, x: dx, state: d_state })
+}
+
+/// The states that enter the chunks and the cotangents of those that leave them; that of the initial states into `d_state`.
+fn walk<T: Stored>(
+    m: &Operands<'_, T>,
+    initial: Option<&CudaTensor<T::Acc>>,
+    dlast: &CudaTensor<T::Acc>,
+    rooms: &Rooms<T>,
+    d_state: &CudaTensor<T::Acc>,
+) -> Result<()> {
+    let stream = m.x.stream();
+    let [_, heads, groups, state_dim] = m.sizes();
+    let shape = m.shape();
+    let pairs = groups * (heads / groups).div_ceil(2);
+    let tables = m.tables;
+    let grid =
+        Grid { blocks: [pairs, tables.segments.count, 2], threads: 384, shared: states_shared(state_dim) };
+    let kernel = m.kernel(STATES, "ssd_backward_states")?;
+    let walks = |from: [u64; 2], to: [u64; 2], kept: bool| {
+        let [x, dy, b, c] = [m.x, m.dy, m.b, m.c].map(|tensor| *tensor.pointer());
+        let kept = |direction: usize| if kept { *rooms.states[direction].pointer() } else { 0 };
+        let sizes = *rooms.sizes.pointer();
+        [
+            Walk { left: x, right: b, from: from[0], kept: kept(0), sizes, to: to[0] },
+            Walk { left: dy, right: c, from: from[1], kept: kept(1), sizes, to: to[1] },
+        ]
+    };
+    let start = |[forth, back]: [Walk; 2], by_segment: i32| {
+        // SAFETY: the arguments are those of `ssd_backward_states`; chunks lie inside the tensors' rows, segments are made of
+        // chunks of the tables, and the states that they name are inside the tensors of states.
+        unsafe {
+            kernel.launch(
+                stream,
+                grid,
+                &[
+                    &shape,
+                    &tables.chunks.rows,
+                    &tables.segments.rows,
+                    &rooms.s,
+                    &rooms.dt,
+                    &forth,
+                    &back,
+                    &by_segment,
+                ],
+            )
+        }
+    };
+    let ends = [initial.map_or(0, |h| *h.pointer()), *dlast.pointer()];
+    if !tables.cut() {
+        return start(walks(ends, [0, *d_state.pointer()], true), 0);
+    }
+    let room = || CudaTensor::<T::Acc>::room(stream, &[tables.segments.count, heads, HEAD_DIM, state_dim]);
+    let (local, entering) = ([room()?, room()?], [room()?, room()?]);
+    start(walks([0, 0], [*local[0].pointer(), *local[1].pointer()], false), 1)?;
+    let join = |direction: usize, to: u64| Join {
+        local: *local[direction].pointer(),
+        from: ends[direction],
+        entering: *entering[direction].pointer(),
+        to,
+    };
+    let slices = 2 * HEAD_DIM * state_dim / 1024;
+    // SAFETY: the arguments are those of `ssd_backward_segments`; every segment has a place in the four tensors.
+    unsafe {
+        m.kernel(STATES, "ssd_backward_segments")?.launch(
+            stream,
+            Grid::new([heads, tables.sequences.count, slices], 256),
+            &[
+                &shape,
+                &tables.sequences.rows,
+                &tables.segments.rows,
+                &rooms.s,
+                &join(0, 0),
+                &join(1, *d_state.pointer()),
+            ],
+        )
+    }?;
+    start(walks([*entering[0].pointer(), *entering[1].pointer()], [0, 0], true), 1)
+}
+
+/// Shared memory of `ssd_backward_states`; as its constants have it.
+fn states_shared(state_dim: usize) -> u32 {
+    let panels = state_dim / 64;
+    let stage = (panels + 2) * PANEL + 2048;
+    (2 * stage + 2 * panels * PANEL / 2 + 2048 + 32 + 32) as u32
+}
+
+/// Shared memory of `ssd_backward_chunks`; as its constants have it.
+fn chunks_shared(state_dim: usize) -> u32 {
+    let panels = state_dim / 64;
+    let scores = 3 * PANEL;
+    let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
+    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32) as u32
+}
+
+impl<T: Stored> Operands<'_, T> {
+    /// Positions of all rows, heads, groups, state_dim.
+    fn sizes(&self) -> [usize; 4] {
+        [self.x.rows(), self.x.shape()[2], self.b.shape()[2], self.b.shape()[3]]
+    }
+
+    fn shape(&self) -> Shape {
+        let [_, heads, groups, _] = self.sizes();
+        Shape {
+            len: self.x.shape()[1] as i32,
+            heads: heads as i32,
+            groups: groups as i32,
+            chunks: self.tables.chunks.count as i32,
+            x_pitch: self.x.pitch() as i64,
+            dy_pitch: self.dy.pitch() as i64,
+            b_pitch: self.b.pitch() as i64,
+            c_pitch: self.c.pitch() as i64,
+        }
+    }
+
+    fn discretized(&self) -> Discretized {
+        let nothing = Discretized {
+            raw: 0,
+            a: 0,
+            bias: 0,
+            dt: 0,
+            log_a: 0,
+            lower: f32::NEG_INFINITY,
+            upper: f32::INFINITY,
+            softplus: 0,
+            narrow: 0,
+            pitch: 0,
+        };
+        match self.steps {
+            Steps::Given { log_a, dt } => {
+                Discretized { dt: *dt.pointer(), log_a: *log_a.pointer(), ..nothing }
+            }
+            Steps::Raw(raw) => Discretized {
+                raw: match &raw.dt {
+                    Raw::Computed(tensor) => *tensor.pointer(),
+                    Raw::Stored(tensor) => *tensor.pointer(),
+                },
+                a: *raw.a.pointer(),
+                bias: raw.bias.as_ref().map_or(0, |bias| *bias.pointer()),
+                lower: raw.limits.0 as f32,
+                upper: raw.limits.1 as f32,
+                softplus: i32::from(raw.squash == Squash::Softplus),
+                narrow: i32::from(matches!(raw.dt, Raw::Stored(_))),
+                pitch: raw.dt.pitch() as i64,
+                ..nothing
+            },
+        }
+    }
+
+    fn kernel(
+        &self,
+        source: &'static str,
+        name: &'static str,
+    ) -> Result<crate::backend::cuda::launch::Kernel> {
+        let program = program(source, stored_macro::<T>(), self.b.shape()[3]);
+        let stream: &Stream = self.x.stream();
+        stream.device().kernel(&program, name)
+    }
+}
