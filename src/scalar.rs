@@ -33,6 +33,8 @@ pub trait Field:
     fn modulus(self) -> Self::Real;
     /// The real number `r` as an element of the field.
     fn from_real(r: Self::Real) -> Self;
+    /// $`e^x`$.
+    fn exponential(self) -> Self;
 }
 
 /// A real number to compute with: `f32` or `f64`.
@@ -66,6 +68,7 @@ macro_rules! impl_real {
             fn conj(self) -> Self { self }
             fn modulus(self) -> $t { self.abs() }
             fn from_real(r: $t) -> Self { r }
+            fn exponential(self) -> Self { self.exp() }
         }
         impl Real for $t {
             const ZERO: &'static Self = &0.0;
@@ -83,6 +86,7 @@ macro_rules! impl_real {
             fn conj(self) -> Self { Complex::conj(&self) }
             fn modulus(self) -> $t { self.norm() }
             fn from_real(r: $t) -> Self { Complex::new(r, 0.0) }
+            fn exponential(self) -> Self { self.exp() }
         }
     )*};
 }

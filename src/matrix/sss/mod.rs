@@ -9,26 +9,33 @@
 //! | [`Transition`] | the matrices A: identity, scalar, diagonal or dense |
 //! | [`Blocks`] | a row of matrices of any sizes in one allocation |
 
+mod algebra;
 mod blocks;
+mod construct;
 mod dense;
 mod factor;
 mod hermitian;
 mod kernels;
 mod lower;
+mod multiply;
 mod quasiseparable;
+mod read;
 mod recurrent;
 mod spectrum;
 mod transition;
 mod upper;
 
 pub use blocks::Blocks;
+pub use construct::{Exponential, FilterForm, StateSpace};
 pub use factor::{
     Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
     TwoSidedQr,
 };
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
+pub use multiply::{Multiply, Partition};
 pub use quasiseparable::Quasiseparable;
+pub use read::{FactoredBlock, SubBlock};
 pub use spectrum::{HankelSpectrum, Tolerance};
 pub use transition::Transition;
 pub use upper::Upper;
