@@ -114,9 +114,9 @@ fn matern(len: usize, step: f64, noise: f64) -> StateSpaceRoots<f64> {
     let same = |block: Array2<f64>| -> Blocks<f64> { (0..len).map(|_| block.clone()).collect() };
     StateSpaceRoots {
         transition: Transition::Dense(same(a)),
-        process: same(root),
+        noise: same(root),
         output: same(array![[1.0, 0.0]]),
-        noise: same(array![[noise.sqrt()]]),
+        output_noise: same(array![[noise.sqrt()]]),
         initial: array![[1.0, 0.0], [0.0, rate]],
     }
 }

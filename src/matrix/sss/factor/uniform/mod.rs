@@ -11,8 +11,10 @@ mod solve;
 mod tiles;
 
 pub(super) use eliminate::{eliminate, eliminate_keeping};
-pub(super) use reverse::{Kept, log_determinant_vjp, reverse};
+pub(super) use reverse::{log_determinant_vjp, reverse};
 pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
+
+use std::ops::Range;
 
 use super::super::{Sss, Transition};
 use crate::scalar::Field;
@@ -53,7 +55,7 @@ fn order<E: Field>(m: &Sss<E>) -> Option<usize> {
 fn diagonals<'a, E: Field>(
     m: &'a Sss<E>,
     order: usize,
-    steps: std::ops::Range<usize>,
+    steps: Range<usize>,
     buffer: &'a mut Vec<E>,
 ) -> &'a [E] {
     match &m.transition {
@@ -73,7 +75,7 @@ fn diagonals<'a, E: Field>(
 }
 
 /// The steps of a matrix in segments.
-fn segments(len: usize, length: usize) -> impl DoubleEndedIterator<Item = std::ops::Range<usize>> {
+fn segments(len: usize, length: usize) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator {
     (0..len.div_ceil(length)).map(move |s| s * length..((s + 1) * length).min(len))
 }
 

@@ -73,7 +73,7 @@ pub(in super::super) fn reverse<E: Field>(
             alpha: alpha.map(|alpha| &alpha[steps.clone()]),
         };
         let x = alpha.map(|_| &states[s * n..(s + 1) * n]);
-        sweep.start(&kept.starts[s * n * n..(s + 1) * n * n], x);
+        sweep.start(n, &kept.starts[s * n * n..(s + 1) * n * n], x);
         let mut da = match &mut grad.transition {
             Transition::Diagonal(a) => Cotangents::Each(&mut a.flat_mut()[rows.clone()]),
             Transition::Scalar(a) => {
@@ -172,8 +172,7 @@ impl<E: Field> Sweep<E> {
     }
 
     /// P and state before a segment.
-    fn start(&mut self, p: &[E], x: Option<&[E]>) {
-        let n = (p.len() as f64).sqrt() as usize;
+    fn start(&mut self, n: usize, p: &[E], x: Option<&[E]>) {
         let blocks = n.div_ceil(LANES);
         for (column, lanes) in p.chunks_exact(n).zip(self.p.chunks_exact_mut(blocks)) {
             pad(column, lanes);

@@ -83,7 +83,7 @@ impl<E: Field> Tiles<E> {
     /// `P ← A P Aᴴ + g wᴴ` of the step before, and `f = P conj(c)` of this one, in one pass over half of P.
     #[inline(always)]
     fn update_and_read(&mut self) {
-        let Self { p, a, g, w, c, f } = self;
+        let Self { p, a, g, w, c, f, .. } = self;
         let blocks = a.len();
         f.fill([E::zero(); LANES]);
         let mut rest = &mut p[..];
