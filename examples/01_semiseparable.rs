@@ -7,7 +7,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2, s};
 use semisep::matrix::{
-    DiagonalTransition, FilterForm, MainDiagonal, OneSemiseparable, StructuredMatrix, maximal_block_ranks,
+    FilterForm, MainDiagonal, OneSemiseparable, StructuredMatrix, Transition, maximal_block_ranks,
 };
 
 const LEN: usize = 8;
@@ -31,7 +31,7 @@ fn main() -> semisep::Result<()> {
     let a = Array2::from_shape_fn((LEN, ORDER), |(_, n)| if n == 0 { 0.9 } else { -0.4 });
     let b = Array2::from_shape_fn((LEN, ORDER), |(t, n)| wave(t, n));
     let c = Array2::from_shape_fn((LEN, ORDER), |(t, n)| wave(t + 5, n));
-    let m = FilterForm::new(DiagonalTransition::new(a), b, c)?;
+    let m = FilterForm::uniform(Transition::diagonal(a), b, c)?;
     let dense = m.to_dense();
     print(dense.view());
 

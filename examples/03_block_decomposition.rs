@@ -7,7 +7,7 @@
 
 use ndarray::{Array1, Array2, Array3, Array4, ArrayView2, Axis, concatenate, s};
 use semisep::matrix::attention::Order;
-use semisep::matrix::{FilterForm, MaskedAttention, OneSemiseparable, ScalarTransition, StructuredMatrix};
+use semisep::matrix::{FilterForm, MaskedAttention, OneSemiseparable, StructuredMatrix, Transition};
 use semisep::ssd::{Algorithm, Ssd};
 
 const LEN: usize = 8;
@@ -20,7 +20,7 @@ fn main() -> semisep::Result<()> {
     let c = Array2::from_shape_fn((LEN, STATE_DIM), |(t, n)| (0.4 * t as f64 - n as f64).cos());
     let x = Array2::from_shape_fn((LEN, 1), |(t, _)| 1.0 - 0.2 * t as f64);
 
-    let m = FilterForm::new(ScalarTransition::new(a.clone()), b.clone(), c.clone())?;
+    let m = FilterForm::uniform(Transition::Scalar(a.clone()), b.clone(), c.clone())?;
     println!("The matrix M = L ∘ C Bᵀ, M_ij = a_i ... a_{{j+1}} (C_i . B_j), in {CHUNK} x {CHUNK} blocks:\n");
     print(m.to_dense().view());
 

@@ -12,7 +12,7 @@ use semisep::matrix::attention::features::FeatureMap;
 use semisep::matrix::attention::heads::{HeadPattern, Masks, MultiHeadAttention, Role};
 use semisep::matrix::mask::{AllOnes, Banded, Causal, Decay, Fourier, Normalization, Sign, Toeplitz};
 use semisep::matrix::{
-    Cotangent, DiagonalTransition, FilterForm, MaskedAttention, OneSemiseparable, StructuredMatrix,
+    Cotangent, FilterForm, MaskedAttention, OneSemiseparable, StructuredMatrix, Transition,
 };
 
 const LEN: usize = 6;
@@ -23,8 +23,8 @@ fn main() -> semisep::Result<()> {
 
     println!("1. Masks, and by how much the two orders of contraction differ with each.\n");
     let decays = array![1.0, 0.9, 0.5, 0.0, 0.8, 0.7];
-    let order_two = FilterForm::new(
-        DiagonalTransition::new(Array2::from_shape_fn((LEN, 2), |(_, n)| [0.9, 0.3][n])),
+    let order_two = FilterForm::uniform(
+        Transition::diagonal(Array2::from_shape_fn((LEN, 2), |(_, n)| [0.9, 0.3][n])),
         Array2::ones((LEN, 2)),
         Array2::ones((LEN, 2)),
     )?;

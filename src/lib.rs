@@ -20,8 +20,9 @@
 //! **Definitions**, [`matrix`]: what a matrix is, by its generators, with `to_dense` as the meaning of everything else.
 //! - [`matrix::StructuredMatrix`]: the trait of all of them: dense form, product, adjoint product, and their vjp.
 //! - [`matrix::OneSemiseparable`]: the matrix of a scalar recurrence, the mask `L` above.
-//! - [`matrix::Semiseparable`] and [`matrix::FilterForm`]: matrices of any order, by the generators A, B, C and D, with a
-//!   scalar, diagonal or dense transition A.
+//! - [`matrix::Sss`] and [`matrix::FilterForm`]: matrices of any order, by the generators A, B, C and D, with an
+//!   identity, scalar, diagonal or dense transition A; [`matrix::Upper`], [`matrix::Quasiseparable`] and
+//!   [`matrix::HermitianQuasiseparable`] on the other side and on both; [their algebra](documentation::semiseparable).
 //! - [`matrix::MaskedAttention`]: `L ∘ Q Kᵀ` for any mask of [`matrix::mask`], by either order of contraction, with
 //!   [feature maps](matrix::attention::features) and [head patterns](matrix::attention::heads).
 //!
@@ -62,8 +63,8 @@
 //!
 //! # Longer texts
 //!
-//! [Notation](documentation::notation), [algorithms](documentation::algorithms), [gradients](documentation::gradients)
-//! and [design](documentation::design).
+//! [Notation](documentation::notation), [algorithms](documentation::algorithms), [semiseparable linear
+//! algebra](documentation::semiseparable), [gradients](documentation::gradients) and [design](documentation::design).
 #![warn(clippy::all)]
 
 #[cfg(feature = "cli")]
@@ -88,6 +89,9 @@ pub mod documentation {
 
     #[doc = include_str!("../docs/algorithms.md")]
     pub mod algorithms {}
+
+    #[doc = include_str!("../docs/semiseparable.md")]
+    pub mod semiseparable {}
 
     #[doc = include_str!("../docs/gradients.md")]
     pub mod gradients {}

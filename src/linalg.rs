@@ -1,8 +1,10 @@
 //! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
 
 mod decompose;
+mod operator;
 
 pub(crate) use decompose::*;
+pub use operator::Operator;
 
 mod jacobi;
 mod reflect;

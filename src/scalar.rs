@@ -35,6 +35,8 @@ pub trait Field:
     fn squared_modulus(self) -> Self::Real;
     /// The real number `r` as an element of the field.
     fn from_real(r: Self::Real) -> Self;
+    /// $`e^x`$.
+    fn exponential(self) -> Self;
 }
 
 /// A real number to compute with: `f32` or `f64`.
@@ -69,6 +71,7 @@ macro_rules! impl_real {
             fn modulus(self) -> $t { self.abs() }
             fn squared_modulus(self) -> $t { self * self }
             fn from_real(r: $t) -> Self { r }
+            fn exponential(self) -> Self { self.exp() }
         }
         impl Real for $t {
             const ZERO: &'static Self = &0.0;
@@ -87,6 +90,7 @@ macro_rules! impl_real {
             fn modulus(self) -> $t { self.norm() }
             fn squared_modulus(self) -> $t { self.norm_sqr() }
             fn from_real(r: $t) -> Self { Complex::new(r, 0.0) }
+            fn exponential(self) -> Self { self.exp() }
         }
     )*};
 }

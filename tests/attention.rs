@@ -9,9 +9,9 @@ use semisep::matrix::attention::Order;
 use semisep::matrix::attention::heads::{HeadPattern, Masks, MultiHeadAttention, Role, broadcast};
 use semisep::matrix::mask::{AllOnes, Banded, Causal, Decay, Toeplitz};
 use semisep::matrix::{
-    Cotangent, DiagonalTransition, FilterForm, MaskedAttention, OneSemiseparable, ScalarTransition,
-    Semiseparable, StructuredMatrix,
+    Cotangent, FilterForm, MaskedAttention, OneSemiseparable, Sss, StructuredMatrix, Transition,
 };
+use support_sss::generators::numbers;
 use support_sss::{Entries, Random, assert_close, differences, inner};
 
 const ORDERS: [Order; 2] = [Order::Quadratic, Order::Linear];
@@ -64,9 +64,9 @@ where
     }
 }
 
-fn filter_mask(len: usize, random: &mut Random) -> FilterForm<f64, DiagonalTransition<f64>> {
-    let a = DiagonalTransition::new(random.matrix(len, 2));
-    FilterForm::new(a, random.matrix(len, 2), random.matrix(len, 2)).unwrap()
+fn filter_mask(len: usize, random: &mut Random) -> FilterForm<f64> {
+    let a = Transition::diagonal(random.matrix(len, 2));
+    FilterForm::uniform(a, random.matrix(len, 2), random.matrix(len, 2)).unwrap()
 }
 
 proptest! {
@@ -91,10 +91,10 @@ proptest! {
         }
         check_mask(&filter_mask(rows, &mut random), &mut random);
         let ones = Array2::ones((rows, 1));
-        let decay = ScalarTransition::new(Array1::from_elem(rows, 0.9));
-        check_mask(&FilterForm::new(decay, ones.clone(), ones.clone()).unwrap(), &mut random);
-        let (a, d) = (ScalarTransition::new(random.vector(rows)), random.vector(rows));
-        check_mask(&Semiseparable::new(a, ones.clone(), ones, d).unwrap(), &mut random);
+        let decay = Transition::Scalar(Array1::from_elem(rows, 0.9));
+        check_mask(&FilterForm::uniform(decay, ones.clone(), ones.clone()).unwrap(), &mut random);
+        let (a, d) = (Transition::Scalar(random.vector(rows)), random.vector(rows));
+        check_mask(&Sss::uniform(a, ones.clone(), ones, d).unwrap(), &mut random);
     }
 
     #[test]
@@ -150,10 +150,10 @@ fn gradients_of_a_semiseparable_mask_agree_in_both_orders() {
     let attention = MaskedAttention::new(&mask, q.view(), k.view()).unwrap();
     let [(one, _), (two, _)] =
         ORDERS.map(|order| attention.multiply_vjp(v.view(), dy.view(), order).unwrap());
-    assert_close(one.mask.transition().values(), two.mask.transition().values(), 1e-12);
-    assert_close(one.mask.b(), two.mask.b(), 1e-12);
-    assert_close(one.mask.c(), two.mask.c(), 1e-12);
-    assert!(one.mask.b().iter().any(|v| v.abs() > 1e-3));
+    assert_close(&numbers(one.mask.transition()), &numbers(two.mask.transition()), 1e-12);
+    assert_close(one.mask.b_blocks().flat(), two.mask.b_blocks().flat(), 1e-12);
+    assert_close(one.mask.c_blocks().flat(), two.mask.c_blocks().flat(), 1e-12);
+    assert!(one.mask.b_blocks().flat().iter().any(|v| v.abs() > 1e-3));
 }
 
 #[test]

@@ -344,6 +344,15 @@ fn bench_measures_and_draw_makes_every_picture() {
     }
 }
 
+#[test]
+fn bench_measures_matrices_against_copies_and_products() {
+    let table = succeeds(&["bench", "--suite", "matrix", "--quick"]);
+    for name in ["one-semiseparable product", "product, order 2 ", "product, order 64, 64 columns"] {
+        assert!(table.contains(name), "no row of {name} in {table}");
+    }
+    assert!(table.contains("GB/s") && table.contains("GFLOP/s"), "{table}");
+}
+
 fn is_result(name: &str) -> bool {
     name == "y" || name == "final_state" || name.starts_with("grad_")
 }

@@ -5,12 +5,12 @@ mod support_sss;
 use ndarray::{Array1, Array2, Array3, ArrayView2, Axis, array, s};
 use num_complex::Complex;
 use proptest::prelude::*;
+use semisep::matrix::sss::SubBlock;
 use semisep::matrix::{
-    DenseTransition, DiagonalTransition, FilterForm, MainDiagonal, Multiply, Partition, ScalarTransition,
-    Semiseparable, StructuredMatrix, Transition, maximal_block_ranks,
+    FilterForm, MainDiagonal, Multiply, Partition, Sss, StructuredMatrix, Transition, maximal_block_ranks,
 };
 use semisep::{Error, Field};
-use support_sss::generators::{Case, Dense, Diagonal, Kind, Scalar};
+use support_sss::generators::{Case, Dense, Diagonal, Kind, Scalar, numbers};
 use support_sss::{Random, assert_close, differences, inner};
 
 /// A partition of len rows with some unequal blocks.
@@ -35,13 +35,15 @@ fn check_products<K: Kind>(len: usize, order: usize, columns: usize, seed: u64) 
     let mut ways = vec![Multiply::Automatic, Multiply::Dense, Multiply::Recurrent];
     ways.extend([1, 2, 7, 64].map(|size| Multiply::Blocks(Partition::Equal(size))));
     ways.push(Multiply::Blocks(unequal(len, &mut random)));
+    ways.extend([1, 4].map(|pieces| Multiply::TwoPass { pieces }));
     for how in &ways {
         assert_close(&m.multiply(x.view(), how).unwrap(), &y, 1e-12);
     }
     let (mut rows, mut columns) = (Array2::zeros(x.raw_dim()), Array2::zeros(x.t().raw_dim()));
     for (k, x) in x.axis_iter(Axis(1)).enumerate() {
-        m.matvec_into(x, rows.column_mut(k)).unwrap(); // strided
-        m.matvec_into(x, columns.row_mut(k)).unwrap();
+        let x = x.insert_axis(Axis(1));
+        m.matmul_into(x, rows.slice_mut(s![.., k..=k])).unwrap(); // strided
+        m.matmul_into(x, columns.slice_mut(s![k..=k, ..]).reversed_axes()).unwrap();
     }
     assert_close(&rows, &y, 1e-12);
     assert_close(&columns.t().to_owned(), &y, 1e-12);
@@ -73,16 +75,24 @@ fn check_reading<K: Kind>(len: usize, order: usize, seed: u64) {
                 let block = filter.factored_block(i..end, from..to).unwrap();
                 assert_eq!(block.centre.dim(), (order, order));
                 assert_close(&block.to_dense(), full.slice(s![i..end, from..to]), 1e-12);
-                if to <= i {
-                    let block = predictor.factored_block(i..end, from..to).unwrap();
-                    assert_close(&block.to_dense(), strict.slice(s![i..end, from..to]), 1e-12);
+                let block = predictor.sub_block(i..end, from..to).unwrap();
+                assert_close(&block.to_dense(), strict.slice(s![i..end, from..to]), 1e-12);
+                if from < to && to <= i {
+                    let SubBlock::LowRank(block) = block else { panic!("a block below the diagonal") };
+                    assert_eq!(block.centre.dim(), (order, order));
                 }
             }
         }
     }
     assert!(filter.factored_block(0..len, 0..2.min(len)).is_err() || len < 2);
-    assert!(predictor.factored_block(0..len, 0..1).is_err());
+    assert!(predictor.sub_block(0..len + 1, 0..1).is_err());
     assert!(matches!(predictor.entry(0, len), Err(Error::Value { .. })));
+}
+
+/// All numbers of the generators, in the order of [`Case::parameters`].
+fn generators(m: &Sss<f64>) -> Vec<f64> {
+    let blocks = [m.b_blocks(), m.c_blocks(), m.d_blocks()];
+    numbers(m.transition()).into_iter().chain(blocks.into_iter().flat_map(|b| b.flat().to_vec())).collect()
 }
 
 fn check_vjp<K: Kind>(len: usize, order: usize, columns: usize, seed: u64) {
@@ -91,28 +101,26 @@ fn check_vjp<K: Kind>(len: usize, order: usize, columns: usize, seed: u64) {
     let (x, dy) = (random.matrix(len, columns), random.matrix(len, columns));
     let d_dense = random.matrix(len, len);
 
-    let numbers = |g: &Semiseparable<f64, K::A>| -> Vec<f64> {
-        let a = K::numbers(g.transition());
-        a.into_iter().chain(g.b().iter().chain(g.c()).chain(g.d()).copied()).collect()
-    };
+    let all = |g: &Sss<f64>| -> Vec<f64> { generators(g) };
     let (grad, dx) = case.predictor::<K>().vjp(x.view(), dy.view()).unwrap();
     let loss = |p: &[f64]| inner(&case.with_parameters(p).dense_predictor::<K>().dot(&x), &dy);
-    assert_close(&numbers(&grad), &differences(loss, &case.parameters(true)), 1e-7);
+    assert_close(&all(&grad), &differences(loss, &case.parameters(true)), 1e-7);
     assert_close(&dx, &case.dense_predictor::<K>().t().dot(&dy), 1e-12);
     let grad = case.predictor::<K>().pull_back(d_dense.view()).unwrap();
     let loss = |p: &[f64]| inner(&case.with_parameters(p).dense_predictor::<K>(), &d_dense);
-    assert_close(&numbers(&grad), &differences(loss, &case.parameters(true)), 1e-7);
+    assert_close(&all(&grad), &differences(loss, &case.parameters(true)), 1e-7);
 
-    let numbers = |g: &FilterForm<f64, K::A>| -> Vec<f64> {
-        K::numbers(g.transition()).into_iter().chain(g.b().iter().chain(g.c()).copied()).collect()
+    let all = |g: &FilterForm<f64>| -> Vec<f64> {
+        let generators = g.b_blocks().flat().iter().chain(g.c_blocks().flat()).copied();
+        numbers(g.transition()).into_iter().chain(generators).collect()
     };
     let (grad, dx) = case.filter::<K>().vjp(x.view(), dy.view()).unwrap();
     let loss = |p: &[f64]| inner(&case.with_parameters(p).dense_filter::<K>().dot(&x), &dy);
-    assert_close(&numbers(&grad), &differences(loss, &case.parameters(false)), 1e-7);
+    assert_close(&all(&grad), &differences(loss, &case.parameters(false)), 1e-7);
     assert_close(&dx, &case.dense_filter::<K>().t().dot(&dy), 1e-12);
     let grad = case.filter::<K>().pull_back(d_dense.view()).unwrap();
     let loss = |p: &[f64]| inner(&case.with_parameters(p).dense_filter::<K>(), &d_dense);
-    assert_close(&numbers(&grad), &differences(loss, &case.parameters(false)), 1e-7);
+    assert_close(&all(&grad), &differences(loss, &case.parameters(false)), 1e-7);
 }
 
 proptest! {
@@ -156,7 +164,8 @@ proptest! {
         let included = filter.ranks(1e-10).unwrap();
         prop_assert_eq!(included.len(), len);
         prop_assert!(included.iter().all(|r| *r <= order));
-        let excluded = case.predictor::<Dense>().hankel_ranks(1e-10).unwrap();
+        let dense = case.predictor::<Dense>().to_dense();
+        let excluded = maximal_block_ranks(dense.view(), MainDiagonal::Excluded, 1e-10).unwrap();
         prop_assert_eq!(excluded.len(), len - 1);
         prop_assert!(excluded.iter().all(|r| *r <= order));
     }
@@ -189,8 +198,6 @@ fn vjp_agrees_with_differences_across_segments() {
     case.a.iter_mut().for_each(|a| *a = 0.95 + 0.05 * *a);
     let (x, dy) = (random.matrix(len, 2), random.matrix(len, 2));
     let (grad, _) = case.predictor::<Diagonal>().vjp(x.view(), dy.view()).unwrap();
-    let numbers = grad.transition().values().iter().chain(grad.b()).chain(grad.c()).chain(grad.d());
-    let numbers: Vec<f64> = numbers.copied().collect();
     // The recurrence written out, since a path for each entry takes too long at this length.
     let loss = |p: &[f64]| -> f64 {
         let case = case.with_parameters(p);
@@ -208,7 +215,7 @@ fn vjp_agrees_with_differences_across_segments() {
         }
         loss
     };
-    assert_close(&numbers, &differences(loss, &case.parameters(true)), 1e-7);
+    assert_close(&generators(&grad), &differences(loss, &case.parameters(true)), 1e-7);
 }
 
 #[test]
@@ -231,13 +238,11 @@ fn block_factors_are_one_step_of_a_recurrence_on_blocks() {
     let mut random = Random::new(3);
     let case = Case::random::<Dense>(11, 3, &mut random);
     let (m, dense) = (case.predictor::<Dense>(), case.dense_predictor::<Dense>());
-    let (first, second) = (m.block_factors(2..5).unwrap(), m.block_factors(5..9).unwrap());
-    let last = m.block_factors(9..11).unwrap();
-    assert_close(&second.diagonal, dense.slice(s![5..9, 5..9]), 1e-13);
-    assert_close(&second.left.dot(&first.right), dense.slice(s![5..9, 2..5]), 1e-13);
-    let far = last.left.dot(&second.centre.step(0, 3)).dot(&first.right);
+    let blocks = m.regroup(&Partition::Lengths(vec![2, 3, 4, 2])).unwrap();
+    assert_close(blocks.d(2).iter(), dense.slice(s![5..9, 5..9]).iter(), 1e-13);
+    assert_close(&blocks.c(2).dot(&blocks.b(1)), dense.slice(s![5..9, 2..5]), 1e-13);
+    let far = blocks.c(3).dot(&blocks.a(2)).dot(&blocks.b(1));
     assert_close(&far, dense.slice(s![9..11, 2..5]), 1e-13);
-    assert!(m.block_factors(5..12).is_err());
 }
 
 /// `M_ij = Σ_n c_in b_jn Π a` with complex numbers and no conjugation.
@@ -271,8 +276,8 @@ fn complex_products_do_not_conjugate_and_their_vjp_is_the_adjoint() {
                 if n == m { a[[k, n]] } else { Complex::new(0.0, 0.0) }
             },
         );
-    let m = Semiseparable::new(DiagonalTransition::new(a.clone()), b.clone(), c.clone(), d.clone()).unwrap();
-    let m_full = Semiseparable::new(DenseTransition::new(full), b.clone(), c.clone(), d.clone()).unwrap();
+    let m = Sss::uniform(Transition::diagonal(a.clone()), b.clone(), c.clone(), d.clone()).unwrap();
+    let m_full = Sss::uniform(Transition::Dense(full.into()), b.clone(), c.clone(), d.clone()).unwrap();
     assert_close(&m.matmul(x.view()).unwrap(), &dense.dot(&x), 1e-13);
     let adjoint = dense.t().mapv(|v| v.conj());
     assert_close(&m.adjoint_matmul(x.view()).unwrap(), &adjoint.dot(&x), 1e-13);
@@ -294,17 +299,19 @@ fn complex_products_do_not_conjugate_and_their_vjp_is_the_adjoint() {
         (at(1.0) - at(-1.0)) / 2e-6
     };
     let (unit, imaginary) = (Complex::new(1.0, 0.0), Complex::new(0.0, 1.0));
-    for (which, found) in [grad.transition().values(), grad.b(), grad.c()].into_iter().enumerate() {
+    let parts =
+        [numbers(grad.transition()), grad.b_blocks().flat().to_vec(), grad.c_blocks().flat().to_vec()];
+    for (which, found) in parts.iter().enumerate() {
         let expected = Array2::from_shape_fn((len, order), |(k, n)| {
             Complex::new(direction(unit, k, n, which), direction(imaginary, k, n, which))
         });
         assert_close(found, &expected, 1e-8);
     }
-    let diagonals = Array2::from_shape_fn((len, order), |(k, n)| grad_full.transition().values()[[k, n, n]]);
-    assert_close(&diagonals, grad.transition().values(), 1e-13);
+    let diagonals = Array2::from_shape_fn((len, order), |(k, n)| grad_full.a(k)[[n, n]]);
+    assert_close(&diagonals, &numbers(grad.transition()), 1e-13);
 
     // The conversion from the filter form and its vjp, on complex numbers.
-    let filter = FilterForm::new(DiagonalTransition::new(a.clone()), b.clone(), c.clone()).unwrap();
+    let filter = FilterForm::uniform(Transition::diagonal(a.clone()), b.clone(), c.clone()).unwrap();
     let moved = Array2::from_shape_fn((len, order), |(k, n)| a[[k, n]] * c[[k, n]]);
     let own = Array1::from_shape_fn(len, |k| (0..order).map(|n| b[[k, n]] * c[[k, n]]).sum());
     let dense = complex_dense(a.view(), b.view(), moved.view(), &own);
@@ -316,8 +323,10 @@ fn complex_products_do_not_conjugate_and_their_vjp_is_the_adjoint() {
         let y = complex_dense(a.view(), b.view(), moved.view(), &own).dot(&x);
         y.iter().zip(&dy).map(|(y, dy)| (y.conj() * dy).re).sum()
     };
+    let parts =
+        [numbers(grad.transition()), grad.b_blocks().flat().to_vec(), grad.c_blocks().flat().to_vec()];
     for which in 0..3 {
-        let found = [grad.transition().values(), grad.b(), grad.c()][which];
+        let found = &parts[which];
         let expected = Array2::from_shape_fn((len, order), |(k, n)| {
             let along = |part: Complex<f64>| {
                 let at = |sign: f64| {
@@ -340,7 +349,7 @@ fn single_precision_agrees_to_its_rounding() {
     let narrow = |x: &Array2<f64>| x.mapv(|v| v as f32);
     let a = Array2::from_shape_vec((300, 8), case.a.iter().map(|v| *v as f32).collect()).unwrap();
     let d = case.d.mapv(|v| v as f32);
-    let m = Semiseparable::new(DiagonalTransition::new(a), narrow(&case.b), narrow(&case.c), d).unwrap();
+    let m = Sss::uniform(Transition::diagonal(a), narrow(&case.b), narrow(&case.c), d).unwrap();
     for columns in [1, 3] {
         let x = random.matrix(300, columns);
         let y = m.matmul(narrow(&x).view()).unwrap().mapv(f64::from);
@@ -377,14 +386,14 @@ fn hostile_numbers_stay_finite_and_right() {
             assert_close(&found, &y, 1e-12);
         }
         let (grad, dx) = m.vjp(x.view(), x.view()).unwrap();
-        assert!(finite(&dx) && finite(grad.b()) && finite(grad.c()) && finite(grad.transition().values()));
+        assert!(finite(&dx) && finite(&generators(&grad)));
         assert_close(&dx, &dense.t().dot(&x), 1e-12);
     }
 }
 
 #[test]
 fn errors_name_the_tensor() {
-    let a = || DiagonalTransition::new(Array2::<f64>::ones((3, 2)));
+    let a = || Transition::diagonal(Array2::<f64>::ones((3, 2)));
     let b = || Array2::<f64>::ones((3, 2));
     let d = || Array1::<f64>::ones(3);
     let tensor = |e: Error| match e {
@@ -392,13 +401,13 @@ fn errors_name_the_tensor() {
         Error::Config { field, .. } => field,
         other => panic!("unexpected {other}"),
     };
-    let bad_a = DiagonalTransition::new(Array2::ones((3, 1)));
-    assert_eq!(tensor(Semiseparable::new(bad_a, b(), b(), d()).unwrap_err()), "a");
-    assert_eq!(tensor(Semiseparable::new(a(), b(), Array2::ones((2, 2)), d()).unwrap_err()), "c");
-    assert_eq!(tensor(Semiseparable::new(a(), b(), b(), Array1::ones(4)).unwrap_err()), "d");
-    let scalar = ScalarTransition::new(Array1::<f64>::ones(2));
-    assert_eq!(tensor(FilterForm::new(scalar, b(), b()).unwrap_err()), "a");
-    let m = Semiseparable::new(a(), b(), b(), d()).unwrap();
+    let bad_a = Transition::diagonal(Array2::ones((3, 1)));
+    assert_eq!(tensor(Sss::uniform(bad_a, b(), b(), d()).unwrap_err()), "a");
+    assert_eq!(tensor(Sss::uniform(a(), b(), Array2::ones((2, 2)), d()).unwrap_err()), "c");
+    assert_eq!(tensor(Sss::uniform(a(), b(), b(), Array1::ones(4)).unwrap_err()), "d");
+    let scalar = Transition::Scalar(Array1::<f64>::ones(2));
+    assert_eq!(tensor(FilterForm::uniform(scalar, b(), b()).unwrap_err()), "a");
+    let m = Sss::uniform(a(), b(), b(), d()).unwrap();
     let x = Array2::<f64>::ones((4, 1));
     assert_eq!(tensor(m.matmul(x.view()).unwrap_err()), "x");
     assert_eq!(tensor(m.adjoint_matmul(x.view()).unwrap_err()), "y");

@@ -88,7 +88,8 @@ JSON (--json): `ceilings` holds gemm_f32 and gemm_f64 in GFLOP/s by thread count
 threads, len, seconds, ratio and more; null where a number cannot be had.
 
 Example:
-  semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg";
+  semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg
+  semisep bench --suite matrix                       semiseparable matrices, one thread";
 
 /// `semisep draw --help`
 pub const DRAW: &str = "\

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | [`OneSemiseparable`] | $`a_i \cdots a_{j+1}`$ for i ≥ j | O(len), a scan ([`scan`]) |
 //! | [`Bidiagonal`], its inverse | two diagonals | O(len) |
-//! | [`Semiseparable`], [`FilterForm`] | $`C_i^\top A \cdots A B_j`$ for i ≥ j | O(len · order), diagonal A |
+//! | [`Sss`], [`FilterForm`] | $`C_i A \cdots A B_j`$ for i ≥ j | O(len · order), diagonal A |
+//! | [`Upper`], [`Quasiseparable`], [`HermitianQuasiseparable`] | the same above the diagonal, and on both sides | as [`Sss`], once or twice |
 //! | [`MaskedAttention`] | $`L_{ij}\, Q_i \cdot K_j`$ for any mask L | that of L, once for each feature |
 //! | the masks of [`mask`] | all ones, causal, decay, Toeplitz, Fourier, banded, dense | see there |
 
@@ -14,19 +15,20 @@ pub(crate) mod check;
 mod cotangent;
 pub mod mask;
 mod one_semiseparable;
+mod ranks;
 pub mod scan;
 mod segment_sum;
-mod semiseparable;
 pub mod sss;
 
+pub use crate::linalg::Operator;
 pub use attention::MaskedAttention;
 pub use bidiagonal::Bidiagonal;
 pub use cotangent::Cotangent;
 pub use one_semiseparable::OneSemiseparable;
+pub use ranks::{MainDiagonal, maximal_block_ranks};
 pub use segment_sum::{segment_sums, segment_sums_by_difference};
-pub use semiseparable::{
-    BlockFactors, DenseTransition, DiagonalTransition, FactoredBlock, FilterForm, MainDiagonal, Multiply,
-    Partition, ScalarTransition, Semiseparable, Transition, maximal_block_ranks,
+pub use sss::{
+    Blocks, FilterForm, HermitianQuasiseparable, Multiply, Partition, Quasiseparable, Sss, Transition, Upper,
 };
 
 #[cfg(feature = "svg")]

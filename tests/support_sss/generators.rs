@@ -1,19 +1,15 @@
 //! Semiseparable matrices for tests: generators as flat numbers, dense forms from the definition.
 
 use ndarray::{Array1, Array2, Array3};
-use semisep::matrix::{
-    DenseTransition, DiagonalTransition, FilterForm, ScalarTransition, Semiseparable, Transition,
-};
+use semisep::matrix::{FilterForm, Sss, Transition};
 
 use super::Random;
 
 /// A kind of transition by flat numbers.
 pub trait Kind {
-    type A: Transition<f64>;
     fn size(order: usize) -> usize;
-    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A;
+    fn make(numbers: &[f64], len: usize, order: usize) -> Transition<f64>;
     fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64>;
-    fn numbers(a: &Self::A) -> Vec<f64>;
 }
 
 pub struct Scalar;
@@ -21,51 +17,48 @@ pub struct Diagonal;
 pub struct Dense;
 
 impl Kind for Scalar {
-    type A = ScalarTransition<f64>;
     fn size(_: usize) -> usize {
         1
     }
-    fn make(numbers: &[f64], _: usize, _: usize) -> Self::A {
-        ScalarTransition::new(Array1::from(numbers.to_vec()))
+    fn make(numbers: &[f64], _: usize, _: usize) -> Transition<f64> {
+        Transition::Scalar(Array1::from(numbers.to_vec()))
     }
     fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
         Array2::eye(order) * numbers[k]
     }
-    fn numbers(a: &Self::A) -> Vec<f64> {
-        a.values().to_vec()
-    }
 }
 
 impl Kind for Diagonal {
-    type A = DiagonalTransition<f64>;
     fn size(order: usize) -> usize {
         order
     }
-    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A {
-        DiagonalTransition::new(Array2::from_shape_vec((len, order), numbers.to_vec()).unwrap())
+    fn make(numbers: &[f64], len: usize, order: usize) -> Transition<f64> {
+        Transition::diagonal(Array2::from_shape_vec((len, order), numbers.to_vec()).unwrap())
     }
     fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
         Array2::from_diag(&Array1::from(numbers[k * order..(k + 1) * order].to_vec()))
     }
-    fn numbers(a: &Self::A) -> Vec<f64> {
-        a.values().iter().copied().collect()
-    }
 }
 
 impl Kind for Dense {
-    type A = DenseTransition<f64>;
     fn size(order: usize) -> usize {
         order * order
     }
-    fn make(numbers: &[f64], len: usize, order: usize) -> Self::A {
-        DenseTransition::new(Array3::from_shape_vec((len, order, order), numbers.to_vec()).unwrap())
+    fn make(numbers: &[f64], len: usize, order: usize) -> Transition<f64> {
+        Transition::Dense(Array3::from_shape_vec((len, order, order), numbers.to_vec()).unwrap().into())
     }
     fn step(numbers: &[f64], order: usize, k: usize) -> Array2<f64> {
         let size = order * order;
         Array2::from_shape_vec((order, order), numbers[k * size..(k + 1) * size].to_vec()).unwrap()
     }
-    fn numbers(a: &Self::A) -> Vec<f64> {
-        a.values().iter().copied().collect()
+}
+
+/// The numbers of a transition.
+pub fn numbers<E: semisep::Field>(a: &Transition<E>) -> Vec<E> {
+    match a {
+        Transition::Identity => Vec::new(),
+        Transition::Scalar(a) => a.to_vec(),
+        Transition::Diagonal(a) | Transition::Dense(a) => a.flat().to_vec(),
     }
 }
 
@@ -92,13 +85,13 @@ impl Case {
         }
     }
 
-    pub fn predictor<K: Kind>(&self) -> Semiseparable<f64, K::A> {
+    pub fn predictor<K: Kind>(&self) -> Sss<f64> {
         let a = K::make(&self.a, self.len, self.order);
-        Semiseparable::new(a, self.b.clone(), self.c.clone(), self.d.clone()).unwrap()
+        Sss::uniform(a, self.b.clone(), self.c.clone(), self.d.clone()).unwrap()
     }
 
-    pub fn filter<K: Kind>(&self) -> FilterForm<f64, K::A> {
-        FilterForm::new(K::make(&self.a, self.len, self.order), self.b.clone(), self.c.clone()).unwrap()
+    pub fn filter<K: Kind>(&self) -> FilterForm<f64> {
+        FilterForm::uniform(K::make(&self.a, self.len, self.order), self.b.clone(), self.c.clone()).unwrap()
     }
 
     /// `C_i A_{last} ⋯ A_{j+1} B_j`

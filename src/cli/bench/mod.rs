@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod clock;
+mod matrices;
 mod memory;
 mod problem;
 mod report;
@@ -24,6 +25,9 @@ use problem::{Pass, Problem};
 /// Command line of `semisep bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Subject,
     /// Also write the measurement as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -33,6 +37,16 @@ pub struct Options {
     /// Lengths to measure, e.g. 2048,65536
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub lengths: Vec<u32>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Subject {
+    /// The SSD operator by every algorithm, and scans
+    #[default]
+    Ssd,
+    /// Semiseparable matrices on one thread
+    Matrix,
 }
 
 /// How much is measured.
@@ -118,25 +132,40 @@ struct Measured {
 pub fn bench(options: &Options) -> Result<()> {
     let pending = options.json.as_deref().map(Pending::new).transpose()?;
     let suite = Suite::new(options);
-    let mut threads = vec![1, parallel::threads()];
-    threads.dedup();
-    let bar = bar(threads.len() * (4 + 2 * (2 + 6 * suite.lengths.len())));
     let mut ceilings = Ceilings::default();
     let mut measured = Measured::default();
-    for &threads in &threads {
-        parallel::with_threads(threads, || -> Result<()> {
-            ceilings.measure(&suite, threads, &bar);
-            rows::<f32>(&suite, threads, &bar, &mut measured)?;
-            rows::<f64>(&suite, threads, &bar, &mut measured)?;
-            scans::rows(&suite, threads, &bar, &mut measured)
-        })?;
+    match options.suite {
+        Subject::Ssd => operator(&suite, &mut ceilings, &mut measured)?,
+        Subject::Matrix => parallel::with_threads(1, || -> Result<()> {
+            let bar = bar(3 + matrices::STEPS);
+            ceilings.measure(&suite, 1, &bar);
+            matrices::rows(&suite, &bar, &mut measured)?;
+            bar.finish_and_clear();
+            Ok(())
+        })?,
     }
-    bar.finish_and_clear();
     put(&report::text(&ceilings, &measured))?;
     match pending {
         Some(pending) => pending.commit(report::json(&ceilings, &measured).as_bytes()),
         None => Ok(()),
     }
+}
+
+/// The SSD operator and scans, on one thread and on all.
+fn operator(suite: &Suite, ceilings: &mut Ceilings, measured: &mut Measured) -> Result<()> {
+    let mut threads = vec![1, parallel::threads()];
+    threads.dedup();
+    let bar = bar(threads.len() * (4 + 2 * (2 + 6 * suite.lengths.len())));
+    for &threads in &threads {
+        parallel::with_threads(threads, || -> Result<()> {
+            ceilings.measure(suite, threads, &bar);
+            rows::<f32>(suite, threads, &bar, measured)?;
+            rows::<f64>(suite, threads, &bar, measured)?;
+            scans::rows(suite, threads, &bar, measured)
+        })?;
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Every algorithm over all lengths in one precision, then single steps.

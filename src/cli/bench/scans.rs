@@ -3,14 +3,14 @@
 use std::hint::black_box;
 
 use indicatif::ProgressBar;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, Axis};
 
 use super::ceilings::Yardstick;
 use super::clock::{beforehand, in_turn, seconds};
 use super::problem::noise;
 use super::{Measured, Row, Suite, Unit};
 use crate::error::Result;
-use crate::matrix::{DiagonalTransition, OneSemiseparable, Semiseparable};
+use crate::matrix::{OneSemiseparable, Sss, Transition};
 
 /// Order of the semiseparable matrix.
 const ORDER: usize = 8;
@@ -36,8 +36,9 @@ pub(super) fn rows(suite: &Suite, threads: usize, bar: &ProgressBar, measured: &
     bar.inc(1);
     let mut matrix = || Array2::from_shape_simple_fn((len, ORDER), || 0.5 + 0.45 * next());
     let (a, b, c) = (matrix(), matrix(), matrix());
-    let m = Semiseparable::new(DiagonalTransition::new(a), b, c, Array1::ones(len))?;
-    let mut work = || drop(black_box(m.matvec_into(x.view(), y.view_mut())));
+    let m = Sss::uniform(Transition::diagonal(a), b, c, Array1::ones(len))?;
+    let (x, mut y) = (x.insert_axis(Axis(1)), y.insert_axis(Axis(1)));
+    let mut work = || drop(black_box(m.matmul_into(x.view(), y.view_mut())));
     let numbers = (3 * ORDER + 3) * len; // A, B, C, D, x, y
     measured.rows.push(row("semiseparable product, order 8", (len, numbers), (suite, threads), &mut work));
     Ok(())

@@ -8,7 +8,7 @@ use super::canvas::Canvas;
 use super::heat::{key, largest, panel};
 use crate::error::Result;
 use crate::matrix::mask::{AllOnes, Banded, Causal, Decay, Fourier, Normalization, Sign, Toeplitz};
-use crate::matrix::{DiagonalTransition, OneSemiseparable, Semiseparable, StructuredMatrix};
+use crate::matrix::{OneSemiseparable, Sss, StructuredMatrix, Transition};
 
 const LEN: usize = 24;
 const CELL: f64 = 16.0;
@@ -105,7 +105,7 @@ fn semiseparable() -> Result<Array2<f64>> {
     let a = Array2::from_shape_fn((LEN, order), |(t, n)| 0.93 - 0.06 * n as f64 + 0.03 * wave(t, n, 0.4));
     let b = Array2::from_shape_fn((LEN, order), |(t, n)| wave(t, n, 0.0));
     let c = Array2::from_shape_fn((LEN, order), |(t, n)| wave(t, n, 0.7));
-    let m = Semiseparable::new(DiagonalTransition::new(a), b, c, Array1::from_elem(LEN, 1.5))?;
+    let m = Sss::uniform(Transition::diagonal(a), b, c, Array1::from_elem(LEN, 1.5))?;
     Ok(m.to_dense())
 }
 

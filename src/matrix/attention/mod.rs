@@ -41,10 +41,10 @@ pub enum Order {
 /// ```
 /// use ndarray::{array, Array2};
 /// use semisep::matrix::attention::Order;
-/// use semisep::matrix::{FilterForm, MaskedAttention, ScalarTransition};
+/// use semisep::matrix::{FilterForm, MaskedAttention, Transition};
 ///
 /// let ones = Array2::ones((3, 1));
-/// let mask = FilterForm::new(ScalarTransition::new(array![0.9, 0.9, 0.9]), ones.clone(), ones)?;
+/// let mask = FilterForm::uniform(Transition::Scalar(array![0.9, 0.9, 0.9]), ones.clone(), ones)?;
 /// let (q, k) = (array![[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
 /// let attention = MaskedAttention::new(&mask, q.view(), k.view())?;
 /// let v = array![[1.0], [-1.0], [2.0]];

@@ -95,12 +95,12 @@ pub(crate) fn reverse<E: Field>(a: &[E], b: &[E], k: usize, f: impl Fn(E) -> E +
 /// Four rows of the chain from the value before them.
 #[inline(always)]
 fn four<E: Field>(a: [E; 4], b: [E; 4], h: E) -> [E; 4] {
-    let local = a[3] * (a[2] * (a[1] * b[0] + b[1]) + b[2]) + b[3];
+    let local = a[3].fused(a[2].fused(a[1].fused(b[0], b[1]), b[2]), b[3]);
     let product = (a[3] * a[2]) * (a[1] * a[0]);
-    let h0 = a[0] * h + b[0];
-    let h1 = a[1] * h0 + b[1];
-    let h2 = a[2] * h1 + b[2];
-    [h0, h1, h2, product * h + local]
+    let h0 = a[0].fused(h, b[0]);
+    let h1 = a[1].fused(h0, b[1]);
+    let h2 = a[2].fused(h1, b[2]);
+    [h0, h1, h2, product.fused(h, local)]
 }
 
 #[inline(always)]

@@ -2,9 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::kernels::Apply;
 use super::recurrent::{self, flat_mut, slice, standard};
-use super::{Blocks, Quasiseparable, Sss};
+use super::{Blocks, Quasiseparable, Sss, multiply};
 use crate::error::{Error, Result};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, check};
 use crate::scalar::Field;
@@ -112,10 +111,7 @@ impl<E: Field> StructuredMatrix<E> for HermitianQuasiseparable<E> {
         check::operand("x", self.rows(), x)?;
         let x = standard(x);
         let mut y = Array2::zeros(x.raw_dim());
-        let width = x.ncols();
-        recurrent::forward(&self.lower, MainDiagonal::Included, slice(&x), width, flat_mut(&mut y));
-        let operand = (slice(&x), width);
-        recurrent::reverse(&self.lower, Apply::Adjoint, MainDiagonal::Excluded, operand, flat_mut(&mut y));
+        multiply::hermitian(self, (slice(&x), x.ncols()), flat_mut(&mut y));
         Ok(y)
     }
 

@@ -9,15 +9,19 @@
 //! | [`Transition`] | the matrices A: identity, scalar, diagonal or dense |
 //! | [`Blocks`] | a row of matrices of any sizes in one allocation |
 
+mod algebra;
 mod blocks;
 mod compress;
+mod construct;
 mod dense;
 mod factor;
 mod hermitian;
 mod kernels;
 mod lower;
+mod multiply;
 mod numbers;
 mod quasiseparable;
+mod read;
 mod realise;
 mod recurrent;
 mod show;
@@ -26,13 +30,16 @@ mod upper;
 
 pub use blocks::Blocks;
 pub use compress::{Canonical, HankelSpectrum, Rounded, Tolerance, TwoSided};
+pub use construct::{Exponential, FilterForm, StateSpace};
 pub use factor::{
     Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
     TwoSidedQr,
 };
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
+pub use multiply::{Multiply, Partition};
 pub use numbers::{Bounds, norm_two_estimate};
 pub use quasiseparable::Quasiseparable;
+pub use read::{FactoredBlock, SubBlock};
 pub use transition::Transition;
 pub use upper::Upper;

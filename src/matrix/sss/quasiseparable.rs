@@ -2,9 +2,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::kernels::Apply;
 use super::recurrent::{self, flat_mut, slice, standard};
-use super::{Blocks, Sss};
+use super::{Blocks, Sss, multiply};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, check};
 use crate::scalar::Field;
@@ -122,20 +121,16 @@ impl<E: Field> StructuredMatrix<E> for Quasiseparable<E> {
     fn matmul(&self, x: ArrayView2<'_, E>) -> Result<Array2<E>> {
         check::operand("x", self.columns(), x)?;
         let x = standard(x);
-        let (mut y, width) = (Array2::zeros((self.rows(), x.ncols())), x.ncols());
-        recurrent::forward(&self.lower, MainDiagonal::Included, slice(&x), width, flat_mut(&mut y));
-        let operand = (slice(&x), width);
-        recurrent::reverse(&self.upper, Apply::Adjoint, MainDiagonal::Excluded, operand, flat_mut(&mut y));
+        let mut y = Array2::zeros((self.rows(), x.ncols()));
+        multiply::two_sided(self, (slice(&x), x.ncols()), flat_mut(&mut y));
         Ok(y)
     }
 
     fn adjoint_matmul(&self, y: ArrayView2<'_, E>) -> Result<Array2<E>> {
         check::operand("y", self.rows(), y)?;
         let y = standard(y);
-        let (mut x, width) = (Array2::zeros((self.columns(), y.ncols())), y.ncols());
-        recurrent::forward(&self.upper, MainDiagonal::Excluded, slice(&y), width, flat_mut(&mut x));
-        let operand = (slice(&y), width);
-        recurrent::reverse(&self.lower, Apply::Adjoint, MainDiagonal::Included, operand, flat_mut(&mut x));
+        let mut x = Array2::zeros((self.columns(), y.ncols()));
+        multiply::two_sided_adjoint(self, (slice(&y), y.ncols()), flat_mut(&mut x));
         Ok(x)
     }
 

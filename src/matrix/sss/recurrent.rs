@@ -5,9 +5,10 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, CowArray, Ix2, s};
 
 use super::kernels::{Apply, add_outer, add_product};
-use super::{Sss, dense};
+use super::multiply::run;
+use super::{Multiply, Sss, dense};
 use crate::error::Result;
-use crate::linalg::vectorize;
+use crate::linalg::{Into, vectorize};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, check};
 use crate::scalar::Field;
 
@@ -134,19 +135,21 @@ pub(super) fn vjp<E: Field>(
         }
     }
     let mut lambda = State::zeros(m.orders[m.len()], width);
-    let mut states: Vec<Vec<E>> = Vec::new();
+    let mut states = Vec::new();
     for (segment, (first_input, first_output), start) in segments.into_iter().rev() {
         state.now = start;
         states.clear();
         (input, output) = (first_input, first_output);
         for k in segment.clone() {
             let (outputs, inputs) = m.d.dims(k);
-            states.push(state.now.clone());
+            states.extend_from_slice(&state.now);
             state.advance(m, k, &x[input * width..(input + inputs) * width]);
             (input, output) = (input + inputs, output + outputs);
         }
-        for (k, h) in segment.zip(&states).rev() {
+        for k in segment.rev() {
             let (outputs, inputs) = m.d.dims(k);
+            let at = states.len() - m.orders[k] * width;
+            let h = &states[at..];
             (input, output) = (input - inputs, output - outputs);
             let u = &x[input * width..(input + inputs) * width];
             let v = &dy[output * width..(output + outputs) * width];
@@ -160,6 +163,7 @@ pub(super) fn vjp<E: Field>(
             }
             add_product(Apply::Adjoint, (m.b.values(k), m.b.dims(k)), &lambda.now, width, du);
             lambda.retreat(Apply::Adjoint, m, k, v);
+            states.truncate(at);
         }
     }
 }
@@ -218,12 +222,7 @@ impl<E: Field> StructuredMatrix<E> for Sss<E> {
     }
 
     fn matmul(&self, x: ArrayView2<'_, E>) -> Result<Array2<E>> {
-        check::operand("x", self.columns(), x)?;
-        let x = standard(x);
-        let mut y = Array2::zeros((self.rows(), x.ncols()));
-        let width = x.ncols();
-        forward(self, MainDiagonal::Included, slice(&x), width, flat_mut(&mut y));
-        Ok(y)
+        self.multiply(x, &Multiply::Automatic)
     }
 
     fn adjoint_matmul(&self, y: ArrayView2<'_, E>) -> Result<Array2<E>> {
@@ -231,7 +230,7 @@ impl<E: Field> StructuredMatrix<E> for Sss<E> {
         let y = standard(y);
         let mut x = Array2::zeros((self.columns(), y.ncols()));
         let operand = (slice(&y), y.ncols());
-        reverse(self, Apply::Adjoint, MainDiagonal::Included, operand, flat_mut(&mut x));
+        run(self, Apply::Adjoint, MainDiagonal::Included, operand, Into::Replace, flat_mut(&mut x));
         Ok(x)
     }
 

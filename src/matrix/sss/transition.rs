@@ -1,5 +1,7 @@
 //! The transition A of a semiseparable matrix: identity, scalar, diagonal or dense.
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, s};
 
 use super::Blocks;
@@ -137,6 +139,17 @@ impl<E: Field> Transition<E> {
                 }
             }
             Self::Dense(a) => add_outer(lambda, h, width, a.values_mut(k)),
+        }
+    }
+
+    /// The transitions of some steps.
+    pub(super) fn of_steps(&self, steps: Range<usize>) -> Self {
+        let some = |blocks: &Blocks<E>| steps.clone().map(|k| blocks.block(k).to_owned()).collect();
+        match self {
+            Self::Identity => Self::Identity,
+            Self::Scalar(a) => Self::Scalar(a.slice(s![steps]).to_owned()),
+            Self::Diagonal(a) => Self::Diagonal(some(a)),
+            Self::Dense(a) => Self::Dense(some(a)),
         }
     }
 

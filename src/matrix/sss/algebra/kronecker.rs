@@ -1,0 +1,38 @@
+//! Kronecker products with a dense block.
+
+use ndarray::{Array2, ArrayView2};
+
+use super::super::{Blocks, Quasiseparable, Sss};
+use super::compose::kronecker;
+use crate::scalar::Field;
+
+impl<E: Field> Sss<E> {
+    /// The Kronecker product $`M \otimes X`$ with a dense block; the order grows by the smaller size s of X.
+    ///
+    /// With $`X = U V^\top`$, where one of U and V is X and the other the identity:
+    ///
+    /// ```math
+    /// A \otimes I_s, \quad B \otimes V^\top, \quad C \otimes U, \quad D \otimes X
+    /// ```
+    pub fn kronecker(&self, x: ArrayView2<'_, E>) -> Self {
+        let x = x.to_owned();
+        let (u, v) = if x.nrows() < x.ncols() {
+            (Array2::eye(x.nrows()), x.clone())
+        } else {
+            (x.clone(), Array2::eye(x.ncols()))
+        };
+        let each = |blocks: &Blocks<E>, factor: &Array2<E>| {
+            blocks.iter().map(|m| kronecker(&m.to_owned(), factor)).collect::<Blocks<E>>()
+        };
+        let transition = self.chain().kronecker_identity(u.ncols());
+        Self::from_parts(transition, each(&self.b, &v), each(&self.c, &u), each(&self.d, &x))
+    }
+}
+
+impl<E: Field> Quasiseparable<E> {
+    /// The Kronecker product $`M \otimes X`$ with a dense block, see [`Sss::kronecker`].
+    pub fn kronecker(&self, x: ArrayView2<'_, E>) -> Self {
+        let upper = self.upper().kronecker(x.t().mapv(E::conj).view());
+        Self::new(self.lower().kronecker(x), upper).expect("the blocks of both parts grow alike")
+    }
+}
