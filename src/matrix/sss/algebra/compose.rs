@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::super::Transition;
 use crate::linalg::matmul;
@@ -135,15 +135,18 @@ impl<'a, E: Field> Chain<'a, E> {
     /// The product of the diagonals of a range, on the states that get through.
     fn diagonal_passage(self, range: Range<usize>) -> Vec<E> {
         let mut product = vec![E::one(); self.orders[range.start]];
-        for k in range {
-            product.truncate(self.carried(k));
-            match self.transition {
-                Transition::Scalar(a) => product.iter_mut().for_each(|p| *p *= a[k]),
-                Transition::Diagonal(a) => product.iter_mut().zip(a.values(k)).for_each(|(p, a)| *p *= *a),
-                Transition::Identity | Transition::Dense(_) => {}
-            }
-        }
+        range.for_each(|k| self.scale(k, &mut product));
         product
+    }
+
+    /// The diagonal of one more step, on the states that get through it.
+    fn scale(self, k: usize, product: &mut Vec<E>) {
+        product.truncate(self.carried(k));
+        match self.transition {
+            Transition::Scalar(a) => product.iter_mut().for_each(|p| *p *= a[k]),
+            Transition::Diagonal(a) => product.iter_mut().zip(a.values(k)).for_each(|(p, a)| *p *= *a),
+            Transition::Identity | Transition::Dense(_) => {}
+        }
     }
 
     /// $`A_{end-1} \cdots A_{start}`$, dense.
@@ -158,6 +161,78 @@ impl<'a, E: Field> Chain<'a, E> {
                 let diagonal = Array1::from(self.diagonal_passage(range));
                 product.diag_mut().slice_mut(s![..diagonal.len()]).assign(&diagonal);
                 product
+            }
+        }
+    }
+
+    /// The product of no transitions, between steps `at` - 1 and `at`.
+    pub(in crate::matrix::sss) fn through(self, at: usize) -> Through<'a, E> {
+        let states = self.orders[at];
+        let product = match self.transition {
+            Transition::Dense(_) => Product::Dense(Array2::eye(states)),
+            _ => Product::Diagonal(vec![E::one(); states]),
+        };
+        Through { chain: self, after: states, before: states, product }
+    }
+}
+
+/// A product of transitions of consecutive steps that grows at either end.
+pub(in crate::matrix::sss) struct Through<'a, E> {
+    chain: Chain<'a, E>,
+    after: usize,
+    before: usize,
+    product: Product<E>,
+}
+
+/// Its numbers: on the states that get through, or all.
+enum Product<E> {
+    Diagonal(Vec<E>),
+    Dense(Array2<E>),
+}
+
+impl<E: Field> Through<'_, E> {
+    /// One more step behind the others.
+    pub(in crate::matrix::sss) fn append(&mut self, k: usize) {
+        self.after = self.chain.orders[k + 1];
+        match &mut self.product {
+            Product::Diagonal(product) => self.chain.scale(k, product),
+            Product::Dense(product) => *product = matmul(self.chain.step(k).view(), product.view()),
+        }
+    }
+
+    /// One more step before the others.
+    pub(in crate::matrix::sss) fn prepend(&mut self, k: usize) {
+        self.before = self.chain.orders[k];
+        match &mut self.product {
+            Product::Diagonal(product) => self.chain.scale(k, product),
+            Product::Dense(product) => *product = matmul(product.view(), self.chain.step(k).view()),
+        }
+    }
+
+    /// `C` times the product.
+    pub(in crate::matrix::sss) fn read(&self, c: ArrayView2<'_, E>) -> Array2<E> {
+        match &self.product {
+            Product::Dense(product) => matmul(c, product.view()),
+            Product::Diagonal(product) => {
+                let mut read = Array2::zeros((c.nrows(), self.before));
+                for ((n, p), column) in product.iter().enumerate().zip(c.columns()) {
+                    read.column_mut(n).scaled_add(*p, &column);
+                }
+                read
+            }
+        }
+    }
+
+    /// The product times `B`.
+    pub(in crate::matrix::sss) fn enter(&self, b: ArrayView2<'_, E>) -> Array2<E> {
+        match &self.product {
+            Product::Dense(product) => matmul(product.view(), b),
+            Product::Diagonal(product) => {
+                let mut entered = Array2::zeros((self.after, b.ncols()));
+                for ((n, p), row) in product.iter().enumerate().zip(b.rows()) {
+                    entered.row_mut(n).scaled_add(*p, &row);
+                }
+                entered
             }
         }
     }

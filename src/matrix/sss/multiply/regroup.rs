@@ -107,7 +107,7 @@ fn places<E: Field>(m: &Sss<E>, range: Range<usize>) -> Vec<(usize, usize)> {
 /// The steps of `range` as one step.
 ///
 /// The state after each step is kept as a product with the inputs so far, B' growing by columns; its outputs are rows of
-/// D'. C' follows from the last row of blocks to the first, every row passing through the transitions before it.
+/// D'.
 pub(in crate::matrix::sss) fn merge<E: Field>(m: &Sss<E>, range: Range<usize>) -> Merged<E> {
     let places = places(m, range.clone());
     let (outputs, inputs) = *places.last().expect("there is one place more than steps");
@@ -128,31 +128,30 @@ pub(in crate::matrix::sss) fn merge<E: Field>(m: &Sss<E>, range: Range<usize>) -
 
 /// $`C_i A_{i-1} \cdots A_k`$ for the steps i of a range that starts at k, one above another.
 pub(in crate::matrix::sss) fn left<E: Field>(m: &Sss<E>, range: Range<usize>) -> Array2<E> {
-    let first = range.start;
-    let mut below: Array2<E> = Array2::zeros((0, m.orders[range.end]));
-    for k in range.rev() {
-        let (rows, states) = (below.nrows(), m.orders[k]);
-        // Rows times A_k are the transposed A_k times columns.
-        let mut passed = Vec::new();
-        let transposed = below.t().as_standard_layout().into_owned();
-        m.transition.apply(Apply::Transposed, k, flat(&transposed), rows, states, &mut passed);
-        let passed = super::super::kernels::view(&passed, states, rows);
-        let mut next = Array2::zeros((m.outputs(k) + rows, states));
-        next.slice_mut(s![..m.outputs(k), ..]).assign(&m.c(k));
-        next.slice_mut(s![m.outputs(k).., ..]).assign(&passed.t());
-        below = next;
+    let rows = range.clone().map(|k| m.outputs(k)).sum();
+    let mut left = Array2::zeros((rows, m.orders[range.start]));
+    let (mut through, mut row) = (m.chain().through(range.start), 0);
+    for k in range {
+        let next = row + m.outputs(k);
+        left.slice_mut(s![row..next, ..]).assign(&through.read(m.c(k)));
+        through.append(k);
+        row = next;
     }
-    debug_assert_eq!(below.ncols(), m.orders[first]);
-    below
+    left
 }
 
 /// $`A_l \cdots A_{j+1} B_j`$ for the steps j of a range that ends at l, side by side.
 pub(in crate::matrix::sss) fn right<E: Field>(m: &Sss<E>, range: Range<usize>) -> Array2<E> {
-    range.fold(Array2::zeros((0, 0)), |right: Array2<E>, k| {
-        let passed =
-            if right.ncols() == 0 { Array2::zeros((m.orders[k + 1], 0)) } else { m.apply_a(k, right.view()) };
-        super::super::algebra::sum::beside(passed.view(), m.b(k))
-    })
+    let mut column = range.clone().map(|k| m.inputs(k)).sum();
+    let mut right = Array2::zeros((m.orders[range.end], column));
+    let mut through = m.chain().through(range.end);
+    for k in range.rev() {
+        let first = column - m.inputs(k);
+        right.slice_mut(s![.., first..column]).assign(&through.enter(m.b(k)));
+        through.prepend(k);
+        column = first;
+    }
+    right
 }
 
 /// `y = M x` block step by block step; `x`: (columns, width), `y`: (rows, width).
