@@ -33,7 +33,7 @@ impl<E: Field> Sss<E> {
     /// use ndarray::Array2;
     /// use semisep::matrix::sss::{Canonical, Sss, Transition};
     ///
-    /// let twice = Array2::ones((6, 2)); // two states that always agree
+    /// let twice = Array2::<f64>::ones((6, 2)); // two states that always agree
     /// let m = Sss::uniform(Transition::Identity, twice.clone(), twice, ndarray::Array1::ones(6))?;
     /// assert_eq!(m.canonical(Canonical::Balanced)?.orders(), [0, 1, 1, 1, 1, 1, 0]);
     /// # Ok::<(), semisep::Error>(())

@@ -4,9 +4,7 @@ use num_traits::{Float, One, Zero};
 
 use super::estimate::Map;
 use crate::error::{Error, Result};
-use crate::linalg::matmul;
 use crate::matrix::OneSemiseparable;
-use crate::matrix::sss::compress::steps::Steps;
 use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss};
 use crate::scalar::Field;
 
@@ -74,7 +72,7 @@ impl<E: Field> Sss<E> {
         let norm = self.norm_one()?.lower;
         let single = self.orders().iter().all(|n| *n <= 1) && (0..self.len()).all(|k| self.inputs(k) <= 1);
         if single {
-            return Ok(norm * self.single_inverse()?.norm_one()?.lower);
+            return Ok(norm * self.inverse()?.norm_one()?.lower);
         }
         Ok(norm * self.solution().norm_one_estimate()?)
     }
@@ -86,23 +84,6 @@ impl<E: Field> Sss<E> {
     pub fn condition_two_estimate(&self) -> Result<f64> {
         square((self.rows(), self.columns()), self)?;
         Ok(Map::of(self).norm_two_estimate()? * self.solution().norm_two_estimate()?)
-    }
-
-    /// The inverse where blocks and states are numbers: $`a - b c / d, b / d, -c / d, 1 / d`$.
-    fn single_inverse(&self) -> Result<Self> {
-        let mut steps = Steps::new(self);
-        for k in 0..self.len() {
-            let Some(&d) = self.d(k).first() else { continue };
-            if d.is_zero() {
-                return Err(Error::Singular { step: k, found: "a zero on the diagonal".into() });
-            }
-            let coupled = matmul(steps.b[k].view(), steps.c[k].view());
-            steps.a[k].zip_mut_with(&coupled, |a, v| *a -= *v / d);
-            steps.b[k].mapv_inplace(|v| v / d);
-            steps.c[k].mapv_inplace(|v| -v / d);
-            steps.d[k].fill(E::one() / d);
-        }
-        Ok(steps.into_matrix())
     }
 
     fn solution(&self) -> Map<'_, E> {

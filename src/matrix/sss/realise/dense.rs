@@ -128,7 +128,7 @@ impl<E: Field> Sss<E> {
     /// let dense = array![[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [4.0, 2.0, 1.0]];
     /// let m = Sss::from_dense(dense.view(), &Partition::Equal(1), Tolerance::Relative(1e-12))?.matrix;
     /// assert_eq!(m.orders(), [0, 1, 1, 0]);
-    /// assert!((m.to_dense() - dense).iter().all(|v| v.abs() < 1e-14));
+    /// assert!((m.to_dense() - dense).iter().all(|v: &f64| v.abs() < 1e-14));
     /// # Ok::<(), semisep::Error>(())
     /// ```
     pub fn from_dense(
