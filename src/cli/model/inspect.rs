@@ -33,36 +33,48 @@ fn table(checkpoint: &Checkpoint) -> Result<Table> {
     let config = checkpoint.config();
     let mut table = Table::new(&["key", "value"], 2);
     let mut row = |key: &str, value: String| table.push(vec![key.to_owned(), value]);
-    row("layout", match checkpoint.naming() {
-        Naming::Original => "original".into(),
-        Naming::HuggingFace => "hf".into(),
-    });
+    row(
+        "layout",
+        match checkpoint.naming() {
+            Naming::Original => "original".into(),
+            Naming::HuggingFace => "hf".into(),
+        },
+    );
     row("parameters", grouped(config.parameter_count()?));
-    row("vocabulary", match config.vocab_rows() {
-        rows if rows == config.vocab_size => format!("{rows}"),
-        rows => format!("{}, padded to {rows}", config.vocab_size),
-    });
+    row(
+        "vocabulary",
+        match config.vocab_rows() {
+            rows if rows == config.vocab_size => format!("{rows}"),
+            rows => format!("{}, padded to {rows}", config.vocab_size),
+        },
+    );
     row("width", config.d_model.to_string());
     row("head", if config.tie_embeddings { "the embedding".into() } else { "its own".into() });
     row("layers", layers(config));
     let limits = config.dt_limits;
-    row("Mamba-2", format!(
-        "inner width {}, {} heads of {}, state {}, {} groups, convolution {}{}{}",
-        config.d_inner(),
-        config.heads(),
-        config.head_dim,
-        config.state_dim,
-        config.groups,
-        config.conv_width,
-        if config.conv_bias { "" } else { " without bias" },
-        if config.proj_bias { ", projections with bias" } else { "" },
-    ));
+    row(
+        "Mamba-2",
+        format!(
+            "inner width {}, {} heads of {}, state {}, {} groups, convolution {}{}{}",
+            config.d_inner(),
+            config.heads(),
+            config.head_dim,
+            config.state_dim,
+            config.groups,
+            config.conv_width,
+            if config.conv_bias { "" } else { " without bias" },
+            if config.proj_bias { ", projections with bias" } else { "" },
+        ),
+    );
     row("steps", format!("between {} and {}", limits.0, limits.1));
     if let Some(of) = &config.attention {
-        row("attention", format!(
-            "{} heads of {}, {} of keys and values, {} channels rotated, convolution {}",
-            of.heads, of.head_dim, of.kv_heads, of.rotary_dim, of.conv_width
-        ));
+        row(
+            "attention",
+            format!(
+                "{} heads of {}, {} of keys and values, {} channels rotated, convolution {}",
+                of.heads, of.head_dim, of.kv_heads, of.rotary_dim, of.conv_width
+            ),
+        );
     }
     if let Some(of) = &config.mlp {
         row("MLP", format!("inner width {}", of.hidden()));

@@ -20,7 +20,9 @@ pub(super) fn parse(path: &Path, object: &Map<String, Value>) -> Result<(Config,
     } else if fields.has("hidden_size") {
         (hugging_face(&fields)?, Naming::HuggingFace)
     } else {
-        return Err(fields.wrong("d_model", "missing, and so is `hidden_size`: not the configuration of a model"));
+        return Err(
+            fields.wrong("d_model", "missing, and so is `hidden_size`: not the configuration of a model")
+        );
     };
     config.validate()?;
     Ok((config, naming))
@@ -31,7 +33,9 @@ const NO_LIMITS: (f64, f64) = (0.0, f64::INFINITY);
 
 fn check_activation(fields: &Fields<'_>, key: &str) -> Result<()> {
     match fields.word(key)? {
-        Some(name) if !SILU.contains(&name) => Err(fields.wrong(key, format!("expected silu, found `{name}`"))),
+        Some(name) if !SILU.contains(&name) => {
+            Err(fields.wrong(key, format!("expected silu, found `{name}`")))
+        }
         _ => Ok(()),
     }
 }
@@ -47,7 +51,9 @@ fn block_count(fields: &Fields<'_>, key: &str) -> Result<usize> {
 fn hugging_face(fields: &Fields<'_>) -> Result<Config> {
     match fields.word("model_type")? {
         Some("mamba2") | None => {}
-        Some("mamba") => return Err(fields.wrong("model_type", "expected `mamba2`, found `mamba`: a Mamba-1 model")),
+        Some("mamba") => {
+            return Err(fields.wrong("model_type", "expected `mamba2`, found `mamba`: a Mamba-1 model"));
+        }
         Some(other) => return Err(fields.wrong("model_type", format!("expected `mamba2`, found `{other}`"))),
     }
     check_activation(fields, "hidden_act")?;
@@ -68,7 +74,8 @@ fn hugging_face(fields: &Fields<'_>) -> Result<Config> {
     let heads = fields.size("num_heads", Some(config.d_ssm / config.head_dim.max(1)))?;
     if heads.checked_mul(config.head_dim) != Some(config.d_ssm) {
         let (d_ssm, head_dim) = (config.d_ssm, config.head_dim);
-        let reason = format!("expected expand * hidden_size / head_dim = {d_ssm} / {head_dim}, found {heads}");
+        let reason =
+            format!("expected expand * hidden_size / head_dim = {d_ssm} / {head_dim}, found {heads}");
         return Err(fields.wrong("num_heads", reason));
     }
     Ok(config)
@@ -182,7 +189,10 @@ fn check(field: &'static str, good: bool, layout: &str) -> Result<()> {
     if good {
         return Ok(());
     }
-    Err(Error::Config { field, reason: format!("the {layout} layout has no key for what this model has here") })
+    Err(Error::Config {
+        field,
+        reason: format!("the {layout} layout has no key for what this model has here"),
+    })
 }
 
 fn hugging_face_object(config: &Config) -> Result<Value> {

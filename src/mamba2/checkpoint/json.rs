@@ -146,7 +146,8 @@ impl<'a> Fields<'a> {
     /// [`Error::File`] if there is something else.
     pub fn sizes(&self, key: &str) -> Result<Vec<usize>> {
         let size = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
-        let list = |v: &Value| v.as_array().and_then(|list| list.iter().map(size).collect::<Option<Vec<_>>>());
+        let list =
+            |v: &Value| v.as_array().and_then(|list| list.iter().map(size).collect::<Option<Vec<_>>>());
         Ok(self.read(key, "a list of sizes", list)?.unwrap_or_default())
     }
 

@@ -53,7 +53,7 @@ impl Report {
             |expected, found| self.misfits.push(Misfit { name: name.to_owned(), expected, found });
         if entry.shape != shape {
             misfit(format!("shape {shape:?}"), format!("{:?}", entry.shape));
-        } else if let Err(found) = &entry.dtype {
+        } else if let Err(found) = &entry.storage {
             misfit("type f64, f32, bf16 or f16".into(), found.clone());
         }
     }
@@ -78,8 +78,7 @@ impl fmt::Display for Report {
         if self.is_mamba1() {
             f.write_str("the tensors of a Mamba-1 model, expected those of Mamba-2; ")?;
         }
-        let misfit =
-            |m: &Misfit| format!("`{}` (expected {}, found {})", m.name, m.expected, m.found);
+        let misfit = |m: &Misfit| format!("`{}` (expected {}, found {})", m.name, m.expected, m.found);
         let quoted = |name: &String| format!("`{name}`");
         let groups = [
             ("of the wrong shape or type", self.misfits.iter().map(misfit).collect::<Vec<_>>()),
@@ -90,7 +89,12 @@ impl fmt::Display for Report {
         for (what, names) in groups.iter().filter(|(_, names)| !names.is_empty()) {
             let more = if names.len() > 4 { ", ..." } else { "" };
             let plural = if names.len() == 1 { "tensor" } else { "tensors" };
-            write!(f, "{gap}{} {plural} {what}: {}{more}", names.len(), names[..names.len().min(4)].join(", "))?;
+            write!(
+                f,
+                "{gap}{} {plural} {what}: {}{more}",
+                names.len(),
+                names[..names.len().min(4)].join(", ")
+            )?;
             gap = "; ";
         }
         Ok(())
