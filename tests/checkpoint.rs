@@ -6,8 +6,9 @@ use std::path::Path;
 
 use checkpoint_support::{Files, MODELS, bits, golden, header, open, refusal};
 use semisep::Error;
-use semisep::mamba2::checkpoint::{Checkpoint, Dtype, save};
+use semisep::mamba2::checkpoint::{Checkpoint, save};
 use semisep::mamba2::{GatedNorm, Naming};
+use semisep::nn::Storage;
 use tempfile::tempdir;
 
 #[test]
@@ -196,29 +197,33 @@ fn narrower_types_are_rounded_once_and_keep_what_is_sensitive() {
     let folder = tempdir().unwrap();
     let from = open(&golden("model_tiny"));
     let wide = from.model::<f64>().unwrap();
-    for (k, dtype) in [Dtype::Bf16, Dtype::F16, Dtype::F64].into_iter().enumerate() {
+    for (k, storage) in [Storage::Bf16, Storage::F16, Storage::F64].into_iter().enumerate() {
         let to = folder.path().join(k.to_string());
-        from.convert(&to, Naming::HuggingFace, Some(dtype)).unwrap();
+        from.convert(&to, Naming::HuggingFace, Some(storage)).unwrap();
         let narrow = open(&to).model::<f64>().unwrap();
         narrow
             .zip_map(&wide, |narrow, wide| {
                 for (n, w) in narrow.to_array().iter().zip(&wide.to_array()) {
-                    let expected = match dtype {
-                        Dtype::Bf16 if narrow.rows() != 8 => half::bf16::from_f64(*w).to_f64(),
-                        Dtype::F16 if narrow.rows() != 8 => half::f16::from_f64(*w).to_f64(),
+                    let expected = match storage {
+                        Storage::Bf16 if narrow.rows() != 8 => half::bf16::from_f64(*w).to_f64(),
+                        Storage::F16 if narrow.rows() != 8 => half::f16::from_f64(*w).to_f64(),
                         _ => *w,
                     };
-                    assert_eq!(*n, expected, "{dtype:?}");
+                    assert_eq!(*n, expected, "{storage:?}");
                 }
             })
             .unwrap();
-        if dtype == Dtype::Bf16 {
+        if storage == Storage::Bf16 {
             let mapped = open(&to).model::<f32>().unwrap();
-            assert_eq!(mapped.embedding.numbers().type_name(), "bf16", "matrices stay as they are stored");
+            assert_eq!(
+                mapped.embedding.numbers().storage().name(),
+                "bf16",
+                "matrices stay as they are stored"
+            );
         }
     }
-    let held = from.model_in::<f32>(Dtype::Bf16).unwrap();
-    assert_eq!(held.embedding.numbers().type_name(), "bf16");
+    let held = from.model_in::<f32>(Storage::Bf16).unwrap();
+    assert_eq!(held.embedding.numbers().storage().name(), "bf16");
 }
 
 #[test]

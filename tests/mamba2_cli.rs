@@ -77,7 +77,7 @@ fn logits_are_those_of_the_references_in_both_layouts_and_for_any_split() {
             assert!(error <= 2e-4, "{name}: {error:e}");
             for split in &splits {
                 let error = distance(&logits(&model, &input, &["--split", split]).numbers("logits"), &whole);
-                assert!(error <= 1e-5, "{name} in pieces of {split}: {error:e}");
+                assert!(error <= 1e-6, "{name} in pieces of {split}: {error:e}");
             }
         }
     }
@@ -107,7 +107,8 @@ fn greedy_tokens_are_those_of_the_references_in_both_layouts() {
         for model in [Some(golden(name)), other_layout(name, folder.path())].into_iter().flatten() {
             for row in 0..rows {
                 let ids = &ids[row * all..(row + 1) * all];
-                let found = continued(&model, &ids[..len], &["--greedy", "--max-new", "16"]);
+                let found =
+                    continued(&model, &ids[..len], &["--greedy", "--max-new", &(all - len).to_string()]);
                 assert_eq!(found, ids[len..], "{name} row {row}");
             }
         }
@@ -136,10 +137,11 @@ fn the_same_seed_draws_the_same_tokens() {
 fn text_is_continued_and_ends_at_a_stop() {
     let files = Files::of("model_tiny");
     tokenizer_support::write(&files.path(""));
+    files.drop_config("eos_token_id");
     let model = files.path("");
     let generate = |options: &[&str]| {
         let mut arguments =
-            vec!["generate", text(&model), "--prompt", "hello world", "--seed", "2", "--max-new", "40"];
+            vec!["generate", text(&model), "--prompt", "hello world", "--seed", "2", "--max-new", "200"];
         arguments.extend(options);
         let output = run(&arguments);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -169,8 +171,9 @@ fn perplexity_is_that_of_the_logits() {
         .map(|(l, &next)| l.iter().map(|v| v.exp()).sum::<f64>().ln() - l[next as usize])
         .sum();
     let printed = succeeds(&["perplexity", text(&files.path("")), text(&files.path("text.txt"))]);
-    let value = format!("perplexity {:.2}", (surprise / (ids.len() - 1) as f64).exp());
-    assert!(printed.starts_with(&value), "{printed} instead of {value}");
+    let value = (surprise / (ids.len() - 1) as f64).exp();
+    let found: f64 = printed.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((found / value - 1.0).abs() < 1e-4, "{printed} instead of {value}");
 }
 
 fn byte(c: char) -> String {
@@ -200,8 +203,10 @@ fn convert_writes_types_and_refuses_what_a_layout_cannot_say() {
     let told = succeeds(&["inspect", text(&out)]);
     assert!(told.contains("numbers of bf16") && told.contains("48 numbers of f32"), "{told}");
     let input = expected("model_tiny");
-    let (there, here) = (logits(&out, &input, &[]), logits(&model, &input, &["--dtype", "bf16"]));
-    assert!(distance(&there.numbers("logits"), &here.numbers("logits")) < 0.05);
+    let reference = Tensors::read(&input).numbers("logits");
+    let scale = reference.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    let error = distance(&logits(&out, &input, &[]).numbers("logits"), &reference) / scale;
+    assert!(error > 1e-6 && error < 0.05, "{error:e}");
     fails(&["convert", text(&model), text(&out), "--layout", "hf"], &["out", "something already"]);
     let hybrid = folder.path().join("hybrid");
     let refused =

@@ -2,7 +2,7 @@
 
 mod support_sss;
 
-use ndarray::{Array2, array};
+use ndarray::Array2;
 use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;

@@ -47,7 +47,12 @@ Examples:
   semisep ssd in.safetensors -o out.safetensors --algorithm chunked --chunk 128 --dtype bf16 --grad
   semisep bench --json bench.json                    about two minutes
   semisep draw ssd -o ssd.svg                        `semisep draw --list` names the pictures
-  semisep draw bench --from bench.json -o bench.svg  the curves of a measurement";
+  semisep draw bench --from bench.json -o bench.svg  the curves of a measurement
+  semisep generate mamba2-130m --prompt 'The state'  a model continues a text
+  semisep logits mamba2-130m --tokens-file in.safetensors -o out.safetensors
+  semisep inspect mamba2-130m                        what a checkpoint holds, and what it lacks
+  semisep perplexity mamba2-130m book.txt            how well a model foresees a text
+  semisep convert mamba2-130m out --layout hf        the same model in another layout";
 
 /// `semisep verify --help`
 pub const VERIFY: &str = "\

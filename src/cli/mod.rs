@@ -2,6 +2,8 @@
 //!
 //! Results go to standard output, progress and errors to standard error; an error is one line. Exit status: 0 when
 //! all is well, 1 when a verification fails, 2 when the input or the command line is at fault.
+//!
+//! `generate` alone prints as it goes, and its speed on standard error.
 
 pub mod bench;
 pub mod case;

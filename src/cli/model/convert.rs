@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::open;
 use crate::error::Result;
 use crate::mamba2::Naming;
-use crate::mamba2::checkpoint::Dtype;
+use crate::nn::Storage;
 
 /// Command line of `semisep convert`.
 #[derive(Debug, Clone, Args)]
@@ -58,10 +58,10 @@ pub fn convert(options: &Options) -> Result<()> {
         Layout::Original => Naming::Original,
     };
     let dtype = options.dtype.map(|dtype| match dtype {
-        Type::F64 => Dtype::F64,
-        Type::F32 => Dtype::F32,
-        Type::Bf16 => Dtype::Bf16,
-        Type::F16 => Dtype::F16,
+        Type::F64 => Storage::F64,
+        Type::F32 => Storage::F32,
+        Type::Bf16 => Storage::Bf16,
+        Type::F16 => Storage::F16,
     });
     open(&options.model)?.convert(&options.output, naming, dtype)
 }

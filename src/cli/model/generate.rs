@@ -77,7 +77,7 @@ impl Options {
 /// [`Error`] if the model, the tokenizer or the prompt is at fault, or standard output does not take the text.
 pub fn generate(options: &Options) -> Result<()> {
     options.sampling().validate()?;
-    let (checkpoint, model) = options.model.load()?;
+    let (checkpoint, model) = options.model.load::<f32>()?;
     let reader = match &options.prompt {
         Some(_) => Some(tokenizer(options.tokenizer.as_deref(), &checkpoint)?),
         None => None,

@@ -18,7 +18,8 @@ pub const LOGITS: &str = "\
 Compute the logits of a model at every position.
 
 Reads `input_ids` (batch, len), I64, from a safetensors file and writes `logits` (batch, len, vocabulary), F32. With --split
-the sequences are run in pieces, the state going on from one to the next; the logits are the same but for rounding.
+the sequences are run in pieces, the state going on from one to the next. All computing is in f64, from weights of any type
+(--dtype holds matrices in that type), so that the logits are those of the numbers in the files whatever the split.
 
 Examples:
   semisep logits mamba2-130m --tokens-file in.safetensors -o out.safetensors

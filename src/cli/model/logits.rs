@@ -38,7 +38,7 @@ pub struct Options {
 /// # Errors
 /// [`Error::File`] if a file is at fault, [`Error::Config`] if the pieces do not sum to the length.
 pub fn logits(options: &Options) -> Result<()> {
-    let (_, model) = options.model.load()?;
+    let (_, model) = options.model.load::<f64>()?;
     let bytes = read_bytes(&options.tokens_file)?;
     let file = TensorFile::new(&options.tokens_file, &bytes)?;
     let ids = ids(&file, model.config().vocab_rows())?;
@@ -79,8 +79,9 @@ fn pieces(split: Option<&[usize]>, len: usize) -> Result<Vec<usize>> {
     Err(Error::Config { field: "--split", reason })
 }
 
-/// Logits (batch, len, vocabulary).
-fn run(model: &Model<Weight<f32>>, ids: &Array2<u32>, pieces: &[usize]) -> Result<Array3<f32>> {
+/// Logits (batch, len, vocabulary), computed in f64 from weights of any type: what is left is the error of the model's own
+/// numbers, and no split of the sequence can be seen in f32.
+fn run(model: &Model<Weight<f64>>, ids: &Array2<u32>, pieces: &[usize]) -> Result<Array3<f32>> {
     let (batch, len) = ids.dim();
     let mut state = State::new(model.config(), batch)?;
     let mut logits = Array3::zeros((batch, len, model.config().vocab_rows()));
@@ -91,7 +92,7 @@ fn run(model: &Model<Weight<f32>>, ids: &Array2<u32>, pieces: &[usize]) -> Resul
         let rows: Vec<Vec<u32>> = part.rows().into_iter().map(|row| row.to_vec()).collect();
         let found = model.forward(&Tokens::packed(&rows), &mut state)?; // (batch · piece, vocabulary)
         for (mut to, from) in logits.outer_iter_mut().zip(found.axis_chunks_iter(Axis(0), piece)) {
-            to.slice_mut(s![start..start + piece, ..]).assign(&from);
+            to.slice_mut(s![start..start + piece, ..]).assign(&from.mapv(|v| v as f32));
         }
         start += piece;
         bar.inc(piece as u64);

@@ -13,9 +13,10 @@ use clap::{Args, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::mamba2::Model;
-use crate::mamba2::checkpoint::{Checkpoint, Dtype};
+use crate::mamba2::checkpoint::Checkpoint;
 use crate::mamba2::generate::Tokenizer;
-use crate::nn::Weight;
+use crate::nn::{Storage, Weight};
+use crate::scalar::Real;
 
 /// The model of a command, and how it is to run.
 #[derive(Debug, Clone, Args)]
@@ -36,9 +37,9 @@ pub struct ModelOptions {
 pub enum Type {
     /// 32 bits
     F32,
-    /// 16 bits, range of f32; computed in f32
+    /// 16 bits, range of f32
     Bf16,
-    /// 16 bits, IEEE; computed in f32
+    /// 16 bits, IEEE
     F16,
 }
 
@@ -49,7 +50,7 @@ pub enum Device {
     Cpu,
 }
 
-impl From<Type> for Dtype {
+impl From<Type> for Storage {
     fn from(of: Type) -> Self {
         match of {
             Type::F32 => Self::F32,
@@ -60,8 +61,8 @@ impl From<Type> for Dtype {
 }
 
 impl ModelOptions {
-    /// The model, ready to run.
-    fn load(&self) -> Result<(Checkpoint, Model<Weight<f32>>)> {
+    /// The model, ready to compute in `A`.
+    fn load<A: Real>(&self) -> Result<(Checkpoint, Model<Weight<A>>)> {
         let Device::Cpu = self.device;
         let checkpoint = open(&self.model)?;
         let model = match self.dtype {

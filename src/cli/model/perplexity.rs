@@ -32,7 +32,7 @@ pub struct Options {
 pub fn perplexity(options: &Options) -> Result<()> {
     let bytes = read_bytes(&options.file)?;
     let text = std::str::from_utf8(&bytes).map_err(|e| in_file(&options.file, e))?;
-    let (checkpoint, model) = options.model.load()?;
+    let (checkpoint, model) = options.model.load::<f32>()?;
     let ids = tokenizer(options.tokenizer.as_deref(), &checkpoint)?.encode(text)?;
     if ids.len() < 2 {
         let reason = format!("expected a text of at least two tokens, found {}", ids.len());

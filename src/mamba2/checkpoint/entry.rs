@@ -9,70 +9,7 @@ use half::{bf16, f16};
 
 use super::map::MappedFile;
 use crate::error::{Result, in_file};
-use crate::nn::{Numbers, Shared};
-use crate::scalar::Scalar;
-
-/// Type in which weights are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    /// 64 bits
-    F64,
-    /// 32 bits
-    F32,
-    /// 16 bits, range of f32
-    Bf16,
-    /// 16 bits, IEEE
-    F16,
-}
-
-impl Dtype {
-    /// The type of stored numbers.
-    pub fn of(numbers: &Numbers) -> Self {
-        match numbers {
-            Numbers::F64(_) => Self::F64,
-            Numbers::F32(_) => Self::F32,
-            Numbers::Bf16(_) => Self::Bf16,
-            Numbers::F16(_) => Self::F16,
-        }
-    }
-
-    /// Bytes of a number.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-        }
-    }
-
-    /// Its name, as users write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F64 => f64::NAME,
-            Self::F32 => f32::NAME,
-            Self::Bf16 => bf16::NAME,
-            Self::F16 => f16::NAME,
-        }
-    }
-
-    /// The same numbers stored in this type: shared if they are, else rounded to the nearest.
-    pub(crate) fn convert(self, numbers: &Numbers) -> Numbers {
-        if Self::of(numbers) == self {
-            return numbers.clone();
-        }
-        let wide = numbers.widened::<f64>();
-        match self {
-            Self::F64 => Numbers::F64(Shared::new(wide)),
-            Self::F32 => Numbers::F32(rounded(wide, |v| v as f32)),
-            Self::Bf16 => Numbers::Bf16(rounded(wide, bf16::from_f64)),
-            Self::F16 => Numbers::F16(rounded(wide, f16::from_f64)),
-        }
-    }
-}
-
-fn rounded<T: Send + Sync + 'static>(wide: Vec<f64>, round: impl Fn(f64) -> T) -> Shared<T> {
-    Shared::new(wide.into_iter().map(round).collect::<Vec<_>>())
-}
+use crate::nn::{Numbers, Shared, Storage};
 
 /// Where the numbers of a tensor lie.
 ///
@@ -82,7 +19,7 @@ fn rounded<T: Send + Sync + 'static>(wide: Vec<f64>, round: impl Fn(f64) -> T) -
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     /// Type of the numbers, or the name of one that weights are not made of; such an entry is for messages only.
-    pub dtype: std::result::Result<Dtype, String>,
+    pub storage: std::result::Result<Storage, String>,
     /// Lengths of the axes.
     pub shape: Vec<usize>,
     /// Steps of the axes in numbers; `None` if the numbers lie in the order of the rows.
@@ -104,11 +41,11 @@ impl Entry {
     /// # Errors
     /// [`crate::Error::File`] if the type is not one of weights.
     pub fn numbers(&self) -> Result<Numbers> {
-        Ok(match &self.dtype {
-            Ok(Dtype::F64) => Numbers::F64(self.shared(f64::from_bits, u64::from_le_bytes)),
-            Ok(Dtype::F32) => Numbers::F32(self.shared(f32::from_bits, u32::from_le_bytes)),
-            Ok(Dtype::Bf16) => Numbers::Bf16(self.shared(bf16::from_bits, u16::from_le_bytes)),
-            Ok(Dtype::F16) => Numbers::F16(self.shared(f16::from_bits, u16::from_le_bytes)),
+        Ok(match &self.storage {
+            Ok(Storage::F64) => Numbers::F64(self.shared(f64::from_bits, u64::from_le_bytes)),
+            Ok(Storage::F32) => Numbers::F32(self.shared(f32::from_bits, u32::from_le_bytes)),
+            Ok(Storage::Bf16) => Numbers::Bf16(self.shared(bf16::from_bits, u16::from_le_bytes)),
+            Ok(Storage::F16) => Numbers::F16(self.shared(f16::from_bits, u16::from_le_bytes)),
             Err(found) => {
                 let reason = format!("expected type f64, f32, bf16 or f16, found {found}");
                 return Err(in_file(self.file.path(), reason));

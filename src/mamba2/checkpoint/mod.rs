@@ -40,9 +40,8 @@ use serde_json::{Map, Value};
 
 use super::{Config, Model, Naming};
 use crate::error::{Result, in_file};
-use crate::nn::{Numbers, Weight};
+use crate::nn::{Numbers, Storage, Weight};
 use crate::scalar::Real;
-pub use entry::Dtype;
 use entry::Entry;
 #[cfg(feature = "hub")]
 pub use hub::{fetch, fetch_file};
@@ -131,8 +130,8 @@ impl Checkpoint {
     pub fn stored(&self) -> BTreeMap<&str, (u64, u64)> {
         let mut types = BTreeMap::new();
         for entry in self.entries.values() {
-            let (name, size) = match &entry.dtype {
-                Ok(dtype) => (dtype.name(), dtype.size()),
+            let (name, size) = match &entry.storage {
+                Ok(storage) => (storage.name(), storage.bytes()),
                 Err(name) => (name.as_str(), 0),
             };
             let count: &mut (u64, u64) = types.entry(name).or_default();
@@ -157,12 +156,12 @@ impl Checkpoint {
         self.weights(|_, numbers| numbers)
     }
 
-    /// The model with its matrices in memory, stored in `dtype`.
+    /// The model with its matrices in memory, stored as `how`.
     ///
     /// # Errors
     /// As [`model`](Self::model).
-    pub fn model_in<A: Real>(&self, dtype: Dtype) -> Result<Model<Weight<A>>> {
-        self.weights(|shape, numbers| if shape.len() == 2 { dtype.convert(&numbers) } else { numbers })
+    pub fn model_in<A: Real>(&self, how: Storage) -> Result<Model<Weight<A>>> {
+        self.weights(|shape, numbers| if shape.len() == 2 { numbers.stored_as(how) } else { numbers })
     }
 
     fn weights<A: Real>(&self, store: impl Fn(&[usize], Numbers) -> Numbers) -> Result<Model<Weight<A>>> {
@@ -173,8 +172,7 @@ impl Checkpoint {
         })
     }
 
-    /// Writes the checkpoint to the folder `to` in the layout of `naming`, every number as it is, or with `dtype` in that
-    /// type. The decays, steps and skips (`A_log`, `dt_bias`, `D`) are never made narrower, since small errors in them
+    /// Writes the checkpoint to the folder `to` in the layout of `naming`, every number as it is, or stored as `how`. The decays, steps and skips (`A_log`, `dt_bias`, `D`) are never made narrower, since small errors in them
     /// add up over a sequence.
     ///
     /// The folder appears whole or not at all. The files of a tokenizer come along.
@@ -182,19 +180,19 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::File`](crate::Error::File) if the report is not clean, if there is something in `to` already, or if the
     /// disk does not take it; [`Error::Config`](crate::Error::Config) if that layout cannot say what this model is.
-    pub fn convert(&self, to: &Path, naming: Naming, dtype: Option<Dtype>) -> Result<()> {
+    pub fn convert(&self, to: &Path, naming: Naming, how: Option<Storage>) -> Result<()> {
         self.check()?;
         let mut json =
             if naming == self.naming { self.json.clone() } else { config::object(&self.config, naming)? };
-        if let (Naming::HuggingFace, Some(dtype)) = (naming, dtype) {
-            json.insert("dtype".into(), save::long_name(dtype).into());
+        if let (Naming::HuggingFace, Some(how)) = (naming, how) {
+            json.insert("dtype".into(), save::long_name(how).into());
         }
         let mut tensors = Vec::new();
         self.config.shapes()?.try_map(naming, |name, shape| {
             let numbers = self.entries[&authors_name(name.to_owned())].numbers()?;
-            let numbers = match dtype {
-                Some(dtype) if !(save::is_sensitive(name) && dtype.size() < Dtype::of(&numbers).size()) => {
-                    save::Numbered::Converted(numbers, dtype)
+            let numbers = match how {
+                Some(how) if !(save::is_sensitive(name) && how.bytes() < numbers.storage().bytes()) => {
+                    save::Numbered::Converted(numbers, how)
                 }
                 _ => save::Numbered::Plain(numbers),
             };

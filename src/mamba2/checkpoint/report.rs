@@ -53,7 +53,7 @@ impl Report {
             |expected, found| self.misfits.push(Misfit { name: name.to_owned(), expected, found });
         if entry.shape != shape {
             misfit(format!("shape {shape:?}"), format!("{:?}", entry.shape));
-        } else if let Err(found) = &entry.dtype {
+        } else if let Err(found) = &entry.storage {
             misfit("type f64, f32, bf16 or f16".into(), found.clone());
         }
     }

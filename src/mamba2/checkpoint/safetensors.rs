@@ -9,11 +9,12 @@ use ::safetensors::View;
 use ::safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Map, Value};
 
-use super::entry::{Dtype, Entry};
+use super::entry::Entry;
 use super::json;
 use super::map::MappedFile;
 use super::save::Tensor;
 use crate::error::{Result, in_file};
+use crate::nn::Storage;
 
 /// The tensors of the file at `path`, by name.
 ///
@@ -23,7 +24,7 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let file = Arc::new(MappedFile::open(path)?);
     let (start, header) = checked_header(path, file.bytes())?;
     let entry = |info: &TensorInfo| Entry {
-        dtype: stored_type(info.dtype),
+        storage: stored_type(info.dtype),
         shape: info.shape.clone(),
         strides: None,
         file: Arc::clone(&file),
@@ -32,12 +33,12 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     Ok(header.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect())
 }
 
-fn stored_type(dtype: ::safetensors::Dtype) -> std::result::Result<Dtype, String> {
+fn stored_type(dtype: ::safetensors::Dtype) -> std::result::Result<Storage, String> {
     match dtype {
-        ::safetensors::Dtype::F64 => Ok(Dtype::F64),
-        ::safetensors::Dtype::F32 => Ok(Dtype::F32),
-        ::safetensors::Dtype::BF16 => Ok(Dtype::Bf16),
-        ::safetensors::Dtype::F16 => Ok(Dtype::F16),
+        ::safetensors::Dtype::F64 => Ok(Storage::F64),
+        ::safetensors::Dtype::F32 => Ok(Storage::F32),
+        ::safetensors::Dtype::BF16 => Ok(Storage::Bf16),
+        ::safetensors::Dtype::F16 => Ok(Storage::F16),
         other => Err(format!("{other:?}")),
     }
 }
@@ -114,11 +115,11 @@ struct Written<'a>(&'a Tensor);
 
 impl View for Written<'_> {
     fn dtype(&self) -> ::safetensors::Dtype {
-        match self.0.dtype() {
-            Dtype::F64 => ::safetensors::Dtype::F64,
-            Dtype::F32 => ::safetensors::Dtype::F32,
-            Dtype::Bf16 => ::safetensors::Dtype::BF16,
-            Dtype::F16 => ::safetensors::Dtype::F16,
+        match self.0.storage() {
+            Storage::F64 => ::safetensors::Dtype::F64,
+            Storage::F32 => ::safetensors::Dtype::F32,
+            Storage::Bf16 => ::safetensors::Dtype::BF16,
+            Storage::F16 => ::safetensors::Dtype::F16,
         }
     }
 

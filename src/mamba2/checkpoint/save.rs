@@ -6,11 +6,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::entry::Dtype;
 use super::{config, safetensors, torch};
 use crate::error::{Result, in_file};
 use crate::mamba2::{Model, Naming};
-use crate::nn::{Numbers, Weight};
+use crate::nn::{Numbers, Storage, Weight};
 use crate::scalar::Real;
 
 /// A tensor to be written.
@@ -25,30 +24,30 @@ pub(super) struct Tensor {
 #[derive(Debug)]
 pub(super) enum Numbered {
     Plain(Numbers),
-    Converted(Numbers, Dtype),
+    Converted(Numbers, Storage),
 }
 
 impl Tensor {
     /// The type in the file.
-    pub fn dtype(&self) -> Dtype {
+    pub fn storage(&self) -> Storage {
         match &self.numbers {
-            Numbered::Plain(numbers) => Dtype::of(numbers),
-            Numbered::Converted(_, dtype) => *dtype,
+            Numbered::Plain(numbers) => numbers.storage(),
+            Numbered::Converted(_, storage) => *storage,
         }
     }
 
     /// Bytes in the file.
     pub fn size(&self) -> usize {
         let (Numbered::Plain(numbers) | Numbered::Converted(numbers, _)) = &self.numbers;
-        numbers.len() * self.dtype().size()
+        numbers.len() * self.storage().bytes()
     }
 
     /// The bytes, least significant first.
     pub fn bytes(&self) -> Cow<'_, [u8]> {
         match &self.numbers {
             Numbered::Plain(numbers) => little_endian(numbers),
-            Numbered::Converted(numbers, dtype) => {
-                Cow::Owned(little_endian(&dtype.convert(numbers)).into_owned())
+            Numbered::Converted(numbers, storage) => {
+                Cow::Owned(little_endian(&numbers.stored_as(*storage)).into_owned())
             }
         }
     }
@@ -72,12 +71,12 @@ fn little_endian(numbers: &Numbers) -> Cow<'_, [u8]> {
 }
 
 /// The type by the name that configurations have for it.
-pub(super) fn long_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F64 => "float64",
-        Dtype::F32 => "float32",
-        Dtype::Bf16 => "bfloat16",
-        Dtype::F16 => "float16",
+pub(super) fn long_name(storage: Storage) -> &'static str {
+    match storage {
+        Storage::F64 => "float64",
+        Storage::F32 => "float32",
+        Storage::Bf16 => "bfloat16",
+        Storage::F16 => "float16",
     }
 }
 
@@ -96,8 +95,8 @@ pub(super) fn is_sensitive(name: &str) -> bool {
 pub fn save<A: Real>(model: &Model<Weight<A>>, to: &Path, naming: Naming) -> Result<()> {
     let mut json = config::object(model.config(), naming)?;
     if naming == Naming::HuggingFace {
-        let dtype = Dtype::of(model.embedding.numbers());
-        json.insert("dtype".into(), long_name(dtype).into());
+        let storage = model.embedding.numbers().storage();
+        json.insert("dtype".into(), long_name(storage).into());
     }
     let mut tensors = Vec::new();
     model.try_map(naming, |name, weight| {

@@ -85,13 +85,13 @@ fn entry(
     let (len, span) = extent(&tensor.shape, &tensor.strides)
         .ok_or_else(|| format!("shape {:?} and strides {:?} do not fit", tensor.shape, tensor.strides))?;
     // Tensors of other types are told about when somebody asks for their numbers.
-    let Ok(dtype) = &tensor.dtype else {
-        let (dtype, shape) = (tensor.dtype.clone(), tensor.shape.clone());
-        return Ok(Entry { dtype, shape, strides: None, file: Arc::clone(file), bytes: start..start });
+    let Ok(storage) = tensor.dtype else {
+        let (storage, shape) = (tensor.dtype.clone(), tensor.shape.clone());
+        return Ok(Entry { storage, shape, strides: None, file: Arc::clone(file), bytes: start..start });
     };
-    let each = dtype.size();
+    let each = storage.bytes();
     if tensor.storage_len.checked_mul(each) != Some(size) {
-        let expected = format!("{} numbers of {}", tensor.storage_len, dtype.name());
+        let expected = format!("{} numbers of {}", tensor.storage_len, storage.name());
         return Err(format!("record `{name}`: expected {expected}, found {size} bytes"));
     }
     let left = tensor.storage_len.checked_sub(tensor.offset);
@@ -105,7 +105,7 @@ fn entry(
     let rows_in_order = strides_of_rows(&tensor.shape, &tensor.strides);
     let first = start + tensor.offset * each;
     Ok(Entry {
-        dtype: tensor.dtype.clone(),
+        storage: tensor.dtype.clone(),
         shape: tensor.shape.clone(),
         strides: (!rows_in_order).then(|| tensor.strides.clone()),
         file: Arc::clone(file),

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::super::entry::Dtype;
+use crate::nn::Storage as Stored;
 
 /// A tensor as the pickle describes it: a part of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) struct Tensor<'a> {
     /// Name of the record that holds the storage.
     pub key: &'a str,
     /// Type of the numbers, or the name of one that weights are not made of.
-    pub dtype: Result<Dtype, String>,
+    pub dtype: Result<Stored, String>,
     /// Numbers in the whole storage.
     pub storage_len: usize,
     /// First number of the tensor in its storage.
@@ -70,7 +70,7 @@ enum Value<'a> {
 #[derive(Debug)]
 struct Storage<'a> {
     key: &'a str,
-    dtype: Result<Dtype, String>,
+    dtype: Result<Stored, String>,
     len: usize,
 }
 
@@ -327,12 +327,12 @@ impl<'a> Machine<'a> {
 }
 
 /// The type that a storage class stands for.
-fn storage_type(class: &str) -> Result<Dtype, String> {
+fn storage_type(class: &str) -> Result<Stored, String> {
     match class {
-        "DoubleStorage" => Ok(Dtype::F64),
-        "FloatStorage" => Ok(Dtype::F32),
-        "BFloat16Storage" => Ok(Dtype::Bf16),
-        "HalfStorage" => Ok(Dtype::F16),
+        "DoubleStorage" => Ok(Stored::F64),
+        "FloatStorage" => Ok(Stored::F32),
+        "BFloat16Storage" => Ok(Stored::Bf16),
+        "HalfStorage" => Ok(Stored::F16),
         other => Err(other.chars().take(40).collect()),
     }
 }
@@ -368,7 +368,7 @@ mod tests {
         let read = tensors(&program).unwrap();
         let expected = Tensor {
             key: "7",
-            dtype: Ok(Dtype::F16),
+            dtype: Ok(Stored::F16),
             storage_len: 12,
             offset: 2,
             shape: vec![2, 3],

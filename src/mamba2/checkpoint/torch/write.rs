@@ -7,8 +7,8 @@ use std::path::Path;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::super::entry::Dtype;
 use super::super::save::Tensor;
+use crate::nn::Storage;
 
 /// Writes the file; a head that is not among the tensors repeats the embedding.
 pub(in super::super) fn write(path: &Path, tensors: &[Tensor]) -> Result<()> {
@@ -47,11 +47,11 @@ fn program(tensors: &[Tensor]) -> Vec<u8> {
 
 /// One name and `_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`.
 fn item(program: &mut Vec<u8>, name: &str, key: usize, tensor: &Tensor) {
-    let class = match tensor.dtype() {
-        Dtype::F64 => "DoubleStorage",
-        Dtype::F32 => "FloatStorage",
-        Dtype::Bf16 => "BFloat16Storage",
-        Dtype::F16 => "HalfStorage",
+    let class = match tensor.storage() {
+        Storage::F64 => "DoubleStorage",
+        Storage::F32 => "FloatStorage",
+        Storage::Bf16 => "BFloat16Storage",
+        Storage::F16 => "HalfStorage",
     };
     text(program, name);
     program.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");

@@ -99,7 +99,9 @@ impl<E: Spectral> Modes<E> {
     fn leading(hankel: &Toeplitz<E>, size: usize) -> Result<Self> {
         let (rows, columns) = hankel.shape();
         let times = |x: Array2<E>| hankel.matmul(x.slice(s![..;-1, ..]));
-        let adjoint_times = |y: Array2<E>| Ok(hankel.adjoint_matmul(y.view())?.slice_move(s![..;-1, ..]));
+        let adjoint_times = |y: Array2<E>| -> Result<Array2<E>> {
+            Ok(hankel.adjoint_matmul(y.view())?.slice_move(s![..;-1, ..]))
+        };
         let basis = if size >= rows {
             Array2::eye(rows)
         } else {
