@@ -70,9 +70,12 @@ macro_rules! impl_real {
     ($($t:ident),*) => {$(
         impl Field for $t {
             type Real = $t;
+            #[inline(always)]
             fn conj(self) -> Self { self }
+            #[inline(always)]
             fn modulus(self) -> $t { self.abs() }
             fn squared_modulus(self) -> $t { self * self }
+            #[inline(always)]
             fn from_real(r: $t) -> Self { r }
             fn exponential(self) -> Self { self.exp() }
         }
@@ -89,9 +92,12 @@ macro_rules! impl_real {
         }
         impl Field for Complex<$t> {
             type Real = $t;
+            #[inline(always)]
             fn conj(self) -> Self { Complex::conj(&self) }
+            #[inline]
             fn modulus(self) -> $t { self.norm() }
             fn squared_modulus(self) -> $t { self.norm_sqr() }
+            #[inline(always)]
             fn from_real(r: $t) -> Self { Complex::new(r, 0.0) }
             fn exponential(self) -> Self { self.exp() }
         }

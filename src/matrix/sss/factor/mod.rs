@@ -127,6 +127,7 @@ fn rows<E>(x: ArrayView2<'_, E>, start: usize, rows: usize) -> ArrayView2<'_, E>
 }
 
 /// Whether every component is finite and the modulus positive: a pivot to divide by.
+#[inline(always)]
 fn divides<E: Field>(pivot: E) -> bool {
     let size = pivot.modulus();
     size.is_finite() && !size.is_zero()

@@ -91,7 +91,7 @@ impl<E: Field> Tiles<E> {
             let (column, below) = rest.split_at_mut((blocks - j) * LANES);
             rest = below;
             let (diagonal, lower) = column.split_at_mut(LANES);
-            let (aj, wj, cj) = (a[j].map(E::conj), w[j].map(E::conj), c[j].map(E::conj));
+            let (aj, wj, cj) = (conjugate(a[j]), conjugate(w[j]), conjugate(c[j]));
             let mut own = f[j];
             for (n, p) in diagonal.iter_mut().enumerate() {
                 for l in 0..LANES {
@@ -122,4 +122,10 @@ impl<E: Field> Tiles<E> {
             f[j] = own;
         }
     }
+}
+
+#[inline(always)]
+fn conjugate<E: Field>(mut lane: Lane<E>) -> Lane<E> {
+    lane.iter_mut().for_each(|v| *v = v.conj());
+    lane
 }
