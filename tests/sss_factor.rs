@@ -5,17 +5,18 @@ mod support_sss;
 use ndarray::{Array2, array};
 use num_complex::Complex;
 use proptest::prelude::*;
+use semisep::Field;
 use semisep::matrix::StructuredMatrix;
 use semisep::matrix::sss::{
     HermitianQuasiseparable, Inertia, LogDeterminant, Quasiseparable, Sss, Transition, Upper,
 };
-use semisep::{Error, Field};
 use support_sss::assert_close;
 use support_sss::dense::{
     Dense, backward_error, condition, determinant, eigenvalues, norm, singular_values, solve,
 };
 use support_sss::ragged::{
-    Sizes, adjoint, array as random_array, dense_hermitian, dense_lower, dense_two_sided, product, sizes,
+    Growth, Kind, Sizes, adjoint, array as random_array, dense_hermitian, dense_lower, dense_two_sided,
+    product, sizes,
 };
 
 /// Backward errors of algorithms that are stable stay below this.
@@ -236,5 +237,44 @@ proptest! {
     fn lower_matrices_are_isometric_times_lower(sizes in sizes(7), width in 1usize..3) {
         check_lower_qr::<f64>(&sizes, width);
         check_lower_qr::<Complex<f64>>(&sizes, width);
+    }
+}
+
+/// Sizes of a matrix of numbers of one order.
+fn uniform(len: usize, order: usize, kind: Kind) -> Sizes {
+    let (inputs, outputs, orders) = (vec![1; len], vec![1; len], vec![order; len + 1]);
+    Sizes { inputs, outputs, orders, kind, growth: Growth::Plain, seed: order as u64 }
+}
+
+/// The same matrix with its transitions as dense matrices, for which there are no special loops.
+fn with_dense_transitions<E: Field>(m: &HermitianQuasiseparable<E>) -> HermitianQuasiseparable<E> {
+    let a = Transition::Dense((0..m.len()).map(|k| m.lower().a(k)).collect());
+    let (_, b, c, d) = m.lower().clone().into_parts();
+    HermitianQuasiseparable::new(Sss::new(a, b, c, d).unwrap()).unwrap()
+}
+
+fn check_against_general<E: Dense>(m: &HermitianQuasiseparable<E>) {
+    let (fast, general) = (m.cholesky().unwrap(), with_dense_transitions(m).cholesky().unwrap());
+    assert_close(fast.ldl().pivots().flat(), general.ldl().pivots().flat(), 1e-11);
+    let (fast, general) = (fast.lower(), general.lower());
+    assert_close(fast.b_blocks().flat(), general.b_blocks().flat(), 1e-9);
+    let b = random_array::<E>(m.rows(), 1, &mut support_sss::Random::new(3));
+    assert_close(&fast.solve(b.view()).unwrap(), &general.solve(b.view()).unwrap(), 1e-9);
+    let (fast, general) =
+        (fast.solve_transposed(b.view()).unwrap(), general.solve_transposed(b.view()).unwrap());
+    assert_close(&fast, &general, 1e-9);
+}
+
+#[test]
+fn the_loops_for_numbers_agree_with_the_general_elimination_at_any_order() {
+    for order in (1..=10).chain([15, 16, 17, 24, 33]) {
+        for kind in [Kind::Identity, Kind::Scalar, Kind::Diagonal] {
+            check_against_general(&positive::<f64>(&uniform(20, order, kind)));
+            check_against_general(&positive::<Complex<f64>>(&uniform(11, order, kind)));
+        }
+    }
+    for order in [1, 2, 8, 11, 16] {
+        check_against_general(&uniform(600, order, Kind::Scalar).hermitian_with(6.0 * order as f64));
+        check_against_general(&uniform(600, order, Kind::Diagonal).hermitian_with(6.0 * order as f64));
     }
 }

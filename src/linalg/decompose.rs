@@ -19,10 +19,12 @@ pub trait Decompose: Sized {
     fn eigh(a: ArrayView2<'_, Self>) -> Option<Vec<f64>>;
     /// `self * factor + term`, rounded once where the machine can.
     fn fused(self, factor: Self, term: Self) -> Self;
+    /// The number without its imaginary part.
+    fn real_part(self) -> Self;
 }
 
 macro_rules! impl_decompose {
-    ($t:ty, $fused:expr) => {
+    ($t:ty, $fused:expr, $real_part:expr) => {
         impl Decompose for $t {
             fn svd(a: ArrayView2<'_, $t>) -> Option<(Array2<$t>, Vec<f64>, Array2<$t>)> {
                 let a = Mat::<$t>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
@@ -42,13 +44,17 @@ macro_rules! impl_decompose {
             fn fused(self, factor: Self, term: Self) -> Self {
                 $fused(self, factor, term)
             }
+            #[inline(always)]
+            fn real_part(self) -> Self {
+                $real_part(self)
+            }
         }
     };
 }
-impl_decompose!(f32, f32::mul_add);
-impl_decompose!(f64, f64::mul_add);
-impl_decompose!(Complex<f32>, complex_fused);
-impl_decompose!(Complex<f64>, complex_fused);
+impl_decompose!(f32, f32::mul_add, std::convert::identity);
+impl_decompose!(f64, f64::mul_add, std::convert::identity);
+impl_decompose!(Complex<f32>, complex_fused, |z: Self| Complex::from(z.re));
+impl_decompose!(Complex<f64>, complex_fused, |z: Self| Complex::from(z.re));
 
 #[inline(always)]
 fn complex_fused<R: Float>(a: Complex<R>, b: Complex<R>, c: Complex<R>) -> Complex<R> {

@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod clock;
+mod factors;
 mod matrices;
 mod memory;
 mod problem;
@@ -137,9 +138,10 @@ pub fn bench(options: &Options) -> Result<()> {
     match options.suite {
         Subject::Ssd => operator(&suite, &mut ceilings, &mut measured)?,
         Subject::Matrix => parallel::with_threads(1, || -> Result<()> {
-            let bar = bar(3 + matrices::STEPS);
+            let bar = bar(3 + matrices::STEPS + factors::STEPS);
             ceilings.measure(&suite, 1, &bar);
             matrices::rows(&suite, &bar, &mut measured)?;
+            factors::rows(&suite, &bar, &mut measured)?;
             bar.finish_and_clear();
             Ok(())
         })?,

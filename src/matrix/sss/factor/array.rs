@@ -23,11 +23,11 @@ pub struct StateSpaceRoots<E> {
     /// The transitions $`A_k`$, $`(N_{k+1}, N_k)`$.
     pub transition: Transition<E>,
     /// $`Q_k`$, a root of the covariance of the noise of the state, $`(N_{k+1}, \cdot)`$.
-    pub process: Blocks<E>,
+    pub noise: Blocks<E>,
     /// The outputs $`C_k`$, $`(q_k, N_k)`$.
     pub output: Blocks<E>,
     /// $`R_k`$, a root of the covariance of the noise of the output, $`(q_k, \cdot)`$.
-    pub noise: Blocks<E>,
+    pub output_noise: Blocks<E>,
     /// S, a root of the covariance of the first state, $`(N_0, \cdot)`$.
     pub initial: Array2<E>,
 }
@@ -55,9 +55,9 @@ impl<E: Field> StateSpaceRoots<E> {
     /// let column = |value| Array3::from_elem((3, 1, 1), value);
     /// let walk = StateSpaceRoots {
     ///     transition: Transition::Identity,
-    ///     process: column(1.0).into(),
+    ///     noise: column(1.0).into(),
     ///     output: column(1.0).into(),
-    ///     noise: column(2.0).into(),
+    ///     output_noise: column(2.0).into(),
     ///     initial: Array2::zeros((1, 1)),
     /// };
     /// let factor = walk.cholesky()?; // of [[4, 0, 0], [0, 5, 1], [0, 1, 6]]
@@ -66,10 +66,10 @@ impl<E: Field> StateSpaceRoots<E> {
     /// ```
     pub fn cholesky(&self) -> Result<Cholesky<E>> {
         let len = self.output.len();
-        check_shape("process", "(steps of output)", &[len], &[self.process.len()])?;
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
+        check_shape("output_noise", "(steps of output)", &[len], &[self.output_noise.len()])?;
         self.check_sizes()?;
-        let sizes = (0..len).map(|k| (self.process.dims(k).0, self.output.dims(k).0));
+        let sizes = (0..len).map(|k| (self.noise.dims(k).0, self.output.dims(k).0));
         let gains = Blocks::zeros(sizes);
         let pivots = Blocks::zeros((0..len).map(|k| (self.output.dims(k).0, self.output.dims(k).0)));
         let mut factor = Sss::new(self.transition.clone(), gains, self.output.clone(), pivots)?;
@@ -96,7 +96,7 @@ impl<E: Field> StateSpaceRoots<E> {
 
     /// The lower triangular array after step k, its diagonal positive.
     fn step(&self, factor: &Sss<E>, k: usize, root: ArrayView2<'_, E>) -> Array2<E> {
-        let (r, q) = (self.noise.block(k), self.process.block(k));
+        let (r, q) = (self.output_noise.block(k), self.noise.block(k));
         let zero = |rows: usize, columns: usize| Array2::zeros((rows, columns));
         let states = beside(product(self.output.block(k), root).view(), zero(r.nrows(), q.ncols()).view());
         let moved = beside(factor.apply_a(k, root).view(), q);
@@ -122,10 +122,10 @@ impl<E: Field> StateSpaceRoots<E> {
             return Err(Error::shape("initial", expected, self.initial.shape()));
         }
         for k in 0..self.output.len() {
-            let (outputs, (rows, columns)) = (self.output.dims(k).0, self.noise.dims(k));
+            let (outputs, (rows, columns)) = (self.output.dims(k).0, self.output_noise.dims(k));
             if rows != outputs {
                 let expected = format!("({outputs}, any number of columns) at step {k}: rows of output");
-                return Err(Error::shape("noise", expected, &[rows, columns]));
+                return Err(Error::shape("output_noise", expected, &[rows, columns]));
             }
         }
         Ok(())

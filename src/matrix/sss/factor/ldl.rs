@@ -124,6 +124,13 @@ impl<E: Field> Ldl<E> {
         if l.orders() != self.factor.orders() {
             return Err(Error::shape("m", "the orders of the factored matrix", l.orders()));
         }
+        let numbers = |blocks: &Blocks<E>| blocks.uniform() == Some((1, 1));
+        if numbers(&l.d) && numbers(&self.factor.d) && numbers(diagonal) {
+            return match diagonal.flat().iter().position(|d| d.conj() != *d) {
+                None => Ok(()),
+                Some(k) => Err(not_hermitian(k)),
+            };
+        }
         for k in 0..l.len() {
             for (tensor, found) in [("m", l.d.dims(k)), ("diagonal", diagonal.dims(k))] {
                 let (rows, columns) = self.factor.d.dims(k);
@@ -134,11 +141,7 @@ impl<E: Field> Ldl<E> {
             }
             let d = diagonal.block(k);
             if d.indexed_iter().any(|((i, j), v)| d[[j, i]].conj() != *v) {
-                return Err(Error::Value {
-                    tensor: "diagonal",
-                    expected: "Hermitian blocks",
-                    found: format!("another one at step {k}"),
-                });
+                return Err(not_hermitian(k));
             }
         }
         Ok(())
@@ -265,6 +268,14 @@ impl<E: Field> Ldl<E> {
     /// None: the pivots were inverted before; the type is that of [`Sss::solve`].
     pub fn inverse_diagonal(&self) -> Result<Blocks<E>> {
         inverse::hermitian_diagonal(&self.factor)
+    }
+}
+
+fn not_hermitian(k: usize) -> Error {
+    Error::Value {
+        tensor: "diagonal",
+        expected: "Hermitian blocks",
+        found: format!("another one at step {k}"),
     }
 }
 

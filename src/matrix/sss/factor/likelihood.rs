@@ -1,7 +1,9 @@
 //! The likelihood of a Gaussian with a semiseparable covariance, and its derivative.
 
 use super::super::HermitianQuasiseparable;
-use super::Cholesky;
+use super::super::recurrent::flat;
+use super::ldl::Demand;
+use super::{Cholesky, Ldl, uniform};
 use crate::error::Result;
 use crate::matrix::{Cotangent, StructuredMatrix};
 use crate::scalar::{Real, real};
@@ -57,6 +59,9 @@ impl<E: Real> HermitianQuasiseparable<E> {
     /// # Errors
     /// As [`cholesky`](Self::cholesky); [`Error::Shape`](crate::Error::Shape) if `y` has another number of rows.
     pub fn log_likelihood_vjp(&self, y: ArrayView2<'_, E>) -> Result<LikelihoodVjp<E>> {
+        if let Some(vjp) = self.log_likelihood_vjp_of_numbers(y)? {
+            return Ok(vjp);
+        }
         let factor = self.cholesky()?;
         let alpha = factor.solve(y)?;
         let value = factor.value(y, alpha.view());
@@ -67,5 +72,23 @@ impl<E: Real> HermitianQuasiseparable<E> {
         let (quadratic, _) = self.vjp(alpha.view(), alpha.mapv(|v| half * v).view())?;
         covariance.accumulate(&quadratic);
         Ok(LikelihoodVjp { value, covariance, y: alpha.mapv_into(|v| -v) })
+    }
+
+    /// The same for one draw of a matrix of numbers, by one elimination forward and one backward.
+    fn log_likelihood_vjp_of_numbers(&self, y: ArrayView2<'_, E>) -> Result<Option<LikelihoodVjp<E>>> {
+        let l = self.lower();
+        if y.ncols() != 1 {
+            return Ok(None);
+        }
+        let Some(kept) = uniform::eliminate_keeping(l, Demand::Positive) else { return Ok(None) };
+        let (factor, kept) = kept?;
+        let factor = Cholesky::from_ldl(Ldl::from_positive_factor(factor));
+        let alpha = factor.solve(y)?;
+        let value = factor.value(y, alpha.view());
+        let mut gradient = l.zeros_like();
+        let half = E::one() / (E::one() + E::one());
+        uniform::reverse(l, (&factor.ldl().factor, &kept), -half, Some(flat(&alpha)), &mut gradient);
+        let covariance = HermitianQuasiseparable::from_lower(gradient);
+        Ok(Some(LikelihoodVjp { value, covariance, y: alpha.mapv_into(|v| -v) }))
     }
 }

@@ -1,0 +1,109 @@
+//! Loops for matrices of numbers, of one order, whose transitions act on each state by itself: the case in which time is
+//! spent.
+//!
+//! Blocks of any size go through the general algorithms of the folder above; these loops compute the same, and say
+//! `false` where they do not apply.
+
+mod eliminate;
+mod fixed;
+mod reverse;
+mod solve;
+mod tiles;
+
+pub(super) use eliminate::{eliminate, eliminate_keeping};
+pub(super) use reverse::{log_determinant_vjp, reverse};
+pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
+
+use std::ops::Range;
+
+use super::super::{Sss, Transition};
+use crate::scalar::Field;
+
+/// What stands on the diagonal of a triangular factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pivots {
+    /// Identities; what is stored there is something else.
+    Unit,
+    /// The blocks that are stored.
+    Stored,
+}
+
+/// Numbers of a vector of the widest machine.
+const LANES: usize = 8;
+
+/// So many numbers, one vector.
+type Lane<E> = [E; LANES];
+
+/// Steps for which scalar transitions are written out at once.
+const SEGMENT: usize = 256;
+
+/// The order of m if these loops apply to it.
+fn order<E: Field>(m: &Sss<E>) -> Option<usize> {
+    let (order, one) = m.b.uniform()?;
+    let entries = one == 1 && m.c.uniform() == Some((1, order)) && m.d.uniform() == Some((1, 1));
+    let elementwise = match &m.transition {
+        Transition::Identity | Transition::Scalar(_) => true,
+        Transition::Diagonal(a) => a.uniform() == Some((order, 1)),
+        Transition::Dense(_) => false,
+    };
+    (entries && elementwise && order > 0).then_some(order)
+}
+
+/// The transitions of some steps written out as diagonals, `order` numbers a step; `buffer` holds them where they are
+/// not stored so.
+#[inline(always)]
+fn diagonals<'a, E: Field>(
+    m: &'a Sss<E>,
+    order: usize,
+    steps: Range<usize>,
+    buffer: &'a mut Vec<E>,
+) -> &'a [E] {
+    match &m.transition {
+        Transition::Diagonal(a) => &a.flat()[steps.start * order..steps.end * order],
+        Transition::Scalar(a) => {
+            buffer.clear();
+            for k in steps {
+                buffer.resize(buffer.len() + order, a[k]);
+            }
+            buffer
+        }
+        _ => {
+            buffer.resize(steps.len() * order, E::one());
+            &buffer[..steps.len() * order]
+        }
+    }
+}
+
+/// The steps of a matrix in segments.
+fn segments(len: usize, length: usize) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator {
+    (0..len.div_ceil(length)).map(move |s| s * length..((s + 1) * length).min(len))
+}
+
+/// The sum of a vector, in pairs.
+#[inline(always)]
+fn total<E: Field, const L: usize>(mut sums: [E; L]) -> E {
+    let mut width = L;
+    while width > 1 {
+        let half = width / 2;
+        for l in 0..half {
+            let other = sums[l + width - half];
+            sums[l] += other;
+        }
+        width -= half;
+    }
+    sums[0]
+}
+
+/// A row as whole vectors, the rest zero.
+#[inline(always)]
+fn pad<E: Field>(row: &[E], lanes: &mut [Lane<E>]) {
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for (lane, values) in lanes.iter_mut().zip(whole) {
+        *lane = *values;
+    }
+    if !rest.is_empty() {
+        let lane = &mut lanes[whole.len()];
+        *lane = [E::zero(); LANES];
+        lane[..rest.len()].copy_from_slice(rest);
+    }
+}
