@@ -50,7 +50,7 @@ impl<E: Field> Columns<E> {
 #[inline(always)]
 fn reflector<E: Field>(x: &mut [E]) -> E::Real {
     let norm = squares(x).sqrt();
-    if !(norm > E::Real::zero()) {
+    if norm.is_zero() || norm.is_nan() {
         return E::Real::zero();
     }
     let size = x[0].modulus();
@@ -145,11 +145,15 @@ pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>, factor: E) -> Array2<E> 
 pub(super) fn squares<E: Field>(x: &[E]) -> E::Real {
     let (many, rest) = x.as_chunks::<MANY>();
     let (few, rest) = rest.as_chunks::<FEW>();
-    let mut sums = [E::Real::zero(); MANY];
-    for x in many {
-        for l in 0..MANY {
-            sums[l] += x[l].squared_modulus();
+    let mut sums = [E::Real::zero(); FEW];
+    if !many.is_empty() {
+        let mut partial = [E::Real::zero(); MANY];
+        for x in many {
+            for l in 0..MANY {
+                partial[l] += x[l].squared_modulus();
+            }
         }
+        (0..MANY).for_each(|l| sums[l % FEW] += partial[l]);
     }
     for x in few {
         for l in 0..FEW {
@@ -165,11 +169,15 @@ pub(super) fn squares<E: Field>(x: &[E]) -> E::Real {
 pub(super) fn dot_conj<E: Field>(x: &[E], y: &[E]) -> E {
     let ((many_x, x), (many_y, y)) = (x.as_chunks::<MANY>(), y.as_chunks::<MANY>());
     let ((few_x, x), (few_y, y)) = (x.as_chunks::<FEW>(), y.as_chunks::<FEW>());
-    let mut sums = [E::zero(); MANY];
-    for (x, y) in many_x.iter().zip(many_y) {
-        for l in 0..MANY {
-            sums[l] += x[l].conj() * y[l];
+    let mut sums = [E::zero(); FEW];
+    if !many_x.is_empty() {
+        let mut partial = [E::zero(); MANY];
+        for (x, y) in many_x.iter().zip(many_y) {
+            for l in 0..MANY {
+                partial[l] += x[l].conj() * y[l];
+            }
         }
+        (0..MANY).for_each(|l| sums[l % FEW] += partial[l]);
     }
     for (x, y) in few_x.iter().zip(few_y) {
         for l in 0..FEW {

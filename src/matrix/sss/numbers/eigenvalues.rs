@@ -120,7 +120,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
             let reason = format!("expected a range of the {} eigenvalues, found {places:?}", self.rows());
             return Err(Error::Config { field: "places", reason });
         }
-        if !(accuracy > 0.0) {
+        if accuracy.is_nan() || accuracy <= 0.0 {
             let reason = format!("expected a positive number, found {accuracy}");
             return Err(Error::Config { field: "accuracy", reason });
         }
