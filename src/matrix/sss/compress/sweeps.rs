@@ -109,12 +109,12 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
     let mut found = Truncation { values: Vec::new(), kept: Vec::new(), dropped: 0.0 };
     let epsilon = to_f64(E::Real::epsilon());
     let (mut noise, mut largest) = (0.0f64, 0.0f64);
-    for k in 0..len.saturating_sub(1) {
+    for (k, size) in sizes.iter().enumerate().take(len.saturating_sub(1)) {
         let states = m.a[k].ncols();
         let w = stacked(m.a[k].view(), m.b[k].view(), Axis(1));
         let RightSvd { values, right } = right_svd(w.view());
         let values: Vec<f64> = values.into_iter().map(to_f64).collect();
-        noise = noise.hypot(ROUNDING * epsilon * (largest + sizes[k]));
+        noise = noise.hypot(ROUNDING * epsilon * (largest + size));
         largest = values.first().copied().unwrap_or(0.0);
         let rank = cut.rank(&values, noise, (found.dropped, len - 1 - k));
         found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
