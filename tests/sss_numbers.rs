@@ -217,7 +217,7 @@ fn check_conditions(sizes: &Sizes) {
         }
         let values = <f64 as Dense>::values(dense.view());
         let exact = values[0] / values.last().unwrap();
-        if !(exact < 1e8) {
+        if exact.is_nan() || exact >= 1e8 {
             continue;
         }
         let (one, two) = (one.unwrap(), two.unwrap());

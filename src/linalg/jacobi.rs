@@ -61,7 +61,7 @@ fn orthogonalize<E: Field>(rows: &mut [E], rank: usize, n: usize) -> Vec<E::Real
                 let (x, y) = pair(rows, n, i, j);
                 let product = dot_conj(x, y);
                 let size = product.modulus();
-                if !(size > enough * norms[i].sqrt() * norms[j].sqrt()) {
+                if size.is_nan() || size <= enough * norms[i].sqrt() * norms[j].sqrt() {
                     continue;
                 }
                 rotated = true;

@@ -7,8 +7,9 @@ use num_traits::{Float, Zero};
 use super::vectorize;
 use crate::scalar::Field;
 
-/// Partial sums of a dot product; columns here are short.
-const LANES: usize = 8;
+/// Partial sums of a dot product: of a long column, and of what is left of it.
+const MANY: usize = 32;
+const FEW: usize = 8;
 
 /// A matrix with every column contiguous.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ impl<E: Field> Columns<E> {
 #[inline(always)]
 fn reflector<E: Field>(x: &mut [E]) -> E::Real {
     let norm = squares(x).sqrt();
-    if !(norm > E::Real::zero()) {
+    if norm.is_zero() || norm.is_nan() {
         return E::Real::zero();
     }
     let size = x[0].modulus();
@@ -142,10 +143,20 @@ pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>, factor: E) -> Array2<E> 
 /// `Σ |x|²`
 #[inline(always)]
 pub(super) fn squares<E: Field>(x: &[E]) -> E::Real {
-    let mut sums = [E::Real::zero(); LANES];
-    let (whole, rest) = x.as_chunks::<LANES>();
-    for x in whole {
-        for l in 0..LANES {
+    let (many, rest) = x.as_chunks::<MANY>();
+    let (few, rest) = rest.as_chunks::<FEW>();
+    let mut sums = [E::Real::zero(); FEW];
+    if !many.is_empty() {
+        let mut partial = [E::Real::zero(); MANY];
+        for x in many {
+            for l in 0..MANY {
+                partial[l] += x[l].squared_modulus();
+            }
+        }
+        (0..MANY).for_each(|l| sums[l % FEW] += partial[l]);
+    }
+    for x in few {
+        for l in 0..FEW {
             sums[l] += x[l].squared_modulus();
         }
     }
@@ -156,13 +167,23 @@ pub(super) fn squares<E: Field>(x: &[E]) -> E::Real {
 /// `Σ conj(x) y`
 #[inline(always)]
 pub(super) fn dot_conj<E: Field>(x: &[E], y: &[E]) -> E {
-    let mut sums = [E::zero(); LANES];
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    for (x, y) in x.iter().zip(y) {
-        for l in 0..LANES {
+    let ((many_x, x), (many_y, y)) = (x.as_chunks::<MANY>(), y.as_chunks::<MANY>());
+    let ((few_x, x), (few_y, y)) = (x.as_chunks::<FEW>(), y.as_chunks::<FEW>());
+    let mut sums = [E::zero(); FEW];
+    if !many_x.is_empty() {
+        let mut partial = [E::zero(); MANY];
+        for (x, y) in many_x.iter().zip(many_y) {
+            for l in 0..MANY {
+                partial[l] += x[l].conj() * y[l];
+            }
+        }
+        (0..MANY).for_each(|l| sums[l % FEW] += partial[l]);
+    }
+    for (x, y) in few_x.iter().zip(few_y) {
+        for l in 0..FEW {
             sums[l] += x[l].conj() * y[l];
         }
     }
-    let rest: E = x_rest.iter().zip(y_rest).map(|(x, y)| x.conj() * *y).sum();
+    let rest: E = x.iter().zip(y).map(|(x, y)| x.conj() * *y).sum();
     sums.into_iter().sum::<E>() + rest
 }

@@ -67,7 +67,7 @@ fn across(k: usize, len: usize) -> f64 {
 
 fn values(canvas: &mut Canvas, (left, top): Point, spectrum: &HankelSpectrum) {
     let (norm, len) = (spectrum.norm(), spectrum.len());
-    if !(norm > 0.0) {
+    if norm.is_nan() || norm <= 0.0 {
         return;
     }
     let highest = norm.log10().ceil();

@@ -5,7 +5,7 @@ use num_traits::Float;
 
 use super::steps::Steps;
 use crate::error::{Error, Result};
-use crate::linalg::{RightSvd, matmul, right_svd, thin_qr};
+use crate::linalg::{RightSvd, product, right_svd, thin_qr};
 use crate::matrix::check::is_finite;
 use crate::matrix::sss::{Blocks, Sss, Transition};
 use crate::scalar::{Field, Real};
@@ -84,8 +84,8 @@ pub(in crate::matrix::sss) fn output_normal<E: Field>(m: &mut Steps<E>) -> Vec<f
             .zip(m.b[k - 1].rows())
             .map(|(r, b)| (squares(r) * squares(b)).sqrt())
             .sum();
-        m.a[k - 1] = matmul(r.view(), m.a[k - 1].view());
-        m.b[k - 1] = matmul(r.view(), m.b[k - 1].view());
+        m.a[k - 1] = product(r.view(), m.a[k - 1].view());
+        m.b[k - 1] = product(r.view(), m.b[k - 1].view());
     }
     sizes
 }
@@ -109,21 +109,21 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
     let mut found = Truncation { values: Vec::new(), kept: Vec::new(), dropped: 0.0 };
     let epsilon = to_f64(E::Real::epsilon());
     let (mut noise, mut largest) = (0.0f64, 0.0f64);
-    for k in 0..len.saturating_sub(1) {
+    for (k, size) in sizes.iter().enumerate().take(len.saturating_sub(1)) {
         let states = m.a[k].ncols();
         let w = stacked(m.a[k].view(), m.b[k].view(), Axis(1));
         let RightSvd { values, right } = right_svd(w.view());
         let values: Vec<f64> = values.into_iter().map(to_f64).collect();
-        noise = noise.hypot(ROUNDING * epsilon * (largest + sizes[k]));
+        noise = noise.hypot(ROUNDING * epsilon * (largest + size));
         largest = values.first().copied().unwrap_or(0.0);
         let rank = cut.rank(&values, noise, (found.dropped, len - 1 - k));
         found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
         let right = right.slice(s![..rank, ..]);
-        let next = matmul(w.view(), right.t().mapv(E::conj).view()); // U_r S_r
+        let next = product(w.view(), right.t().mapv(E::conj).view()); // U_r S_r
         m.a[k] = right.slice(s![.., ..states]).to_owned();
         m.b[k] = right.slice(s![.., states..]).to_owned();
-        m.a[k + 1] = matmul(m.a[k + 1].view(), next.view());
-        m.c[k + 1] = matmul(m.c[k + 1].view(), next.view());
+        m.a[k + 1] = product(m.a[k + 1].view(), next.view());
+        m.c[k + 1] = product(m.c[k + 1].view(), next.view());
         found.values.push(values);
         found.kept.push(rank);
     }

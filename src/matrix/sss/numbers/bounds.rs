@@ -192,6 +192,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
         Bounds::new(Map::of(self).adjoint(), &sums.rows, exact(self.lower()))
     }
 
+    /// The bound from above of the ∞-norm alone.
+    pub(super) fn norm_inf_bound(&self) -> Result<f64> {
+        Ok(largest(&self.sums()?.rows).1)
+    }
+
     fn sums(&self) -> Result<Sums> {
         check_finite(self.lower())?;
         let (transition, b, c, d) = self.lower().clone().into_parts();

@@ -53,7 +53,12 @@ impl<E: Field> Counter<'_, E> {
                 HermitianQuasiseparable::from_lower(lower).ldl()?
             }
         };
-        let found = (factor.growth(), factor.inertia()?.negative);
+        let pivots = factor.pivots();
+        let negative = match pivots.uniform() {
+            Some((1, 1)) => pivots.flat().iter().filter(|d| **d != E::from_real(d.modulus())).count(),
+            _ => factor.inertia()?.negative,
+        };
+        let found = (factor.growth(), negative);
         self.factor = Some(factor);
         Ok(found)
     }
@@ -93,7 +98,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// ```
     pub fn eigenvalue_count_below(&self, shift: E::Real) -> Result<usize> {
         let shift = to_f64(shift);
-        let scale = self.norm_inf()?.upper.max(shift.abs());
+        let scale = self.norm_inf_bound()?.max(shift.abs());
         let freedom = 4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * scale;
         if !shift.is_finite() {
             return Err(Error::Value {
@@ -115,11 +120,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
             let reason = format!("expected a range of the {} eigenvalues, found {places:?}", self.rows());
             return Err(Error::Config { field: "places", reason });
         }
-        if !(accuracy > 0.0) {
+        if accuracy.is_nan() || accuracy <= 0.0 {
             let reason = format!("expected a positive number, found {accuracy}");
             return Err(Error::Config { field: "accuracy", reason });
         }
-        let edge = self.norm_inf()?.upper * (1.0 + 1e-6) + f64::MIN_POSITIVE;
+        let edge = self.norm_inf_bound()? * (1.0 + 1e-6) + f64::MIN_POSITIVE;
         let mut found = Vec::with_capacity(places.len());
         let mut counter = Counter { m: self, factor: None };
         let least = (accuracy * edge).max(4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * edge);

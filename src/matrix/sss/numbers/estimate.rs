@@ -68,7 +68,7 @@ impl<'a, E: Field> Map<'a, E> {
         for _ in 0..TURNS {
             let y = (self.times)(x.view())?;
             let norm = y.columns().into_iter().map(absolute_sum).fold(0.0, f64::max);
-            if !(norm > best) {
+            if norm.is_nan() || norm <= best {
                 break;
             }
             best = norm;
@@ -121,7 +121,7 @@ impl<'a, E: Field> Map<'a, E> {
             history.push(value);
             coupling = squares(&w).sqrt();
             let settled = history.len() > 4 && value - history[history.len() - 5] <= SETTLED * value;
-            if settled || !(coupling > f64::EPSILON * value * value) {
+            if settled || coupling.is_nan() || coupling <= f64::EPSILON * value * value {
                 break;
             }
             beside.push(coupling);
@@ -162,7 +162,7 @@ fn largest_eigenvalue(diagonal: &[f64], beside: &[f64]) -> f64 {
         let mut pivot = 1.0;
         for (k, d) in diagonal.iter().enumerate() {
             pivot = d - shift - previous(k) * previous(k) / pivot;
-            if !(pivot < 0.0) {
+            if pivot.is_nan() || pivot >= 0.0 {
                 return false;
             }
         }

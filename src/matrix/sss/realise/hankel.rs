@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{Array2, Axis, s};
 use num_traits::Float;
 
-use crate::linalg::{RightSvd, matmul, right_svd};
+use crate::linalg::{RightSvd, product, right_svd};
 use crate::matrix::sss::compress::steps::Steps;
 use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, squares, stacked, to_f64};
 use crate::matrix::sss::{HankelSpectrum, Rounded, Sss, Tolerance};
@@ -98,7 +98,7 @@ impl<E: Field> Columns<'_, E> {
             let right = right.slice(s![..rank, ..]);
             steps.a.push(right.slice(s![.., ..v.nrows()]).to_owned());
             steps.b.push(right.slice(s![.., v.nrows()..]).to_owned());
-            v = matmul(right.mapv(E::conj).view(), w.view());
+            v = product(right.mapv(E::conj).view(), w.view());
             found.values.push(values);
             found.kept.push(rank);
         }
