@@ -32,6 +32,16 @@ pub(crate) fn join<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnc
     (a(), b())
 }
 
+/// `f` on one of the threads that the others of this module share work with, so that many short pieces of parallel work in
+/// a row need not each wake them up.
+pub(crate) fn within<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "parallel")]
+    if rayon::current_num_threads() > 1 {
+        return rayon::scope(|_| f());
+    }
+    f()
+}
+
 /// How many threads there are to fill.
 pub(crate) fn threads() -> usize {
     #[cfg(feature = "parallel")]

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayD, ArrayView2};
 
 use super::{Block, Config, Grad, Memory, Mixer};
 use crate::error::Result;
-use crate::nn::{Weight, rms_norm, rms_norm_vjp};
+use crate::nn::{Room, Weight, rms_norm, rms_norm_into, rms_norm_vjp};
 use crate::scalar::Real;
 use crate::ssd::Sequences;
 
@@ -27,12 +27,29 @@ impl<A: Real> Block<Weight<A>> {
         sequences: &Sequences,
         memory: &mut Memory<A>,
     ) -> Result<()> {
-        let u = rms_norm(r.view(), &self.norm, 1, config.epsilon)?;
-        *r += &self.mix(config, u.view(), sequences, memory)?;
+        self.forward_in(&mut Room::new(), config, r, sequences, memory)
+    }
+
+    /// The same with memory that is used again.
+    pub(super) fn forward_in(
+        &self,
+        room: &mut Room<A>,
+        config: &Config,
+        r: &mut Array2<A>,
+        sequences: &Sequences,
+        memory: &mut Memory<A>,
+    ) -> Result<()> {
+        let how = (1, config.epsilon);
+        let mut u = room.take(r.nrows(), r.ncols());
+        rms_norm_into(r.view(), &self.norm, how, u.view_mut())?;
+        let mixed = self.mix(room, config, u.view(), sequences, memory)?;
+        *r += &mixed;
+        room.give(mixed);
         if let Some((norm, mlp)) = &self.mlp {
-            let u = rms_norm(r.view(), norm, 1, config.epsilon)?;
+            rms_norm_into(r.view(), norm, how, u.view_mut())?;
             *r += &mlp.forward(u.view())?;
         }
+        room.give(u);
         Ok(())
     }
 
@@ -55,7 +72,8 @@ impl<A: Real> Block<Weight<A>> {
         let mlp = match &self.mlp {
             None => None,
             Some((norm, mlp)) => {
-                let between = &r + &self.mix(config, u.view(), sequences, &mut memory.clone())?;
+                let between =
+                    &r + &self.mix(&mut Room::new(), config, u.view(), sequences, &mut memory.clone())?;
                 let normed = rms_norm(between.view(), norm, 1, config.epsilon)?;
                 let (mlp, d_normed) = mlp.vjp(normed.view(), d_out)?;
                 let (norm, d) = rms_norm_vjp(between.view(), norm, how, d_normed.view())?;
@@ -80,13 +98,14 @@ impl<A: Real> Block<Weight<A>> {
 
     fn mix(
         &self,
+        room: &mut Room<A>,
         config: &Config,
         u: ArrayView2<'_, A>,
         sequences: &Sequences,
         memory: &mut Memory<A>,
     ) -> Result<Array2<A>> {
         match &self.mixer {
-            Mixer::Mamba2(layer) => layer.forward(config, u, sequences, memory),
+            Mixer::Mamba2(layer) => layer.forward_in(room, config, u, sequences, memory),
             Mixer::Attention(attention) => attention.forward(config, u, sequences, memory),
         }
     }

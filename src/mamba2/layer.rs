@@ -1,12 +1,15 @@
 //! The Mamba-2 layer.
 
-use ndarray::{Array1, Array2, Array3, Array4, ArrayD, ArrayView2, ArrayView4, Axis, ShapeBuilder};
+use ndarray::{
+    Array1, Array2, Array3, Array4, ArrayBase, ArrayD, ArrayView2, ArrayView4, ArrayViewMut2, Axis, Ix2, Ix4,
+    RawData, ShapeBuilder,
+};
 
 use super::{Config, Grad, Layer, Memory};
 use crate::error::{Error, Result};
 use crate::nn::{
-    Weight, causal_conv1d, causal_conv1d_vjp, check_packed, gate, gate_vjp, gated_rms_norm,
-    gated_rms_norm_vjp, linear, linear_vjp, silu, silu_vjp,
+    Room, Weight, causal_conv1d, causal_conv1d_vjp, check_packed, gate, gate_vjp, gated_rms_norm,
+    gated_rms_norm_vjp, linear, linear_into, linear_vjp, silu, silu_vjp,
 };
 use crate::scalar::{Real, real};
 use crate::ssd::{Algorithm, Discretization, Output, Sequences, Squash, Ssd};
@@ -34,23 +37,43 @@ impl<A: Real> Layer<Weight<A>> {
         sequences: &Sequences,
         memory: &mut Memory<A>,
     ) -> Result<Array2<A>> {
+        self.forward_in(&mut Room::new(), config, u, sequences, memory)
+    }
+
+    /// The same with memory that is used again.
+    pub(super) fn forward_in(
+        &self,
+        room: &mut Room<A>,
+        config: &Config,
+        u: ArrayView2<'_, A>,
+        sequences: &Sequences,
+        memory: &mut Memory<A>,
+    ) -> Result<Array2<A>> {
         let Memory::Mamba2 { conv, ssm } = memory else { return Err(other_memory()) };
         check_packed(sequences, u.nrows())?;
-        let of = Columns::new(config);
-        let projected = linear(u, &self.in_proj)?;
-        let mut mixed = Array2::zeros((u.nrows(), config.conv_dim()));
+        let (of, len) = (Columns::new(config), u.nrows());
+        let mut projected = room.take(len, self.in_proj.weight.rows());
+        linear_into(u, &self.in_proj, projected.view_mut())?;
+        let mut mixed = room.take(len, config.conv_dim());
         let raw = projected.slice_axis(Axis(1), of.xbc);
         causal_conv1d(raw, &self.conv, sequences, conv.view_mut(), mixed.view_mut())?;
         silu(mixed.view_mut());
         let operator = Operator::new(self, config, &projected, mixed)?;
-        let mut y = Array4::zeros((1, u.nrows(), config.heads(), config.head_dim));
+        let mut y = room.take(len, config.d_ssm);
         operator.matrix(config, sequences)?.matmul_into(
             operator.x(config),
             ssm.view_mut(),
-            y.view_mut(),
+            with_heads(y.view_mut(), config)?,
             Algorithm::Automatic,
         )?;
-        linear(self.gated(config, &projected, &flat_heads(y))?.view(), &self.out_proj)
+        let mut gated = room.take(len, config.d_inner());
+        self.gate_into(config, &projected, &y, gated.view_mut())?;
+        let mut out = room.take(len, self.out_proj.weight.rows());
+        linear_into(gated.view(), &self.out_proj, out.view_mut())?;
+        for matrix in [projected, operator.mixed, y, gated] {
+            room.give(matrix);
+        }
+        Ok(out)
     }
 
     /// Cotangents of the parameters, of `u` and of the memory that comes in, given those of the output and of the memory that goes
@@ -84,7 +107,8 @@ impl<A: Real> Layer<Weight<A>> {
         let operator = Operator::new(self, config, &projected, mixed)?;
         let matrix = operator.matrix(config, sequences)?;
         let y = flat_heads(matrix.matmul(operator.x(config), Some(ssm.view()), Algorithm::Automatic)?.y);
-        let gated = self.gated(config, &projected, &y)?;
+        let mut gated = Array2::zeros((u.nrows(), config.d_inner()));
+        self.gate_into(config, &projected, &y, gated.view_mut())?;
 
         let (out_proj, d_gated) = linear_vjp(gated.view(), &self.out_proj, d_out)?;
         let (d_beside, d_normed) = d_gated.view().split_at(Axis(1), config.d_mlp());
@@ -94,7 +118,7 @@ impl<A: Real> Layer<Weight<A>> {
         let z = projected.slice_axis(Axis(1), of.z);
         let how = (config.gated_norm, config.groups, config.epsilon);
         let (norm, dy, dz) = gated_rms_norm_vjp(y.view(), z, self.norm.as_ref(), how, d_normed)?;
-        let dy = with_heads(&dy, config)?.to_owned();
+        let dy = with_heads(dy.view(), config)?.to_owned();
         let cotangent = Output { y: dy, state: d_ssm.clone() };
         let grad = matrix.vjp(operator.x(config), Some(ssm.view()), Algorithm::Automatic, &cotangent)?;
         let mut d_mixed = Array2::zeros(convolved.raw_dim());
@@ -129,17 +153,21 @@ impl<A: Real> Layer<Weight<A>> {
     }
 
     /// What goes into the output projection: (len, d_inner).
-    fn gated(&self, config: &Config, projected: &Array2<A>, y: &Array2<A>) -> Result<Array2<A>> {
+    fn gate_into(
+        &self,
+        config: &Config,
+        projected: &Array2<A>,
+        y: &Array2<A>,
+        gated: ArrayViewMut2<'_, A>,
+    ) -> Result<()> {
         let of = Columns::new(config);
-        let mut gated = Array2::zeros((y.nrows(), config.d_inner()));
-        let (beside, normed) = gated.view_mut().split_at(Axis(1), config.d_mlp());
+        let (beside, normed) = gated.split_at(Axis(1), config.d_mlp());
         if config.d_mlp() > 0 {
             let (x0, z0) = (projected.slice_axis(Axis(1), of.x0), projected.slice_axis(Axis(1), of.z0));
             gate(x0, z0, beside)?;
         }
         let how = (config.gated_norm, config.groups, config.epsilon);
-        gated_rms_norm(y.view(), projected.slice_axis(Axis(1), of.z), self.norm.as_ref(), how, normed)?;
-        Ok(gated)
+        gated_rms_norm(y.view(), projected.slice_axis(Axis(1), of.z), self.norm.as_ref(), how, normed)
     }
 
     /// From raw steps to steps and decays.
@@ -244,10 +272,10 @@ fn flat_heads<A: Real>(y: Array4<A>) -> Array2<A> {
 }
 
 /// (len, d_ssm) as (1, len, heads, head_dim).
-fn with_heads<'a, A: Real>(y: &'a Array2<A>, config: &Config) -> Result<ArrayView4<'a, A>> {
-    y.view()
-        .into_shape_with_order((1, y.nrows(), config.heads(), config.head_dim))
-        .map_err(|_| Error::shape("y", "(len, d_ssm)", y.shape()))
+fn with_heads<S: RawData>(y: ArrayBase<S, Ix2>, config: &Config) -> Result<ArrayBase<S, Ix4>> {
+    let shape = y.dim();
+    y.into_shape_with_order((1, shape.0, config.heads(), config.head_dim))
+        .map_err(|_| Error::shape("y", "(len, d_ssm)", &[shape.0, shape.1]))
 }
 
 fn other_memory() -> Error {

@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
 use super::{Model, State, Tokens};
 use crate::error::{Error, Result};
-use crate::nn::{Linear, Weight, check_tokens, embedding, linear_into, rms_norm};
+use crate::nn::{Linear, Room, Weight, check_tokens, embedding, linear_into, rms_norm};
+use crate::parallel;
 use crate::scalar::Real;
 
 /// Positions that go through the model at a time: long prompts need no more memory than this many positions do.
@@ -34,12 +35,14 @@ impl<A: Real> Model<Weight<A>> {
     /// # Ok::<(), semisep::Error>(())
     /// ```
     pub fn forward(&self, tokens: &Tokens, state: &mut State<A>) -> Result<Array2<A>> {
-        let mut logits = Array2::zeros((tokens.len(), self.config.vocab_rows()));
-        self.in_pieces(tokens, state, |start, hidden| {
-            let rows = start..start + hidden.nrows();
-            self.logits_into(hidden, logits.slice_mut(s![rows, ..]))
-        })?;
-        Ok(logits)
+        parallel::within(|| {
+            let mut logits = Array2::zeros((tokens.len(), self.config.vocab_rows()));
+            self.in_pieces(tokens, state, |start, hidden| {
+                let rows = start..start + hidden.nrows();
+                self.logits_into(hidden, logits.slice_mut(s![rows, ..]))
+            })?;
+            Ok(logits)
+        })
     }
 
     /// Logits at the last position of each sequence alone: (sequences, vocab_rows). The state goes on as in [`Model::forward`].
@@ -48,16 +51,18 @@ impl<A: Real> Model<Weight<A>> {
     /// As [`Model::forward`], and [`Error::Value`] if a sequence has no tokens.
     pub fn advance(&self, tokens: &Tokens, state: &mut State<A>) -> Result<Array2<A>> {
         let last = tokens.last_positions()?;
-        let mut kept = Array2::zeros((last.len(), self.config.d_model));
-        self.in_pieces(tokens, state, |start, hidden| {
-            for (k, &t) in last.iter().enumerate() {
-                if (start..start + hidden.nrows()).contains(&t) {
-                    kept.row_mut(k).assign(&hidden.row(t - start));
+        parallel::within(|| {
+            let mut kept = Array2::zeros((last.len(), self.config.d_model));
+            self.in_pieces(tokens, state, |start, hidden| {
+                for (k, &t) in last.iter().enumerate() {
+                    if (start..start + hidden.nrows()).contains(&t) {
+                        kept.row_mut(k).assign(&hidden.row(t - start));
+                    }
                 }
-            }
-            Ok(())
-        })?;
-        self.logits(kept.view())
+                Ok(())
+            })?;
+            self.logits(kept.view())
+        })
     }
 
     /// The residual stream behind the last block, piece by piece: `f` gets the first position of the piece and its rows.
@@ -68,12 +73,13 @@ impl<A: Real> Model<Weight<A>> {
         mut f: impl FnMut(usize, ArrayView2<'_, A>) -> Result<()>,
     ) -> Result<()> {
         self.check(tokens, state)?;
+        let mut room = Room::new();
         for start in (0..tokens.len()).step_by(PIECE) {
             let piece = tokens.piece(start, tokens.len().min(start + PIECE));
             let packing = piece.packing()?;
             let mut r = embedding(&self.embedding, piece.ids())?;
             for (block, memory) in self.blocks.iter().zip(&mut state.memories) {
-                block.forward(&self.config, &mut r, &packing, memory)?;
+                block.forward_in(&mut room, &self.config, &mut r, &packing, memory)?;
             }
             f(start, r.view())?;
         }

@@ -49,9 +49,33 @@ pub fn rms_norm<A: Real>(
     groups: usize,
     epsilon: f64,
 ) -> Result<Array2<A>> {
-    let mut y = x.as_standard_layout().into_owned();
-    rms_norm_in_place(y.view_mut(), w, groups, epsilon)?;
+    let mut y = Array2::zeros(x.raw_dim());
+    rms_norm_into(x, w, (groups, epsilon), y.view_mut())?;
     Ok(y)
+}
+
+/// The same into memory of the caller, which is shaped like `x`.
+pub(crate) fn rms_norm_into<A: Real>(
+    x: ArrayView2<'_, A>,
+    w: &Weight<A>,
+    (groups, epsilon): (usize, f64),
+    y: ArrayViewMut2<'_, A>,
+) -> Result<()> {
+    check_shape("y", "(len, channels)", x.shape(), y.shape())?;
+    let size = group_size(x.ncols(), w, groups)?;
+    let (x, w) = (with_flat_rows(x.into()), w.flat());
+    each_row(
+        y,
+        #[inline(always)]
+        |t, row| {
+            let parts = flat(x.row(t)).chunks_exact(size).zip(w.chunks_exact(size));
+            for (y, (x, w)) in row.chunks_exact_mut(size).zip(parts) {
+                let r = reciprocal_rms(x, epsilon);
+                y.iter_mut().zip(x.iter().zip(w)).for_each(|(y, (&x, &w))| *y = x * r * w);
+            }
+        },
+    );
+    Ok(())
 }
 
 /// The same in place.
