@@ -41,6 +41,21 @@ __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
         : "memory");
 }
 
+// The same for whoever has time: a waiting warp that asks seldom leaves shared memory to the others.
+__device__ __forceinline__ void barrier_wait_lazily(u32 bar, u32 parity) {
+    for (u32 done = 0;;) {
+        asm volatile(
+            "{\n\t.reg .pred p;\n\t"
+            "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+            "selp.u32 %0, 1, 0, p;\n\t}"
+            : "=r"(done)
+            : "r"(bar), "r"(parity)
+            : "memory");
+        if (done) return;
+        __nanosleep(40);
+    }
+}
+
 // All of one warp's work before it, then one arrival.
 __device__ __forceinline__ void warp_arrive(u32 bar) {
     __syncwarp();
@@ -49,6 +64,10 @@ __device__ __forceinline__ void warp_arrive(u32 bar) {
 
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void named_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 // Orders this thread's stores to shared memory before later reads by the copy engine and the tensor cores.
@@ -74,7 +93,7 @@ __device__ __forceinline__ void fetch_map(const TensorMap* map) {
 }
 
 // Four 8 x 8 matrices, transposed on the way: lane l gives the address of row l % 8 of matrix l / 8.
-__device__ __forceinline__ void load_transposed(u32 (&r)[4], u32 address) {
+__device__ __forceinline__ void load_transposed(u32* r, u32 address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address));

@@ -2,6 +2,8 @@
 //
 //   pack(lo, hi)   the two numbers rounded to nearest, lo in the low half
 //   low(w) high(w) the halves of a word as f32
+//   times(a, b)    both products, rounded
+//   plus(a, b, c)  a b + c in both halves, rounded once
 //
 // STORAGE_F16 chooses f16, otherwise bf16.
 #pragma once
@@ -29,6 +31,17 @@ __device__ __forceinline__ float high(u32 w) {
     return f;
 }
 
+__device__ __forceinline__ u32 times(u32 a, u32 b) {
+    u32 d;
+    asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+__device__ __forceinline__ u32 plus(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
 #else
 
 __device__ __forceinline__ u32 pack(float lo, float hi) {
@@ -38,6 +51,17 @@ __device__ __forceinline__ u32 pack(float lo, float hi) {
 }
 __device__ __forceinline__ float low(u32 w) { return __uint_as_float(w << 16); }
 __device__ __forceinline__ float high(u32 w) { return __uint_as_float(w & 0xffff0000u); }
+
+__device__ __forceinline__ u32 times(u32 a, u32 b) {
+    u32 d;
+    asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+}
+__device__ __forceinline__ u32 plus(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
 
 #endif
 

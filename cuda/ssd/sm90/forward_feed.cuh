@@ -3,12 +3,11 @@
 #include "forward_plan.cuh"
 
 // One thread. Waits for free stages and starts the copies of each chunk.
-template <bool LOCAL>
 __device__ void feed_tiles(const Forward& f, u32 shared, const TensorMap* x, const TensorMap* b, const TensorMap* c) {
-    Share share = share_of<LOCAL>(f);
+    Share share = share_of(f);
     Ring<STAGES> ring;
     for (int end = share.end; end > share.begin;) {
-        Unit u = unit_of<LOCAL>(f, end - 1);
+        Unit u = unit_of(f, end - 1);
         int begin = max(share.begin, u.first_step), head = head_of(f, u.block, 0);
         int group = head / (f.heads / f.groups);
         int second = BLOCK_HEADS == 2 ? head_of(f, u.block, 1) : -1;
@@ -16,11 +15,10 @@ __device__ void feed_tiles(const Forward& f, u32 shared, const TensorMap* x, con
         int row = u.start + (begin - u.first_step) * CHUNK, entry = u.row;
         for (int step = begin; step < end; step++, ring.next(), row += CHUNK) {
             u32 full = shared + FULL + 8 * ring.at, at = shared + STAGE_AT + ring.at * STAGE_BYTES;
-            barrier_wait(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
-            barrier_expect(full, STAGE_BYTES - (LOCAL ? C_BYTES : 0));
-            if (!LOCAL)
-                for (int k = 0; k < DEPTH_TILES; k++)
-                    copy_in(at + k * TILE, c, group * STATE_DIM + 64 * k, row, entry, full);
+            barrier_wait_lazily(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
+            barrier_expect(full, STAGE_BYTES);
+            for (int k = 0; k < DEPTH_TILES; k++)
+                copy_in(at + k * TILE, c, group * STATE_DIM + 64 * k, row, entry, full);
             for (int k = 0; k < DEPTH_TILES; k++)
                 copy_in(at + C_BYTES + k * TILE, b, group * STATE_DIM + 64 * k, row, entry, full);
             copy_in(at + 2 * C_BYTES, x, x_column, row, entry, full);
@@ -41,11 +39,17 @@ __device__ __forceinline__ Steps steps_at(const Forward& f, i64 at) {
     s.log2_a = f.log_a ? f.log_a[at] : 0.0f;
     return s;
 }
+// log(1 + e^v): for small e^v by its series, for the sum would lose it.
+__device__ __forceinline__ float softplus(float v) {
+    float e = exp2_fast(-fabsf(v) * LOG2E);
+    float series = e * (1.0f + e * (-0.5f + e * (0.33333333f - 0.25f * e)));
+    return (v > 0.0f ? v : 0.0f) + (e < 0.03125f ? series : __log2f(1.0f + e) * 0.69314718f);
+}
 // The step and log2 a.
 __device__ __forceinline__ Steps discretized(const Forward& f, Steps s, float a, float bias) {
     if (!f.log_a) {
         float v = s.dt + bias;
-        if (f.softplus) v = fmaxf(v, 0.0f) + log1pf(exp2_fast(-fabsf(v) * LOG2E));
+        if (f.softplus) v = softplus(v);
         v = v < f.dt_min ? f.dt_min : v;
         v = v > f.dt_max ? f.dt_max : v;
         s.dt = v;
@@ -56,59 +60,69 @@ __device__ __forceinline__ Steps discretized(const Forward& f, Steps s, float a,
     return s;
 }
 
+// Two numbers as two 16-bit words: rounded, and what is left of them.
+__device__ __forceinline__ uint2 split(float a, float b) {
+    u32 rounded = pack(a, b);
+    return make_uint2(rounded, pack(a - low(rounded), b - high(rounded)));
+}
+
+// Inclusive sums of log2 a over a chunk; lane l has positions 2 l and 2 l + 1.
+struct Sums {
+    float s0, s1, last;
+};
+__device__ __forceinline__ Sums summed(const Steps& p, const Steps& q) {
+    float sum = p.log2_a + q.log2_a;
+#pragma unroll
+    for (int o = 1; o < 32; o *= 2) {
+        float before = __shfl_up_sync(~0u, sum, o);
+        if (threadIdx.x % 32 >= o) sum += before;
+    }
+    return {sum - q.log2_a, sum, __shfl_sync(~0u, sum, 31)};
+}
+
 // One warp for each head of the block: lane l has positions 2 l and 2 l + 1 of the chunk.
-template <bool LOCAL>
 __device__ void feed_decays(const Forward& f, u32 shared, char* memory, int k) {
-    Share share = share_of<LOCAL>(f);
+    Share share = share_of(f);
     Ring<STAGES> ring;
     int lane = threadIdx.x % 32;
     for (int end = share.end; end > share.begin;) {
-        Unit u = unit_of<LOCAL>(f, end - 1);
+        Unit u = unit_of(f, end - 1);
         int begin = max(share.begin, u.first_step), head = head_of(f, u.block, k);
         if (head < 0) head = head_of(f, u.block, 0);
-        float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f, piece_sum = 0.0f;
+        float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
         int passed = (begin - u.first_step) * CHUNK + 2 * lane, there = u.len - passed;
         i64 at = ((i64)u.row * f.len + u.start + passed) * f.dt_pitch + head;
         Steps next0 = {0.0f, 0.0f}, next1 = {0.0f, 0.0f};
         if (there > 0) next0 = steps_at(f, at);
         if (there > 1) next1 = steps_at(f, at + f.dt_pitch);
         for (int step = begin; step < end; step++, ring.next()) {
-            Steps p = {0.0f, 0.0f}, q = {0.0f, 0.0f};
-            if (there > 0) p = discretized(f, next0, a, bias);
-            if (there > 1) q = discretized(f, next1, a, bias);
+            Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
+            if (there < 2) q = {0.0f, 0.0f};
+            if (there < 1) p = {0.0f, 0.0f};
             there -= CHUNK, at += CHUNK * f.dt_pitch;
             if (step + 1 < end) {
                 if (there > 0) next0 = steps_at(f, at);
                 if (there > 1) next1 = steps_at(f, at + f.dt_pitch);
             }
-            float sum = p.log2_a + q.log2_a;
-#pragma unroll
-            for (int o = 1; o < 32; o *= 2) {
-                float before = __shfl_up_sync(~0u, sum, o);
-                if (lane >= o) sum += before;
-            }
-            float s1 = sum, s0 = sum - q.log2_a, last = __shfl_sync(~0u, sum, 31);
-            float r1 = __shfl_sync(~0u, sum, 7), r2 = __shfl_sync(~0u, sum, 15), r3 = __shfl_sync(~0u, sum, 23);
-            barrier_wait(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
+            auto [s0, s1, last] = summed(p, q);
+            float r1 = __shfl_sync(~0u, s1, 7), r2 = __shfl_sync(~0u, s1, 15), r3 = __shfl_sync(~0u, s1, 23);
+            float r = lane < 8 ? 0.0f : lane < 16 ? r1 : lane < 24 ? r2 : r3;
+            uint2 to_end = split(exp2_fast(last - s0) * p.dt, exp2_fast(last - s1) * q.dt);
+            float2 from_block = {exp2_fast(s0 - r), exp2_fast(s1 - r)}, from_start = {exp2_fast(s0), exp2_fast(s1)};
             float2* rows = (float2*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
-            rows[TO_END * 32] = {exp2_fast(last - s0) * p.dt, exp2_fast(last - s1) * q.dt};
+            barrier_wait_lazily(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
+            rows[SUM * 32] = {s0, s1};
+            rows[STEP * 32] = {p.dt, q.dt};
+            rows[FROM_BLOCK * 32] = from_block;
+            rows[FROM_START * 32] = from_start;
+            ((uint2*)rows)[TO_END * 32] = to_end;
             if (lane == 0) ((float*)rows)[TOTAL * 64] = exp2_fast(last);
-            if (!LOCAL) {
-                float r = lane < 8 ? 0.0f : lane < 16 ? r1 : lane < 24 ? r2 : r3;
-                rows[SUM * 32] = {s0, s1};
-                rows[STEP * 32] = {p.dt, q.dt};
-                rows[FROM_BLOCK * 32] = {exp2_fast(s0 - r), exp2_fast(s1 - r)};
-                rows[FROM_START * 32] = {exp2_fast(s0), exp2_fast(s1)};
-                if (lane < 8) rows[(TO_BLOCK + 0) * 32] = {exp2_fast(r1 - s0) * p.dt, exp2_fast(r1 - s1) * q.dt};
-                if (lane < 16) rows[(TO_BLOCK + 1) * 32] = {exp2_fast(r2 - s0) * p.dt, exp2_fast(r2 - s1) * q.dt};
-                if (lane < 24) rows[(TO_BLOCK + 2) * 32] = {exp2_fast(r3 - s0) * p.dt, exp2_fast(r3 - s1) * q.dt};
-            }
+            // Above 1 where a position is not before the block, and never read.
+            rows[(TO_BLOCK + 0) * 32] = {exp2_fast(r1 - s0) * p.dt, exp2_fast(r1 - s1) * q.dt};
+            rows[(TO_BLOCK + 1) * 32] = {exp2_fast(r2 - s0) * p.dt, exp2_fast(r2 - s1) * q.dt};
+            rows[(TO_BLOCK + 2) * 32] = {exp2_fast(r3 - s0) * p.dt, exp2_fast(r3 - s1) * q.dt};
             warp_arrive(shared + FULL + 8 * ring.at);
-            piece_sum += last;
         }
-        u = unit_of<LOCAL>(f, end - 1);
-        if (LOCAL && lane == 0)
-            f.local_decay[((u.row * (f.segments - 1) + u.segment) * head_blocks(f) + u.block) * BLOCK_HEADS + k] = piece_sum;
         end = begin;
     }
 }

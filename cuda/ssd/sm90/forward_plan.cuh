@@ -16,7 +16,13 @@ constexpr int BLOCK_HEADS = HEAD_DIM == 64 ? WALKERS : 1;      // heads of one b
 constexpr int DEPTH_TILES = STATE_DIM / 64;                    // tiles of B and of C
 constexpr int STATE_REGISTERS = STATE_DIM / 2;                 // a thread, f32
 constexpr int STATE_FLOATS = 64 * STATE_DIM;                   // a walker
-constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 together
+#ifndef RRF
+#define RRF 40
+#define RRM 72
+#define RRW 200
+#endif
+constexpr int REGS[3]={RRF, RRM, RRW};
+constexpr int FEED_REGISTERS = REGS[0], MASK_REGISTERS = REGS[1], WALK_REGISTERS = REGS[2];  // a thread: 512 together
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
 
@@ -37,8 +43,8 @@ struct Forward {
     const Piece* pieces;      // null: `segments` pieces a row
     float* handoff;           // (grid, WALKERS, STATE_FLOATS)
     u32* flags;               // (grid, WALKERS), zero before and after
-    float* local;             // (batch, segments - 1, head blocks, WALKERS, STATE_FLOATS)
-    float* local_decay;       // (batch, segments - 1, head blocks, BLOCK_HEADS), log2
+    float* local;             // (batch, segments - 1, head blocks, WALKERS, STATE_FLOATS), of segment.cu
+    float* local_decay;       // (batch, segments - 1, head blocks, BLOCK_HEADS), log2, of segment.cu
     i64 dt_pitch, y_pitch;    // elements from one position to the next
     float dt_min, dt_max;
     int batch, len, heads, groups;
@@ -61,8 +67,7 @@ __device__ __forceinline__ int head_of(const Forward& f, int block, int k) {
     return in_group < f.heads / f.groups ? block / blocks * (f.heads / f.groups) + in_group : -1;
 }
 
-// The unit of a step. LOCAL: a row has no last segment.
-template <bool LOCAL>
+// The unit of a step.
 __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
     int blocks = head_blocks(f), chunk = step / blocks, first_chunk;
     Unit u;
@@ -77,7 +82,7 @@ __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
         u.row = p.row, u.start = p.start, u.len = p.len, u.enter = p.enter, u.leave = p.leave, u.segment = 0;
         first_chunk = p.first_chunk;
     } else {
-        int row_chunks = LOCAL ? (f.segments - 1) * f.segment_chunks : (f.len + CHUNK - 1) / CHUNK;
+        int row_chunks = (f.len + CHUNK - 1) / CHUNK;
         u.row = chunk / row_chunks;
         u.segment = chunk % row_chunks / f.segment_chunks;
         u.start = u.segment * f.segment_chunks * CHUNK;
@@ -98,10 +103,14 @@ __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
 struct Share {
     int begin, end;
 };
-template <bool LOCAL>
 __device__ __forceinline__ Share share_of(const Forward& f) {
-    i64 grid = gridDim.x, k = blockIdx.x, quantum = LOCAL ? f.segment_chunks : 1, total = f.steps / quantum;
-    return {(int)(k * total / grid * quantum), (int)((k + 1) * total / grid * quantum)};
+    i64 grid = gridDim.x, k = blockIdx.x;
+    return {(int)(k * f.steps / grid), (int)((k + 1) * f.steps / grid)};
+}
+
+// Place of a segment's local state and decay.
+__device__ __forceinline__ i64 local_slot(const Forward& f, int row, int segment, int block) {
+    return (i64)(row * (f.segments - 1) + segment) * head_blocks(f) + block;
 }
 
 // Rows of the decay table of a chunk and head, 64 numbers each. s: inclusive sum of log2 a; b: a block of 16 positions,
@@ -112,7 +121,7 @@ enum DecayRow {
     FROM_BLOCK = 2,  // 2^(s_i - r_b), b the block of i
     TO_BLOCK = 3,    // rows 3, 4, 5: 2^(r_b - s_j) w_j for b = 1, 2, 3 and j before b
     FROM_START = 6,  // 2^(s_i)
-    TO_END = 7,      // 2^(s_last - s_j) w_j
+    TO_END = 7,      // 2^(s_last - s_j) w_j as 16-bit words: for two positions the rounded numbers, then what is left of them
     TOTAL = 8,       // one number: 2^(s_last)
 };
 constexpr int DECAY_BYTES = 2112;
@@ -123,13 +132,16 @@ constexpr int MASKS = 2;                            // chunks whose masked score
 
 constexpr int STAGE_AT = 0;
 constexpr int MASK_AT = STAGE_AT + STAGES * STAGE_BYTES;             // (MASKS, BLOCK_HEADS) tiles
-constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (WALKERS) tiles
-constexpr int DECAY_AT = OUT_AT + WALKERS * TILE;                    // (STAGES, BLOCK_HEADS)
+constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (2, WALKERS) tiles
+constexpr int DECAY_AT = OUT_AT + 2 * WALKERS * TILE;                   // (STAGES, BLOCK_HEADS)
 constexpr int DIAGONAL_AT = DECAY_AT + STAGES * BLOCK_HEADS * DECAY_BYTES;  // (MASKS, BLOCK_HEADS, 64) f32
 constexpr int BARRIER_AT = DIAGONAL_AT + MASKS * BLOCK_HEADS * 256;
 constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 8 * STAGES,
               MASK_EMPTY = MASK_FULL + 8 * MASKS * BLOCK_HEADS;
 constexpr int SHARED_BYTES = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS + 1024;  // and room to align
+
+// Barriers of hardware, by number (0 is __syncthreads).
+enum NamedBarrier { CLEARED = 1, STAGED = 2, TURN = 4, MASK_ONLY = 6 };  // STAGED, TURN: one a walker
 
 // A place in a ring and the parity of its current round.
 template <int SIZE>
