@@ -52,7 +52,7 @@ __device__ __forceinline__ void barrier_wait_lazily(u32 bar, u32 parity) {
             : "r"(bar), "r"(parity)
             : "memory");
         if (done) return;
-        __nanosleep(40);
+        __nanosleep(200);
     }
 }
 
@@ -64,10 +64,6 @@ __device__ __forceinline__ void warp_arrive(u32 bar) {
 
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void named_arrive(int id, int threads) {
-    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 // Orders this thread's stores to shared memory before later reads by the copy engine and the tensor cores.

@@ -1,32 +1,6 @@
-// The feeding warps of the Hopper forward product: copies of C, B, X, and the decay tables.
+// The feeding warpgroup of the Hopper forward product: copies of C, B, X, and the decay tables.
 #pragma once
 #include "forward_plan.cuh"
-
-// One thread. Waits for free stages and starts the copies of each chunk.
-__device__ void feed_tiles(const Forward& f, u32 shared, const TensorMap* x, const TensorMap* b, const TensorMap* c) {
-    Share share = share_of(f);
-    Ring<STAGES> ring;
-    for (int end = share.end; end > share.begin;) {
-        Unit u = unit_of(f, end - 1);
-        int begin = max(share.begin, u.first_step), head = head_of(f, u.block, 0);
-        int group = head / (f.heads / f.groups);
-        int second = BLOCK_HEADS == 2 ? head_of(f, u.block, 1) : -1;
-        int x_column = head * HEAD_DIM, x_second = second < 0 && BLOCK_HEADS == 2 ? x_column : x_column + 64;
-        int row = u.start + (begin - u.first_step) * CHUNK, entry = u.row;
-        for (int step = begin; step < end; step++, ring.next(), row += CHUNK) {
-            u32 full = shared + FULL + 8 * ring.at, at = shared + STAGE_AT + ring.at * STAGE_BYTES;
-            barrier_wait_lazily(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
-            barrier_expect(full, STAGE_BYTES);
-            for (int k = 0; k < DEPTH_TILES; k++)
-                copy_in(at + k * TILE, c, group * STATE_DIM + 64 * k, row, entry, full);
-            for (int k = 0; k < DEPTH_TILES; k++)
-                copy_in(at + C_BYTES + k * TILE, b, group * STATE_DIM + 64 * k, row, entry, full);
-            copy_in(at + 2 * C_BYTES, x, x_column, row, entry, full);
-            copy_in(at + 2 * C_BYTES + TILE, x, x_second, row, entry, full);
-        }
-        end = begin;
-    }
-}
 
 struct Steps {
     float dt, log2_a;
@@ -80,48 +54,64 @@ __device__ __forceinline__ Sums summed(const Steps& p, const Steps& q) {
     return {sum - q.log2_a, sum, __shfl_sync(~0u, sum, 31)};
 }
 
-// One warp for each head of the block: lane l has positions 2 l and 2 l + 1 of the chunk.
-__device__ void feed_decays(const Forward& f, u32 shared, char* memory, int k) {
+// Starts the copies of a chunk: one thread.
+__device__ __forceinline__ void feed_tiles(u32 at, u32 full, const TensorMap* x, const TensorMap* b, const TensorMap* c, int depth_column,
+                                           int x_column, int x_second, int row, int entry) {
+    barrier_expect(full, STAGE_BYTES);
+    for (int k = 0; k < DEPTH_TILES; k++) copy_in(at + k * TILE, c, depth_column + 64 * k, row, entry, full);
+    for (int k = 0; k < DEPTH_TILES; k++) copy_in(at + C_BYTES + k * TILE, b, depth_column + 64 * k, row, entry, full);
+    copy_in(at + 2 * C_BYTES, x, x_column, row, entry, full);
+    if (X_TILES == 2) copy_in(at + 2 * C_BYTES + TILE, x, x_second, row, entry, full);
+}
+
+// Each of four warps feeds one head of the block in every FEED_TURNS-th chunk; lane l has its positions 2 l and 2 l + 1. The
+// table is ready before the stage is free, and the steps of the next chunk are on their way.
+__device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap* x, const TensorMap* b, const TensorMap* c) {
+    constexpr int FEED_TURNS = 4 / BLOCK_HEADS;
     Share share = share_of(f);
-    Ring<STAGES> ring;
-    int lane = threadIdx.x % 32;
+    int lane = threadIdx.x % 32, warp = __shfl_sync(~0u, threadIdx.x / 32, 0), k = warp % BLOCK_HEADS;
+    int chunk = warp / BLOCK_HEADS, passed = 0;  // among all chunks of the share: the next of this warp, and those of former units
     for (int end = share.end; end > share.begin;) {
         Unit u = unit_of(f, end - 1);
-        int begin = max(share.begin, u.first_step), head = head_of(f, u.block, k);
+        int begin = max(share.begin, u.first_step), first = begin - u.first_step - passed, head = head_of(f, u.block, k);
         if (head < 0) head = head_of(f, u.block, 0);
         float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
-        int passed = (begin - u.first_step) * CHUNK + 2 * lane, there = u.len - passed;
-        i64 at = ((i64)u.row * f.len + u.start + passed) * f.dt_pitch + head;
-        Steps next0 = {0.0f, 0.0f}, next1 = {0.0f, 0.0f};
-        if (there > 0) next0 = steps_at(f, at);
-        if (there > 1) next1 = steps_at(f, at + f.dt_pitch);
-        for (int step = begin; step < end; step++, ring.next()) {
+        int depth_column = head / (f.heads / f.groups) * STATE_DIM, x_column = head * HEAD_DIM + first_row(u.block, 0);
+        int x_second = BLOCK_HEADS == 2 && head_of(f, u.block, 1) < 0 ? x_column : x_column + 64;
+        const i64 origin = ((i64)u.row * f.len + u.start) * f.dt_pitch + head;
+        passed += end - begin;
+        int position = (first + chunk) * CHUNK + 2 * lane;
+        Steps next0 = steps_at(f, origin + min(position, u.len - 1) * f.dt_pitch);
+        Steps next1 = steps_at(f, origin + min(position + 1, u.len - 1) * f.dt_pitch);
+        for (; chunk < passed; chunk += FEED_TURNS) {
             Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
-            if (there < 2) q = {0.0f, 0.0f};
-            if (there < 1) p = {0.0f, 0.0f};
-            there -= CHUNK, at += CHUNK * f.dt_pitch;
-            if (step + 1 < end) {
-                if (there > 0) next0 = steps_at(f, at);
-                if (there > 1) next1 = steps_at(f, at + f.dt_pitch);
-            }
+            if (position >= u.len) p = {0.0f, 0.0f};
+            if (position + 1 >= u.len) q = {0.0f, 0.0f};
+            position += FEED_TURNS * CHUNK;
+            next0 = steps_at(f, origin + min(position, u.len - 1) * f.dt_pitch);
+            next1 = steps_at(f, origin + min(position + 1, u.len - 1) * f.dt_pitch);
             auto [s0, s1, last] = summed(p, q);
             float r1 = __shfl_sync(~0u, s1, 7), r2 = __shfl_sync(~0u, s1, 15), r3 = __shfl_sync(~0u, s1, 23);
             float r = lane < 8 ? 0.0f : lane < 16 ? r1 : lane < 24 ? r2 : r3;
-            uint2 to_end = split(exp2_fast(last - s0) * p.dt, exp2_fast(last - s1) * q.dt);
-            float2 from_block = {exp2_fast(s0 - r), exp2_fast(s1 - r)}, from_start = {exp2_fast(s0), exp2_fast(s1)};
-            float2* rows = (float2*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
-            barrier_wait_lazily(shared + EMPTY + 8 * ring.at, ring.parity ^ 1);
+            int stage = chunk % STAGES;
+            u32 full = shared + FULL + 8 * stage;
+            float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
+            barrier_wait_lazily(shared + EMPTY + 8 * stage, chunk / STAGES % 2 ^ 1);
+            if (lane == 0 && k == 0)
+                feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, c, depth_column, x_column, x_second,
+                           u.start + (first + chunk) * CHUNK, u.row);
+            __syncwarp();
             rows[SUM * 32] = {s0, s1};
             rows[STEP * 32] = {p.dt, q.dt};
-            rows[FROM_BLOCK * 32] = from_block;
-            rows[FROM_START * 32] = from_start;
-            ((uint2*)rows)[TO_END * 32] = to_end;
+            rows[FROM_BLOCK * 32] = {exp2_fast(s0 - r), exp2_fast(s1 - r)};
+            rows[FROM_START * 32] = {exp2_fast(s0), exp2_fast(s1)};
+            ((uint2*)rows)[TO_END * 32] = split(exp2_fast(last - s0) * p.dt, exp2_fast(last - s1) * q.dt);
             if (lane == 0) ((float*)rows)[TOTAL * 64] = exp2_fast(last);
             // Above 1 where a position is not before the block, and never read.
             rows[(TO_BLOCK + 0) * 32] = {exp2_fast(r1 - s0) * p.dt, exp2_fast(r1 - s1) * q.dt};
             rows[(TO_BLOCK + 1) * 32] = {exp2_fast(r2 - s0) * p.dt, exp2_fast(r2 - s1) * q.dt};
             rows[(TO_BLOCK + 2) * 32] = {exp2_fast(r3 - s0) * p.dt, exp2_fast(r3 - s1) * q.dt};
-            warp_arrive(shared + FULL + 8 * ring.at);
+            warp_arrive(full);
         }
         end = begin;
     }

@@ -73,7 +73,7 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
             char* stage = memory + STAGE_AT + ring.at * STAGE_BYTES;
             barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
             if (there < CHUNK) {  // what follows the piece is not ours and may be anything: clear its B and X
-                for (int tile = DEPTH_TILES; tile < 2 * DEPTH_TILES + WALKERS; tile++)
+                for (int tile = DEPTH_TILES; tile < 2 * DEPTH_TILES + X_TILES; tile++)
                     for (int i = 8 * there + thread; i < TILE / 16; i += 128)
                         ((uint4*)(stage + tile * TILE))[i] = {0, 0, 0, 0};
                 fence_async();

@@ -1,6 +1,6 @@
 // Arguments, work list and shared memory of the Hopper forward product.
 //
-// Defines: STORAGE_F16 or none (bf16), HEAD_DIM 64 or 128, STATE_DIM 64 or 128.
+// Defines: STORAGE_F16 or none (bf16), HEAD_DIM 64 or 128, STATE_DIM 64, 128 or 256.
 //
 // A piece is a run of positions walked as one: a sequence, or a segment of one. It has ceil(len / 64) chunks. A unit
 // is a piece for the heads of one block; its chunks are steps. All steps of all units stand in one row, units in the
@@ -10,15 +10,19 @@
 #include "../../common/wgmma.cuh"
 
 constexpr int CHUNK = 64;
-constexpr int STAGES = 3;
-constexpr int WALKERS = 2;                                     // warpgroups that hold state: 64 rows each
-constexpr int BLOCK_HEADS = HEAD_DIM == 64 ? WALKERS : 1;      // heads of one block
-constexpr int DEPTH_TILES = STATE_DIM / 64;                    // tiles of B and of C
-constexpr int STATE_REGISTERS = STATE_DIM / 2;                 // a thread, f32
-constexpr int STATE_FLOATS = 64 * STATE_DIM;                   // a walker
+constexpr int WALKERS = 2;                                      // warpgroups that hold 64 rows of state each:
+constexpr bool WIDE = STATE_DIM == 256;                         // half of the columns of the same rows, or else
+constexpr int BLOCK_HEADS = HEAD_DIM == 64 && !WIDE ? 2 : 1;    // two heads, or two halves of the rows of one
+constexpr int HEAD_BLOCKS = WIDE ? HEAD_DIM / 64 : 1;           // blocks of one head
+constexpr int STAGES = WIDE ? 2 : 3;
+constexpr int DEPTH_TILES = STATE_DIM / 64;                     // tiles of B and of C
+constexpr int X_TILES = WIDE ? 1 : WALKERS;
+constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
+constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
+constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
 #ifndef RRF
-#define RRF 40
-#define RRM 72
+#define RRF 48
+#define RRM 64
 #define RRW 200
 #endif
 constexpr int REGS[3]={RRF, RRM, RRW};
@@ -57,14 +61,19 @@ struct Unit {
 };
 
 __device__ __forceinline__ int head_blocks_per_group(const Forward& f) {
-    return (f.heads / f.groups + BLOCK_HEADS - 1) / BLOCK_HEADS;
+    return (f.heads / f.groups * HEAD_BLOCKS + BLOCK_HEADS - 1) / BLOCK_HEADS;
 }
 __device__ __forceinline__ int head_blocks(const Forward& f) { return f.groups * head_blocks_per_group(f); }
 
 // Head `k` of head block `block`, or -1 where a group's last block is not full.
 __device__ __forceinline__ int head_of(const Forward& f, int block, int k) {
-    int blocks = head_blocks_per_group(f), in_group = (block % blocks) * BLOCK_HEADS + k;
+    int blocks = head_blocks_per_group(f), in_group = block % blocks / HEAD_BLOCKS * BLOCK_HEADS + k;
     return in_group < f.heads / f.groups ? block / blocks * (f.heads / f.groups) + in_group : -1;
+}
+
+// The head's row with which a walker begins.
+__device__ __forceinline__ int first_row(int block, int walker) {
+    return WIDE ? 64 * (block % HEAD_BLOCKS) : HEAD_DIM == 128 ? 64 * walker : 0;
 }
 
 // The unit of a step.
@@ -126,14 +135,15 @@ enum DecayRow {
 };
 constexpr int DECAY_BYTES = 2112;
 
-constexpr int C_BYTES = DEPTH_TILES * TILE, X_BYTES = WALKERS * TILE;
+constexpr int C_BYTES = DEPTH_TILES * TILE, X_BYTES = X_TILES * TILE;
 constexpr int STAGE_BYTES = 2 * C_BYTES + X_BYTES;  // C, B, X
 constexpr int MASKS = 2;                            // chunks whose masked scores are in flight
 
 constexpr int STAGE_AT = 0;
 constexpr int MASK_AT = STAGE_AT + STAGES * STAGE_BYTES;             // (MASKS, BLOCK_HEADS) tiles
-constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (2, WALKERS) tiles
-constexpr int DECAY_AT = OUT_AT + 2 * WALKERS * TILE;                   // (STAGES, BLOCK_HEADS)
+constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (2, X_TILES) tiles
+constexpr int EXCHANGE_AT = OUT_AT + 2 * X_TILES * TILE;               // (2, WALKERS, 16, 128) f32 if WIDE
+constexpr int DECAY_AT = EXCHANGE_AT + (WIDE ? 2 * WALKERS * 16 * 512 : 0);                   // (STAGES, BLOCK_HEADS)
 constexpr int DIAGONAL_AT = DECAY_AT + STAGES * BLOCK_HEADS * DECAY_BYTES;  // (MASKS, BLOCK_HEADS, 64) f32
 constexpr int BARRIER_AT = DIAGONAL_AT + MASKS * BLOCK_HEADS * 256;
 constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 8 * STAGES,
@@ -141,7 +151,7 @@ constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 
 constexpr int SHARED_BYTES = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { CLEARED = 1, STAGED = 2, TURN = 4, MASK_ONLY = 6 };  // STAGED, TURN: one a walker
+enum NamedBarrier { CLEARED = 1, STAGED = 2, MASK_ONLY = 4, EXCHANGED = 5 };  // STAGED: one a walker
 
 // A place in a ring and the parity of its current round.
 template <int SIZE>

@@ -10,12 +10,12 @@ constexpr int PARTS = 2;
 
 __device__ __forceinline__ int thread_in_group() { return threadIdx.x % 128; }
 
-// The 64 rows of state of one walker in memory, (row, STATE_DIM).
+// The state of one walker in memory, (row, STATE_DIM).
 __device__ __forceinline__ void load_state(float (&h)[STATE_REGISTERS], const float* from) {
     int warp = thread_in_group() / 32, lane = threadIdx.x % 32;
     const float* p = from + (16 * warp + lane / 4) * STATE_DIM + 2 * (lane % 4);
 #pragma unroll
-    for (int n = 0; n < STATE_DIM / 8; n++)
+    for (int n = 0; n < WALKER_COLUMNS / 8; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             float2 v = *(const float2*)(p + 8 * r * STATE_DIM + 8 * n);
@@ -26,7 +26,7 @@ __device__ __forceinline__ void store_state(const float (&h)[STATE_REGISTERS], f
     int warp = thread_in_group() / 32, lane = threadIdx.x % 32;
     float* p = to + (16 * warp + lane / 4) * STATE_DIM + 2 * (lane % 4);
 #pragma unroll
-    for (int n = 0; n < STATE_DIM / 8; n++)
+    for (int n = 0; n < WALKER_COLUMNS / 8; n++)
 #pragma unroll
         for (int r = 0; r < 2; r++)
             *(float2*)(p + 8 * r * STATE_DIM + 8 * n) = make_float2(h[4 * n + 2 * r], h[4 * n + 2 * r + 1]);
@@ -81,7 +81,7 @@ __device__ __forceinline__ void add_to_state(float (&h)[STATE_REGISTERS], u32 (&
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
             u64 rows = depth_major(b + 2048 * (2 * HALF + i));
-            if constexpr (STATE_DIM == 64) product64_depth<0>(h, scaled[part] + 4 * i, rows, 1);
+            if constexpr (WALKER_COLUMNS == 64) product64_depth<0>(h, scaled[part] + 4 * i, rows, 1);
             else product128_depth<0>(h, scaled[part] + 4 * i, rows, 1);
         }
     wgmma_commit();

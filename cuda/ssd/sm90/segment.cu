@@ -13,11 +13,11 @@
 #include "forward_state.cuh"
 
 constexpr float LEAST = -64.0f;  // log2
-constexpr int RING = 4;
+constexpr int RING = WIDE ? 3 : 4;
 constexpr int PAIR_BYTES = C_BYTES + X_BYTES;  // B, X
 constexpr int TABLE_AT = RING * PAIR_BYTES;    // (RING, BLOCK_HEADS) decay tables
 constexpr int ALIVE_AT = TABLE_AT + RING * BLOCK_HEADS * DECAY_BYTES;  // (RING, BLOCK_HEADS) words
-constexpr int READY = ALIVE_AT + RING * BLOCK_HEADS * 4, FREE = READY + 8 * RING, DECIDED = FREE + 8 * RING;
+constexpr int READY = ALIVE_AT + RING * 8, FREE = READY + 8 * RING, DECIDED = FREE + 8 * RING;
 constexpr int SEGMENT_SHARED_BYTES = DECIDED + 8 * RING + 1024;
 
 struct Segment {
@@ -40,7 +40,7 @@ __device__ void feed_pairs(const Forward& f, u32 shared, const char* memory, con
     for (int unit = blockIdx.x; unit < units(f); unit += gridDim.x) {
         Segment s = segment_of(f, unit);
         int head = head_of(f, s.block, 0), second = BLOCK_HEADS == 2 ? head_of(f, s.block, 1) : -1;
-        int column = head / (f.heads / f.groups) * STATE_DIM, x_column = head * HEAD_DIM;
+        int column = head / (f.heads / f.groups) * STATE_DIM, x_column = head * HEAD_DIM + first_row(s.block, 0);
         int x_second = second < 0 && BLOCK_HEADS == 2 ? x_column : x_column + 64;
         bool alive = true;
         for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
@@ -55,7 +55,7 @@ __device__ void feed_pairs(const Forward& f, u32 shared, const char* memory, con
             barrier_expect(ready, PAIR_BYTES);
             for (int k = 0; k < DEPTH_TILES; k++) copy_in(at + k * TILE, b, column + 64 * k, row, s.row, ready);
             copy_in(at + C_BYTES, x, x_column, row, s.row, ready);
-            copy_in(at + C_BYTES + TILE, x, x_second, row, s.row, ready);
+            if (X_TILES == 2) copy_in(at + C_BYTES + TILE, x, x_second, row, s.row, ready);
         }
     }
 }
@@ -112,14 +112,14 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
             total = decay[TOTAL * 64];
             if (alive) {
                 u32 x[16], first[PARTS][8], second[PARTS][8];
-                load_scaled<0>(x, first, at + C_BYTES + walker * TILE + in_tile, decay);
-                load_scaled<1>(x, second, at + C_BYTES + walker * TILE + in_tile, decay);
+                load_scaled<0>(x, first, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
+                load_scaled<1>(x, second, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
                 pin(h);
                 pin(first);
                 pin(second);
                 wgmma_fence();
-                add_to_state<0>(h, first, at);
-                add_to_state<1>(h, second, at);
+                add_to_state<0>(h, first, at + (WIDE ? 2 * walker * TILE : 0));
+                add_to_state<1>(h, second, at + (WIDE ? 2 * walker * TILE : 0));
                 wgmma_wait<0>();
                 pin(h);
             }
@@ -128,8 +128,8 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
         int head = head_of(f, s.block, k);
         if (s.segment == 0 && f.initial && head >= 0) {
             float before[STATE_REGISTERS];
-            int column = head * HEAD_DIM + (HEAD_DIM == 128 ? 64 * walker : 0);
-            load_state(before, f.initial + ((i64)s.row * f.heads * HEAD_DIM + column) * STATE_DIM);
+            i64 row = ((i64)s.row * f.heads + head) * HEAD_DIM + first_row(s.block, walker);
+            load_state(before, f.initial + row * STATE_DIM + (WIDE ? 128 * walker : 0));
 #pragma unroll
             for (int i = 0; i < STATE_REGISTERS; i++) h[i] += total * before[i];
         }
