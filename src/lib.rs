@@ -66,6 +66,8 @@
 //! and [design](documentation::design).
 #![warn(clippy::all)]
 
+#[cfg(feature = "cuda")]
+pub mod backend;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -76,7 +78,7 @@ mod parallel;
 mod scalar;
 pub mod ssd;
 
-pub use error::{Error, Result};
+pub use error::{DeviceError, Error, Result};
 pub use scalar::{Field, Real, Scalar};
 
 /// The longer texts, as they stand in `docs/`.

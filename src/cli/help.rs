@@ -90,6 +90,20 @@ threads, len, seconds, ratio and more; null where a number cannot be had.
 Example:
   semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg";
 
+/// `semisep kernels --help`
+#[cfg(feature = "cuda")]
+pub const KERNELS: &str = "\
+Compile the GPU kernels ahead of time, for machines that lack the run-time compiler or shall not wait for it.
+
+Fills a folder with machine code for every architecture and shape (head_dim,state_dim); needs the run-time compiler's
+library (nvrtc), but no GPU and no driver. The folder is the one that programs look into by default (semisep/kernels in
+the user's cache folder) or one that is handed to KernelCache::at. With --resources, registers and spills of every
+kernel are printed, and the exit status is 2 if a kernel of the Hopper tier spills.
+
+Examples:
+  semisep kernels --arch sm_90a
+  semisep kernels --arch sm_80,sm_90a --shape 64,128 --shape 64,64 --out kernels";
+
 /// `semisep draw --help`
 pub const DRAW: &str = "\
 Draw a mask, an SSD matrix, its ranks, or a benchmark, as SVG.

@@ -8,6 +8,9 @@ pub mod case;
 pub mod draw;
 pub mod golden;
 pub mod help;
+#[cfg(feature = "cuda")]
+pub mod kernels;
+pub mod machine;
 pub mod operator;
 pub mod output;
 pub mod progress;
@@ -53,6 +56,10 @@ pub enum Command {
     /// Measure every algorithm against the limits of this machine
     #[command(long_about = help::BENCH)]
     Bench(bench::Options),
+    /// Compile the GPU kernels ahead of time
+    #[cfg(feature = "cuda")]
+    #[command(long_about = help::KERNELS)]
+    Kernels(kernels::Options),
     /// Draw a mask, an SSD matrix, its ranks, or a benchmark
     #[command(long_about = help::DRAW)]
     Draw(draw::Options),
@@ -82,6 +89,8 @@ fn run_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(options) => verify::verify(options),
         Command::Ssd(options) => run::run(options).map(|()| Verdict::Good),
         Command::Bench(options) => bench::bench(options).map(|()| Verdict::Good),
+        #[cfg(feature = "cuda")]
+        Command::Kernels(options) => kernels::kernels(options).map(|()| Verdict::Good),
         Command::Draw(options) => draw::draw(options).map(|()| Verdict::Good),
     };
     match verdict {

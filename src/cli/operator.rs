@@ -14,7 +14,7 @@ use super::case::Case;
 use super::in_file;
 use crate::error::Result;
 use crate::scalar::{Scalar, real};
-use crate::ssd::{Algorithm, Discretization, Output, Sequences, Squash, Ssd};
+use crate::ssd::{Algorithm, Discretization, Output, Place, Sequences, Squash, Ssd};
 
 /// The operator with its inputs stored as `T`.
 #[derive(Debug, Clone)]
@@ -101,9 +101,10 @@ impl<T: Scalar> Operator<T> {
     /// y and the final state.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if steps or decays are not finite, or the chunk is 0.
-    pub fn forward(&self, how: Algorithm) -> Result<Output<T>> {
-        let mut output = self.ungated(how)?;
+    /// [`crate::Error::File`] if steps or decays are not finite, [`crate::Error::Config`] if the chunk is 0, and what may
+    /// go wrong with the place.
+    pub fn forward(&self, place: &dyn Place<T>, how: Algorithm) -> Result<Output<T>> {
+        let mut output = self.ungated(place, how)?;
         if let Some(z) = &self.z {
             Zip::from(&mut output.y).and(z).for_each(|y, z| *y = T::narrow(y.widen() * silu(z.widen())));
         }
@@ -117,11 +118,11 @@ impl<T: Scalar> Operator<T> {
     ///
     /// # Errors
     /// As [`Operator::forward`].
-    pub fn vjp(&self, how: Algorithm, cotangent: &Output<T>) -> Result<Gradient<T>> {
+    pub fn vjp(&self, place: &dyn Place<T>, how: Algorithm, cotangent: &Output<T>) -> Result<Gradient<T>> {
         let mut dv = cotangent.clone();
         let mut dz = None;
         if let Some(z) = &self.z {
-            let v = self.ungated(how)?.y;
+            let v = self.ungated(place, how)?.y;
             let mut out = cotangent.y.clone(); // overwritten
             Zip::from(&mut out).and(&mut dv.y).and(z).and(&v).for_each(|dz, dy, z, v| {
                 let (dy_here, z) = (dy.widen(), z.widen());
@@ -131,7 +132,7 @@ impl<T: Scalar> Operator<T> {
             dz = Some(out);
         }
         let initial = self.init.as_ref().map(|h| h.view());
-        let grad = self.with_matrix(|m| m.vjp(self.x.view(), initial, how, &dv))?;
+        let grad = self.with_matrix(|m| m.on(place).vjp(self.x.view(), initial, how, &dv))?;
         let rule = self.rule()?;
         let raw = rule.vjp(self.dt.view(), grad.dt.view(), grad.log_a.view()).map_err(|e| self.wrong(e))?;
         let shaped = |d: Array2<T::Acc>| {
@@ -152,9 +153,9 @@ impl<T: Scalar> Operator<T> {
     }
 
     /// `M x` and the final state.
-    fn ungated(&self, how: Algorithm) -> Result<Output<T>> {
+    fn ungated(&self, place: &dyn Place<T>, how: Algorithm) -> Result<Output<T>> {
         let initial = self.init.as_ref().map(|h| h.view());
-        self.with_matrix(|m| m.matmul(self.x.view(), initial, how))
+        self.with_matrix(|m| m.on(place).matmul(self.x.view(), initial, how))
     }
 
     fn with_matrix<R>(&self, f: impl FnOnce(&Ssd<'_, T>) -> Result<R>) -> Result<R> {
@@ -181,7 +182,7 @@ impl<T: Scalar> Operator<T> {
 
     fn wrong(&self, error: crate::Error) -> crate::Error {
         match error {
-            crate::Error::Config { .. } => error,
+            crate::Error::Config { .. } | crate::Error::Device(_) => error,
             other => in_file(&self.path, other),
         }
     }

@@ -8,12 +8,12 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::case::{Case, read_bytes};
+use super::machine::{Device, Machine, Number};
 use super::operator::{Kept, Named, Operator, named_output, rounded};
 use super::output::{Pending, Tensor, safetensors_bytes};
 use super::progress::bar;
 use super::tensor_file::TensorFile;
 use crate::error::{Error, Result};
-use crate::scalar::Scalar;
 use crate::ssd::{Algorithm, Output};
 
 /// Command line of `semisep ssd`.
@@ -33,6 +33,9 @@ pub struct Options {
     /// Type in which x, B, C and z are held
     #[arg(long, default_value = "f64")]
     pub dtype: Type,
+    /// Where to compute
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
     /// Also write gradients; needs dy and dfinal_state
     #[arg(long)]
     pub grad: bool,
@@ -92,30 +95,32 @@ pub fn run(options: &Options) -> Result<()> {
     let case = Case::new(&file)?;
     let cotangent = if options.grad { Some(case.cotangent(&file)?) } else { None };
     let pending = Pending::new(&options.output)?;
+    let machine = Machine::open(options.device)?;
     let tensors = match options.dtype {
-        Type::F64 => compute::<f64>(&case, how, cotangent, (Dtype::F64, Dtype::F64)),
-        Type::F32 => compute::<f32>(&case, how, cotangent, (Dtype::F32, Dtype::F32)),
-        Type::Bf16 => compute::<bf16>(&case, how, cotangent, (Dtype::BF16, Dtype::F32)),
-        Type::F16 => compute::<f16>(&case, how, cotangent, (Dtype::F16, Dtype::F32)),
+        Type::F64 => compute::<f64>(&case, &machine, how, cotangent, (Dtype::F64, Dtype::F64)),
+        Type::F32 => compute::<f32>(&case, &machine, how, cotangent, (Dtype::F32, Dtype::F32)),
+        Type::Bf16 => compute::<bf16>(&case, &machine, how, cotangent, (Dtype::BF16, Dtype::F32)),
+        Type::F16 => compute::<f16>(&case, &machine, how, cotangent, (Dtype::F16, Dtype::F32)),
     }?;
     pending.commit(&safetensors_bytes(&options.output, &tensors, HashMap::new())?)
 }
 
 /// All results, each with the type it takes in the file: that of storage or that of computing.
-fn compute<T: Scalar>(
+fn compute<T: Number>(
     case: &Case,
+    machine: &Machine,
     how: Algorithm,
     cotangent: Option<&Output<f64>>,
     (stored, computed): (Dtype, Dtype),
 ) -> Result<Vec<Tensor>> {
     let bar = bar(1 + usize::from(cotangent.is_some()));
     bar.set_message("forward");
-    let operator = Operator::<T>::new(case);
-    let mut results: Vec<Named> = named_output(&operator.forward(how)?);
+    let (operator, place) = (Operator::<T>::new(case), machine.place::<T>());
+    let mut results: Vec<Named> = named_output(&operator.forward(&*place, how)?);
     bar.inc(1);
     if let Some(cotangent) = cotangent {
         bar.set_message("gradient");
-        results.extend(operator.vjp(how, &rounded(cotangent))?.named());
+        results.extend(operator.vjp(&*place, how, &rounded(cotangent))?.named());
         bar.inc(1);
     }
     bar.finish_and_clear();

@@ -8,13 +8,13 @@ use ndarray::ArrayD;
 
 use super::case::{Case, GRADIENTS, Reference, read_bytes};
 use super::golden::GOLDEN;
+use super::machine::{Device, Machine, Number};
 use super::operator::{Named, Operator, named_output, rounded};
 use super::progress::bar;
 use super::table::Table;
 use super::tensor_file::TensorFile;
 use super::{Verdict, put};
 use crate::error::Result;
-use crate::scalar::Scalar;
 use crate::ssd::Algorithm;
 
 /// Command line of `semisep verify`.
@@ -22,6 +22,9 @@ use crate::ssd::Algorithm;
 pub struct Options {
     /// Operator files with reference results; the cases that come with the tool if none is given
     pub files: Vec<PathBuf>,
+    /// Where to compute
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
     /// Show the error of every gradient in a column of its own, not only the largest
     #[arg(long)]
     pub all: bool,
@@ -32,7 +35,7 @@ pub struct Options {
 struct Precision {
     name: &'static str,
     limit: f64,
-    compute: fn(&Case, Algorithm) -> Result<Computed>,
+    compute: fn(&Case, &Machine, Algorithm) -> Result<Computed>,
 }
 
 const PRECISIONS: [Precision; 2] = [
@@ -60,12 +63,13 @@ struct Row {
 /// # Errors
 /// [`crate::Error::File`] if a file cannot be read, is not a case, or lacks reference results.
 pub fn verify(options: &Options) -> Result<Verdict> {
+    let machine = Machine::open(options.device)?;
     let mut rows = Vec::new();
     if options.files.is_empty() {
         let bar = bar(GOLDEN.len());
         for golden in GOLDEN {
             bar.set_message(golden.name);
-            rows.extend(compare(Path::new(golden.name), golden.bytes)?);
+            rows.extend(compare(Path::new(golden.name), golden.bytes, &machine)?);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -73,7 +77,7 @@ pub fn verify(options: &Options) -> Result<Verdict> {
         let bar = bar(options.files.len());
         for path in &options.files {
             bar.set_message(path.display().to_string());
-            rows.extend(compare(path, &read_bytes(path)?)?);
+            rows.extend(compare(path, &read_bytes(path)?, &machine)?);
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -84,7 +88,7 @@ pub fn verify(options: &Options) -> Result<Verdict> {
 }
 
 /// All algorithms in all precisions on one file.
-fn compare(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
+fn compare(path: &Path, bytes: &[u8], machine: &Machine) -> Result<Vec<Row>> {
     let file = TensorFile::new(path, bytes)?;
     let case = Case::new(&file)?;
     case.cotangent(&file)?;
@@ -94,7 +98,7 @@ fn compare(path: &Path, bytes: &[u8]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for how in algorithms(case.len()) {
         for precision in PRECISIONS {
-            let computed = (precision.compute)(&case, how)?;
+            let computed = (precision.compute)(&case, machine, how)?;
             let errors = references.iter().map(|reference| (reference.name, error(&computed, reference)));
             rows.push(Row {
                 case: name.clone(),
@@ -124,12 +128,12 @@ fn describe(how: Algorithm) -> String {
     }
 }
 
-fn compute<T: Scalar>(case: &Case, how: Algorithm) -> Result<Computed> {
-    let operator = Operator::<T>::new(case);
+fn compute<T: Number>(case: &Case, machine: &Machine, how: Algorithm) -> Result<Computed> {
+    let (operator, place) = (Operator::<T>::new(case), machine.place::<T>());
     let cotangent = case.cotangent.as_ref().map(rounded::<T>);
     let start = Instant::now();
-    let output = operator.forward(how)?;
-    let gradient = cotangent.map(|cotangent| operator.vjp(how, &cotangent)).transpose()?;
+    let output = operator.forward(&*place, how)?;
+    let gradient = cotangent.map(|cotangent| operator.vjp(&*place, how, &cotangent)).transpose()?;
     let seconds = start.elapsed().as_secs_f64();
     let mut results = named_output(&output);
     results.extend(gradient.iter().flat_map(|gradient| gradient.named()));

@@ -20,6 +20,7 @@ mod bidirectional;
 mod chunked;
 mod discretize;
 mod door;
+mod place;
 mod quadratic;
 mod recurrent;
 mod run;
@@ -32,6 +33,7 @@ use ndarray::{
 pub use bidirectional::{Bidirectional, BidirectionalGrad};
 pub use discretize::{Discretization, DiscretizationGrad, Squash};
 pub use door::Kept;
+pub use place::{At, Cpu, Place};
 pub use sequences::{Sequences, States};
 
 use crate::error::{Error, Result, check_shape};
@@ -118,6 +120,18 @@ pub struct Ssd<'a, T: Scalar> {
     d: Option<ArrayView2<'a, T::Acc>>, // (heads, 1 or head_dim)
     diagonal: Diagonal,
     sequences: Sequences,
+}
+
+/// The generators of an [`Ssd`], by the same names.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone)]
+pub(crate) struct Generators<'a, T: Scalar> {
+    pub log_a: ArrayView3<'a, T::Acc>,
+    pub dt: ArrayView3<'a, T::Acc>,
+    pub b: ArrayView4<'a, T>,
+    pub c: ArrayView4<'a, T>,
+    pub d: Option<ArrayView2<'a, T::Acc>>,
+    pub diagonal: Diagonal,
 }
 
 /// What a product yields, and the cotangent of it.
@@ -245,6 +259,19 @@ impl<'a, T: Scalar> Ssd<'a, T> {
     /// The sequences packed in the rows.
     pub fn sequences(&self) -> &Sequences {
         &self.sequences
+    }
+
+    /// Views of all that the matrix is made of, for places that keep tensors of their own.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn generators(&self) -> Generators<'a, T> {
+        Generators {
+            log_a: self.log_a,
+            dt: self.dt,
+            b: self.b,
+            c: self.c,
+            d: self.d,
+            diagonal: self.diagonal,
+        }
     }
 
     /// The matrix that reads time backwards: its product with the reversed `x` is the product of an upper

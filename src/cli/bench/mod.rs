@@ -2,6 +2,8 @@
 
 mod ceilings;
 mod clock;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod memory;
 mod problem;
 mod report;
@@ -12,6 +14,7 @@ use std::path::PathBuf;
 use clap::Args;
 use indicatif::ProgressBar;
 
+use super::machine::{Device, Machine};
 use super::output::Pending;
 use super::progress::bar;
 use super::put;
@@ -24,6 +27,9 @@ use problem::{Pass, Problem};
 /// Command line of `semisep bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
+    /// What to measure
+    #[arg(long, default_value = "cpu")]
+    pub device: Device,
     /// Also write the measurement as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -116,6 +122,12 @@ struct Measured {
 /// # Errors
 /// [`crate::Error::File`] if the JSON file cannot be written.
 pub fn bench(options: &Options) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Machine::Cuda(stream) = Machine::open(options.device)? {
+        return cuda::bench(options, &stream);
+    }
+    #[cfg(not(feature = "cuda"))]
+    Machine::open(options.device)?;
     let pending = options.json.as_deref().map(Pending::new).transpose()?;
     let suite = Suite::new(options);
     let mut threads = vec![1, parallel::threads()];

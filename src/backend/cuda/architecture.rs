@@ -1,0 +1,81 @@
+//! The architecture that kernels are compiled for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{DeviceError, Error, Result};
+
+/// The oldest architecture that the kernels run on.
+const OLDEST: u32 = 80;
+/// The one whose own instructions (warpgroup products) the kernels use; compiled for itself alone.
+const HOPPER: u32 = 90;
+
+/// A GPU architecture, written `sm_80`, `sm_90a`, ...
+///
+/// # Examples
+/// ```
+/// use semisep::backend::cuda::Architecture;
+/// assert_eq!("sm_90".parse::<Architecture>()?.to_string(), "sm_90a");
+/// assert!("sm_75".parse::<Architecture>().is_err());
+/// # Ok::<(), semisep::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Architecture {
+    number: u32, // ten times the major version plus the minor one
+}
+
+impl Architecture {
+    /// The architecture of a compute capability.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] if it is older than 8.0.
+    pub fn new(major: u32, minor: u32) -> Result<Self> {
+        let number = 10 * major + minor;
+        if number < OLDEST {
+            return Err(unsupported(format!("sm_{number}")));
+        }
+        Ok(Self { number })
+    }
+
+    /// Ten times the major version plus the minor one.
+    pub fn number(self) -> u32 {
+        self.number
+    }
+
+    /// Whether the kernels of the Hopper tier run here.
+    pub fn is_hopper(self) -> bool {
+        self.number == HOPPER
+    }
+
+    /// The newest of the architectures `known` to a compiler whose code runs here.
+    pub(super) fn target(self, known: &[u32]) -> Result<Self> {
+        let runs = |k: &&u32| **k <= self.number && **k / 10 == self.number / 10;
+        match known.iter().filter(runs).max() {
+            Some(&number) => Ok(Self { number }),
+            None => Err(unsupported(self.to_string())),
+        }
+    }
+}
+
+fn unsupported(found: String) -> Error {
+    DeviceError::Unsupported { found, expected: "sm_80 or later, known to the run-time compiler".into() }
+        .into()
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sm_{}{}", self.number, if self.is_hopper() { "a" } else { "" })
+    }
+}
+
+impl FromStr for Architecture {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = text.strip_prefix("sm_").map(|rest| rest.strip_suffix('a').unwrap_or(rest));
+        match number.and_then(|n| n.parse::<u32>().ok()) {
+            Some(n) => Self::new(n / 10, n % 10),
+            None => Err(unsupported(format!("{text:?}"))),
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! NVIDIA GPUs, through the driver and its run-time compiler.
+//!
+//! Nothing of CUDA is needed to build this; the driver and, where a kernel is not in the [`KernelCache`] yet, the compiler
+//! are looked for when the program runs, and a missing one is a [`crate::DeviceError`].
+//!
+//! The walk: a [`Device`] compiles and loads kernels, a [`Stream`] of it does work in order, a [`CudaTensor`] is memory
+//! of a stream. [`Cuda`] is the place of an operator whose tensors are on the host, [`CudaSsd`] the operator with
+//! tensors of the device: it checks, chooses in `plan.rs`, and calls the launches of a tier.
+
+mod architecture;
+mod cache;
+mod compile;
+mod device;
+mod exact;
+pub mod kernels;
+mod launch;
+mod operator;
+mod place;
+mod plan;
+mod source;
+mod spans;
+mod stream;
+mod tensor;
+
+pub use architecture::Architecture;
+pub use cache::{KernelCache, Origin};
+pub use compile::{Compiled, Compiler, Resources};
+pub use device::Device;
+pub use operator::{CudaGrad, CudaOutput, CudaSsd, Raw, RawSteps, Steps, StepsGrad};
+pub use place::Cuda;
+pub use source::{HEADERS, KERNELS, Program, Source};
+pub use stream::Stream;
+pub use tensor::{CudaTensor, Element, Stored};

@@ -1,0 +1,437 @@
+//! The SSD matrix on a device: the door there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::exact::{self, Operands, blocks, discretize, recurrent};
+use super::plan::{Plan, plan};
+use super::spans::Spans;
+use super::stream::Stream;
+use super::tensor::{CudaTensor, Element, Stored};
+use crate::error::{DeviceError, Error, Result, check_shape};
+use crate::ssd::{Algorithm, Diagonal, Sequences, Squash};
+
+/// Steps and decays, or what they are made from.
+#[derive(Debug, Clone)]
+pub enum Steps<T: Stored> {
+    /// Both given, (batch, len, heads).
+    Given {
+        /// Logarithms of the decays.
+        log_a: CudaTensor<T::Acc>,
+        /// Steps.
+        dt: CudaTensor<T::Acc>,
+    },
+    /// To be made on the device, as [`crate::ssd::Discretization`] makes them.
+    Raw(RawSteps<T>),
+}
+
+/// `dt = clamp(squash(raw + bias), limits)`, `log a = A dt`.
+#[derive(Debug, Clone)]
+pub struct RawSteps<T: Stored> {
+    /// Raw steps, (batch, len, heads).
+    pub dt: Raw<T>,
+    /// A, (heads).
+    pub a: CudaTensor<T::Acc>,
+    /// Added to the raw steps, (heads).
+    pub bias: Option<CudaTensor<T::Acc>>,
+    /// How they become positive.
+    pub squash: Squash,
+    /// Between which they are clamped.
+    pub limits: (f64, f64),
+}
+
+/// Raw steps as a layer has them at hand: computed, or stored like x.
+#[derive(Debug, Clone)]
+pub enum Raw<T: Stored> {
+    /// In the precision of computation.
+    Computed(CudaTensor<T::Acc>),
+    /// As x is stored.
+    Stored(CudaTensor<T>),
+}
+
+/// The SSD matrix of every batch row and head, by generators on a device: twin of [`crate::ssd::Ssd`].
+///
+/// b and c may be parts of wider tensors. Sums are taken in a fixed order, so that the same call gives the same bits; by a
+/// fixed algorithm (any but [`Algorithm::Automatic`]) a sequence gets the same bits in whatever batch or row it stands.
+#[derive(Debug, Clone)]
+pub struct CudaSsd<T: Stored> {
+    steps: Steps<T>,
+    b: CudaTensor<T>,              // (batch, len, groups, state_dim)
+    c: CudaTensor<T>,              // (batch, len, groups, state_dim)
+    d: Option<CudaTensor<T::Acc>>, // (heads, 1 or head_dim)
+    diagonal: Diagonal,
+    sequences: Sequences,
+    tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
+}
+
+/// Twin of [`crate::ssd::Output`].
+#[derive(Debug, Clone)]
+pub struct CudaOutput<T: Stored> {
+    /// (batch, len, heads, head_dim)
+    pub y: CudaTensor<T>,
+    /// (batch or sequences, heads, head_dim, state_dim)
+    pub state: CudaTensor<T::Acc>,
+}
+
+/// Twin of [`crate::ssd::Grad`].
+#[derive(Debug, Clone)]
+pub struct CudaGrad<T: Stored> {
+    /// Cotangents of the steps and decays, or of what they were made from.
+    pub steps: StepsGrad<T::Acc>,
+    /// (batch, len, groups, state_dim)
+    pub b: CudaTensor<T>,
+    /// (batch, len, groups, state_dim)
+    pub c: CudaTensor<T>,
+    /// As the skip was given; `None` if it was not
+    pub d: Option<CudaTensor<T::Acc>>,
+    /// (batch, len, heads, head_dim)
+    pub x: CudaTensor<T>,
+    /// Of the initial states, shaped like [`CudaOutput::state`]
+    pub state: CudaTensor<T::Acc>,
+}
+
+/// Cotangents of [`Steps`].
+#[derive(Debug, Clone)]
+pub enum StepsGrad<A> {
+    /// Of steps that were given, (batch, len, heads).
+    Given {
+        /// Of log a.
+        log_a: CudaTensor<A>,
+        /// Of dt.
+        dt: CudaTensor<A>,
+    },
+    /// Of raw steps.
+    Raw {
+        /// Of the raw steps, (batch, len, heads).
+        dt: CudaTensor<A>,
+        /// Of A, (heads).
+        a: CudaTensor<A>,
+        /// Of the bias, (heads); also meaningful when none was given.
+        bias: CudaTensor<A>,
+    },
+}
+
+impl<T: Stored> Raw<T> {
+    /// The lengths of its axes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Computed(tensor) => tensor.shape(),
+            Self::Stored(tensor) => tensor.shape(),
+        }
+    }
+
+    /// Elements from the start of a row to that of the next.
+    pub fn pitch(&self) -> usize {
+        match self {
+            Self::Computed(tensor) => tensor.pitch(),
+            Self::Stored(tensor) => tensor.pitch(),
+        }
+    }
+
+    fn on(&self, stream: &Stream) -> Result<()> {
+        match self {
+            Self::Computed(tensor) => on("dt", tensor, stream),
+            Self::Stored(tensor) => on("dt", tensor, stream),
+        }
+    }
+}
+
+impl<T: Stored> Steps<T> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            Self::Given { dt, .. } => dt.shape(),
+            Self::Raw(raw) => raw.dt.shape(),
+        }
+    }
+
+    /// Shapes, contiguity and streams.
+    fn check(&self, stream: &Stream) -> Result<()> {
+        let axes = "(batch, len, heads) with at least one head";
+        let heads = match *self.shape() {
+            [_, _, heads] if heads > 0 => heads,
+            _ => return Err(Error::shape("dt", axes, self.shape())),
+        };
+        match self {
+            Self::Given { log_a, dt } => {
+                check_shape("log_a", "(batch, len, heads)", dt.shape(), log_a.shape())?;
+                contiguous("log_a", log_a)?;
+                contiguous("dt", dt)?;
+                on("log_a", log_a, stream)?;
+                on("dt", dt, stream)
+            }
+            Self::Raw(raw) => {
+                check_shape("A", "(heads)", &[heads], raw.a.shape())?;
+                on("A", &raw.a, stream)?;
+                if let Some(bias) = &raw.bias {
+                    check_shape("dt_bias", "(heads)", &[heads], bias.shape())?;
+                    on("dt_bias", bias, stream)?;
+                }
+                if raw.limits.0 <= raw.limits.1 {
+                    return raw.dt.on(stream);
+                }
+                let (lower, upper) = raw.limits;
+                let reason =
+                    format!("expected a lower limit at most the upper one, found {lower} and {upper}");
+                Err(Error::Config { field: "dt_limit", reason })
+            }
+        }
+    }
+}
+
+impl<T: Stored> CudaSsd<T> {
+    /// The matrix with these steps and `b`, `c`: (batch, len, groups, state_dim), one sequence a row. Numbers are not looked
+    /// at: one that is not finite spreads as it does in arithmetic.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] as [`crate::ssd::Ssd::new`] has it, or if steps or decays are not contiguous or an axis is longer
+    /// than the kernels are made for; [`DeviceError::Elsewhere`] if tensors are of different streams.
+    pub fn new(steps: Steps<T>, b: CudaTensor<T>, c: CudaTensor<T>) -> Result<Self> {
+        let stream = b.stream();
+        steps.check(stream)?;
+        on("c", &c, stream)?;
+        let [batch, len, heads] = *steps.shape() else {
+            return Err(Error::shape("dt", "three axes", steps.shape()));
+        };
+        match *b.shape() {
+            [rows, positions, groups, 1..=exact::WIDEST]
+                if (rows, positions) == (batch, len) && groups > 0 && heads % groups == 0 => {}
+            _ => {
+                let expected = format!(
+                    "(batch, len, groups, state_dim) = [{batch}, {len}, a divisor of heads = {heads}, 1 to {}]",
+                    exact::WIDEST
+                );
+                return Err(Error::shape("b", expected, b.shape()));
+            }
+        }
+        check_shape("c", "(batch, len, groups, state_dim)", b.shape(), c.shape())?;
+        let most = i32::MAX as usize;
+        if heads > 65535 || len > most || batch > most {
+            let expected = format!("(batch, len, heads) at most [{most}, {most}, 65535]");
+            return Err(Error::shape("dt", expected, steps.shape()));
+        }
+        let sequences = Sequences::whole(batch, len);
+        Ok(Self { steps, b, c, d: None, diagonal: Diagonal::Scores, sequences, tables: Arc::default() })
+    }
+
+    /// Adds `d` to the diagonal: (heads, 1) or (heads, head_dim).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it has other axes or is not contiguous, [`DeviceError::Elsewhere`].
+    pub fn with_skip(self, d: CudaTensor<T::Acc>) -> Result<Self> {
+        on("d", &d, self.b.stream())?;
+        contiguous("d", &d)?;
+        match *d.shape() {
+            [heads, columns] if heads == self.heads() && columns > 0 => Ok(Self { d: Some(d), ..self }),
+            _ => {
+                let expected = format!("(heads, 1 or head_dim) with heads = {}", self.heads());
+                Err(Error::shape("d", expected, d.shape()))
+            }
+        }
+    }
+
+    /// Packs several sequences in each row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `sequences` is not about as many rows and positions as the matrix has.
+    pub fn with_sequences(self, sequences: Sequences) -> Result<Self> {
+        let (rows, positions) = sequences.shape();
+        check_shape("sequences", "(batch, len)", &self.steps.shape()[..2], &[rows, positions])?;
+        Ok(Self { sequences, tables: Arc::default(), ..self })
+    }
+
+    /// Chooses what stands on the diagonal besides `d`.
+    pub fn with_diagonal(self, diagonal: Diagonal) -> Self {
+        Self { diagonal, ..self }
+    }
+
+    /// Number of heads.
+    pub fn heads(&self) -> usize {
+        self.steps.shape()[2]
+    }
+
+    /// `y = M x` and the final states, from the given initial states or from zero.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Config`] and [`DeviceError::Elsewhere`] before anything is started; then
+    /// [`DeviceError::OutOfMemory`] and those of compiling and starting kernels.
+    pub fn matmul(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        how: Algorithm,
+    ) -> Result<CudaOutput<T>> {
+        let shape = self.check(x, initial, how)?;
+        let y = CudaTensor::room(self.b.stream(), x.shape())?;
+        let state = CudaTensor::room(self.b.stream(), &shape)?;
+        self.multiply(x, initial, &state, &y, how)?;
+        Ok(CudaOutput { y, state })
+    }
+
+    /// `y = M x` into memory of the caller, the states read from and written to `state`.
+    ///
+    /// # Errors
+    /// As [`CudaSsd::matmul`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    pub fn matmul_into(
+        &self,
+        x: &CudaTensor<T>,
+        state: &CudaTensor<T::Acc>,
+        y: &CudaTensor<T>,
+        how: Algorithm,
+    ) -> Result<()> {
+        self.check(x, Some(state), how)?;
+        check_shape("y", "(batch, len, heads, head_dim)", x.shape(), y.shape())?;
+        on("y", y, self.b.stream())?;
+        let travels = self.sequences.spans().iter().all(|span| span.enters == span.leaves);
+        if travels {
+            return self.multiply(x, Some(state), state, y, how);
+        }
+        let initial = state.duplicate()?;
+        self.multiply(x, Some(&initial), state, y, how)
+    }
+
+    /// Cotangents of every input of [`CudaSsd::matmul`], given the cotangent of its output.
+    ///
+    /// # Errors
+    /// As [`CudaSsd::matmul`], and [`Error::Shape`] if the cotangents do not have the shapes of the output.
+    pub fn vjp(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        how: Algorithm,
+        cotangent: &CudaOutput<T>,
+    ) -> Result<CudaGrad<T>> {
+        let shape = self.check(x, initial, how)?;
+        let (dy, dlast) = (&cotangent.y, &cotangent.state);
+        check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), dy.shape())?;
+        check_shape("dfinal_state", "the shape of the state", &shape, dlast.shape())?;
+        on("dy", dy, self.b.stream())?;
+        on("dfinal_state", dlast, self.b.stream())?;
+        contiguous("dfinal_state", dlast)?;
+        let found = match self.plan(x, how)? {
+            Plan::Recurrent => {
+                let spans = self.spans(recurrent::SEGMENT)?;
+                self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
+            }
+            Plan::Blocks { chunk } => {
+                let spans = self.spans(chunk)?;
+                self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
+            }
+        }?;
+        let steps = match &self.steps {
+            Steps::Given { .. } => StepsGrad::Given { log_a: found.log_a, dt: found.dt },
+            Steps::Raw(raw) => {
+                let grad = discretize::vjp(raw, &found.dt, &found.log_a)?;
+                StepsGrad::Raw { dt: grad.dt, a: grad.a, bias: grad.bias }
+            }
+        };
+        Ok(CudaGrad { steps, b: found.b, c: found.c, d: found.d, x: found.x, state: found.state })
+    }
+
+    fn multiply(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        last: &CudaTensor<T::Acc>,
+        y: &CudaTensor<T>,
+        how: Algorithm,
+    ) -> Result<()> {
+        match self.plan(x, how)? {
+            Plan::Recurrent => {
+                let spans = self.spans(recurrent::SEGMENT)?;
+                self.with_operands(x, &spans, |m| recurrent::forward(m, initial, last, y))
+            }
+            Plan::Blocks { chunk } => {
+                let spans = self.spans(chunk)?;
+                self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
+            }
+        }
+    }
+
+    fn plan(&self, x: &CudaTensor<T>, how: Algorithm) -> Result<Plan> {
+        plan(how, x.shape()[1])
+    }
+
+    /// The operands of the exact tier: steps and decays are made if they are not given.
+    fn with_operands<R>(
+        &self,
+        x: &CudaTensor<T>,
+        spans: &Spans,
+        f: impl FnOnce(&Operands<'_, T>) -> Result<R>,
+    ) -> Result<R> {
+        let made;
+        let (dt, log_a) = match &self.steps {
+            Steps::Given { log_a, dt } => (dt, log_a),
+            Steps::Raw(raw) => {
+                made = discretize::apply(raw)?;
+                (&made[0], &made[1])
+            }
+        };
+        f(&Operands {
+            log_a,
+            dt,
+            b: &self.b,
+            c: &self.c,
+            d: self.d.as_ref(),
+            x,
+            diagonal: self.diagonal,
+            spans,
+        })
+    }
+
+    /// The tables of spans for a chunk, made the first time.
+    fn spans(&self, chunk: usize) -> Result<Spans> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, spans)) = tables.iter().find(|(of, _)| *of == chunk) {
+            return Ok(spans.clone());
+        }
+        let spans = Spans::new(self.b.stream(), &self.sequences, chunk)?;
+        tables.push((chunk, spans.clone()));
+        Ok(spans)
+    }
+
+    /// Everything that `new` could not know; returns the shape of the states.
+    fn check(
+        &self,
+        x: &CudaTensor<T>,
+        initial: Option<&CudaTensor<T::Acc>>,
+        how: Algorithm,
+    ) -> Result<[usize; 4]> {
+        let [batch, len, heads] = *self.steps.shape() else { unreachable!("`new` found three axes") };
+        on("x", x, self.b.stream())?;
+        let head_dim = match *x.shape() {
+            [b, l, h, head_dim @ 1..=exact::WIDEST] if (b, l, h) == (batch, len, heads) => head_dim,
+            _ => {
+                let most = exact::WIDEST;
+                let expected =
+                    format!("(batch, len, heads, head_dim) = [{batch}, {len}, {heads}, 1 to {most}]");
+                return Err(Error::shape("x", expected, x.shape()));
+            }
+        };
+        if let Some(d) = self.d.as_ref().filter(|d| d.shape()[1] != 1 && d.shape()[1] != head_dim) {
+            let expected = format!("(heads, 1 or head_dim) = [{heads}, 1 or {head_dim}]");
+            return Err(Error::shape("d", expected, d.shape()));
+        }
+        if how == (Algorithm::Chunked { chunk: 0 }) {
+            return Err(Error::Config { field: "chunk", reason: "expected at least 1, found 0".into() });
+        }
+        let shape = [self.sequences.state_count(), heads, head_dim, self.b.shape()[3]];
+        if let Some(initial) = initial {
+            check_shape("initial_state", "(states, heads, head_dim, state_dim)", &shape, initial.shape())?;
+            on("initial_state", initial, self.b.stream())?;
+            contiguous("initial_state", initial)?;
+        }
+        Ok(shape)
+    }
+}
+
+/// `Ok` if the tensor belongs to the stream.
+fn on<E: Element>(name: &'static str, tensor: &CudaTensor<E>, stream: &Stream) -> Result<()> {
+    if tensor.stream() == stream { Ok(()) } else { Err(DeviceError::Elsewhere { tensor: name }.into()) }
+}
+
+/// `Ok` if rows follow one another without a gap.
+fn contiguous<E: Element>(name: &'static str, tensor: &CudaTensor<E>) -> Result<()> {
+    if tensor.is_contiguous() {
+        return Ok(());
+    }
+    Err(Error::shape(name, format!("rows without gaps, found a pitch of {}", tensor.pitch()), tensor.shape()))
+}

@@ -1,0 +1,3 @@
+//! Places besides the CPU.
+
+pub mod cuda;

@@ -1,0 +1,213 @@
+//! The operator on a GPU against its roof.
+//!
+//! Roof: the larger of the time that the least traffic takes at the copy's rate (x, B, C, dt and log a read once, y
+//! written; backwards x, B, C, dt, log a and dy read, the cotangents written) and the time that the products take at the
+//! rate of matrix products, at chunks of 128 with nothing saved for causality.
+
+use super::Options;
+use crate::backend::cuda::{CudaOutput, CudaSsd, CudaTensor, Steps, Stored, Stream};
+use crate::cli::machine::Number;
+use crate::cli::output::Pending;
+use crate::cli::progress::bar;
+use crate::cli::put;
+use crate::cli::table::Table;
+use crate::error::Result;
+use crate::ssd::Algorithm;
+use half::bf16;
+use serde_json::{Value, json};
+
+/// Batch, length, heads, groups, head_dim, state_dim.
+type Shape = [usize; 6];
+
+/// What is measured.
+const SHAPES: [Shape; 7] = [
+    [8, 4096, 80, 1, 64, 128],
+    [8, 4096, 80, 1, 64, 64],
+    [1, 32768, 80, 1, 64, 128],
+    [1, 2048, 80, 1, 64, 128],
+    [1, 131072, 24, 1, 64, 128],
+    [8, 4096, 80, 1, 64, 256],
+    [8, 4096, 40, 8, 128, 128],
+];
+
+/// Chunk that the roof counts operations with.
+const ROOF_CHUNK: f64 = 128.0;
+
+/// How often a call is timed; the median counts.
+const TIMES: usize = 9;
+
+/// One measurement.
+struct Row {
+    shape: Shape,
+    dtype: &'static str,
+    algorithm: &'static str,
+    pass: &'static str,
+    seconds: f64,
+    bytes: f64,
+    operations: f64,
+    roof: Option<f64>,
+}
+
+/// Measures, prints, and writes the JSON file if asked.
+///
+/// # Errors
+/// [`crate::Error::Device`], [`crate::Error::File`] if the JSON file cannot be written.
+pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
+    let pending = options.json.as_deref().map(Pending::new).transpose()?;
+    let copied = if options.quick { 1 << 24 } else { 1 << 30 };
+    let copy = copy_rate(stream, copied)?;
+    let shapes = SHAPES.map(|[batch, len, rest @ ..]| {
+        let len = if options.quick { len.min(512) } else { len };
+        let [heads, groups, head_dim, state_dim] = rest;
+        [batch, len, heads, groups, head_dim, state_dim]
+    });
+    let bar = bar(2 * shapes.len());
+    let mut rows = Vec::new();
+    for shape in shapes {
+        bar.set_message(format!("{shape:?}"));
+        rows.extend(measure::<bf16>(stream, shape, copy)?);
+        bar.inc(1);
+        rows.extend(measure::<f32>(stream, shape, copy)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    put(&text(stream, copy, &rows))?;
+    match pending {
+        Some(pending) => pending.commit(json(stream, copy, &rows).as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Bytes a second, read and written, of copying `bytes`.
+fn copy_rate(stream: &Stream, bytes: usize) -> Result<f64> {
+    let from = CudaTensor::<f32>::filled(stream, &[bytes / 4], 1.0)?;
+    let to = CudaTensor::<f32>::filled(stream, &[bytes / 4], 2.0)?;
+    let seconds = median(|| stream.time(|| to.copy_from(&from)))?;
+    Ok(2.0 * bytes as f64 / seconds)
+}
+
+/// Operations a second of matrix products in this type, where it was measured: on a Hopper chip with cuBLASLt, in short
+/// bursts (`docs/kernels.md`); f32 without matrix units by the vendor's data.
+fn product_rate<T: Stored>(stream: &Stream) -> Option<f64> {
+    let hopper = stream.device().architecture().is_hopper();
+    match T::NAME {
+        "bf16" | "f16" if hopper => Some(797e12),
+        "f32" if hopper => Some(67e12),
+        _ => None,
+    }
+}
+
+/// The median of several results.
+fn median(mut timed: impl FnMut() -> Result<f64>) -> Result<f64> {
+    timed()?; // compiles, loads, and makes the memory pool grow
+    let mut all = (0..TIMES).map(|_| timed()).collect::<Result<Vec<_>>>()?;
+    all.sort_by(f64::total_cmp);
+    Ok(all[TIMES / 2])
+}
+
+/// Forward and forward with backward of the default algorithm, and the forward of the recurrence.
+fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Row>> {
+    let [batch, len, heads, groups, head_dim, state_dim] = shape;
+    let scalars =
+        |seed, low, high| CudaTensor::<T::Acc>::noise(stream, &[batch, len, heads], seed, low, high);
+    let tensor = |seed, shape: [usize; 4]| CudaTensor::<T>::noise(stream, &shape, seed, -1.0, 1.0);
+    let steps = Steps::Given { log_a: scalars(1, -0.1, -0.001)?, dt: scalars(2, 0.001, 0.1)? };
+    let generators = [batch, len, groups, state_dim];
+    let m = CudaSsd::new(steps, tensor(3, generators)?, tensor(4, generators)?)?;
+    let x = tensor(5, [batch, len, heads, head_dim])?;
+    let state = [batch, heads, head_dim, state_dim];
+    let cotangent = CudaOutput {
+        y: tensor(6, [batch, len, heads, head_dim])?,
+        state: CudaTensor::<T::Acc>::noise(stream, &state, 7, -1.0, 1.0)?,
+    };
+    let forward = |how| median(|| stream.time(|| m.matmul(&x, None, how).map(drop)));
+    let automatic = Algorithm::Automatic;
+    let timed = [
+        ("automatic", "forward", forward(automatic)?),
+        ("recurrent", "forward", forward(Algorithm::Recurrent)?),
+        (
+            "automatic",
+            "backward",
+            median(|| stream.time(|| m.vjp(&x, None, automatic, &cotangent).map(drop)))?,
+        ),
+    ];
+    let tokens = (batch * len) as f64;
+    let [h, g, p, n] = [heads, groups, head_dim, state_dim].map(|v| v as f64);
+    let (stored, acc) = (size_of::<T>() as f64, size_of::<T::Acc>() as f64);
+    Ok(timed
+        .into_iter()
+        .map(|(algorithm, pass, seconds)| {
+            let scores = ROOF_CHUNK * g / h; // shared by the heads of a group
+            let (channels, per_group, scalars, operations) = match pass {
+                "forward" => (2.0, 2.0, 2.0, 2.0 * n * p + ROOF_CHUNK * p + scores * n),
+                _ => (3.0, 4.0, 4.0, 5.0 * n * p + 2.0 * ROOF_CHUNK * p + 3.0 * scores * n),
+            };
+            let bytes = tokens * (channels * h * p * stored + per_group * g * n * stored + scalars * h * acc);
+            let operations = 2.0 * tokens * h * operations;
+            let roof = product_rate::<T>(stream).map(|rate| (bytes / copy).max(operations / rate));
+            Row { shape, dtype: T::NAME, algorithm, pass, seconds, bytes, operations, roof }
+        })
+        .collect())
+}
+
+fn text(stream: &Stream, copy: f64, rows: &[Row]) -> String {
+    let header = [
+        "batch x len",
+        "heads",
+        "groups",
+        "P",
+        "N",
+        "type",
+        "work",
+        "time",
+        "GB/s",
+        "TFLOP/s",
+        "roof",
+        "of roof",
+    ];
+    let mut table = Table::new(&header, 7);
+    for row in rows {
+        let [batch, len, heads, groups, head_dim, state_dim] = row.shape;
+        let milliseconds = |s: f64| format!("{:.3} ms", s * 1e3);
+        table.push(vec![
+            format!("{batch} x {len}"),
+            heads.to_string(),
+            groups.to_string(),
+            head_dim.to_string(),
+            state_dim.to_string(),
+            row.dtype.into(),
+            format!("{} {}", row.algorithm, row.pass),
+            milliseconds(row.seconds),
+            format!("{:.0}", row.bytes / row.seconds / 1e9),
+            format!("{:.1}", row.operations / row.seconds / 1e12),
+            row.roof.map_or("n/a".into(), milliseconds),
+            row.roof.map_or("n/a".into(), |roof| format!("{:.1} x", row.seconds / roof)),
+        ]);
+    }
+    let device = stream.device();
+    let head = format!("{}, {}; copy {:.0} GB/s", device.name(), device.architecture(), copy / 1e9);
+    format!(
+        "{head}\n\n{}\nGB/s and TFLOP/s: of the least traffic and the products that the roof counts\n",
+        table.render()
+    )
+}
+
+fn json(stream: &Stream, copy: f64, rows: &[Row]) -> String {
+    let row = |row: &Row| {
+        let [batch, len, heads, groups, head_dim, state_dim] = row.shape;
+        json!({
+            "batch": batch, "len": len, "heads": heads, "groups": groups,
+            "head_dim": head_dim, "state_dim": state_dim,
+            "dtype": row.dtype, "algorithm": row.algorithm, "pass": row.pass,
+            "seconds": row.seconds, "bytes": row.bytes, "operations": row.operations, "roof": row.roof,
+        })
+    };
+    let value: Value = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "device": stream.device().name(),
+        "architecture": stream.device().architecture().to_string(),
+        "copy": copy / 1e9,
+        "rows": rows.iter().map(row).collect::<Vec<_>>(),
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,355 @@
+//! Every algorithm on a device against the CPU in f64, on the same rounded inputs. Without a device every test says so and
+//! passes.
+#![cfg(feature = "cuda")]
+
+mod cuda_support;
+#[path = "support/ssd.rs"]
+mod support;
+
+use cuda_support::{Decay, Rounded, device, errors, limit};
+use half::{bf16, f16};
+use ndarray::{Array, Array3, Array4, Dimension, s};
+use semisep::backend::cuda::{
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, RawSteps, Steps, StepsGrad, Stored, Stream,
+};
+use semisep::ssd::{Algorithm, Diagonal, Discretization, Sequences, Squash};
+use semisep::{DeviceError, Error};
+use support::{Case, Shape};
+
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::Recurrent,
+    Algorithm::Quadratic,
+    Algorithm::Chunked { chunk: 20 },
+    Algorithm::Chunked { chunk: 64 },
+    Algorithm::Automatic,
+];
+
+/// One row of the table: what differs from a plain case.
+fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
+    let mut shape = Shape {
+        batch: 2,
+        len,
+        groups: 1,
+        heads_per_group: 2,
+        head_dim: 4,
+        state_dim: 5,
+        skip: 1,
+        cuts: vec![],
+        per_sequence: false,
+        free_diagonal: false,
+        seed: len as u64,
+    };
+    change(&mut shape);
+    shape
+}
+
+/// Every algorithm on every row, with one decay.
+fn check<T: Stored>(device: &Device, rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    for shape in rows {
+        let case = Rounded::<T>::new(shape, decay);
+        let expected = case.expected();
+        for &how in algorithms {
+            let found = case.found(&cuda, how);
+            for (name, error) in errors(&found, &expected) {
+                let limit = limit::<T>(name);
+                assert!(error <= limit, "{} {decay:?} {how:?} {shape:?}: {name} off by {error:e}", T::NAME);
+            }
+        }
+    }
+}
+
+/// The same in every type.
+fn check_types(rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
+    let Some(device) = device() else { return };
+    check::<f64>(&device, rows, decay, algorithms);
+    check::<f32>(&device, rows, decay, algorithms);
+    check::<f16>(&device, rows, decay, algorithms);
+    check::<bf16>(&device, rows, decay, algorithms);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_few_and_for_no_positions() {
+    let rows: Vec<_> = [0, 1, 2, 31, 32, 33, 63, 64, 65].map(|len| row(len, |_| {})).into();
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_packed_sequences() {
+    let rows = [
+        row(70, |s| s.cuts = vec![1, 2, 30, 69]),
+        row(70, |s| (s.cuts, s.per_sequence) = (vec![1, 40], true)),
+        row(33, |s| (s.cuts, s.batch, s.skip) = (vec![32], 3, 0)),
+    ];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal() {
+    let rows = [
+        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),
+        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (4, 1, 0)),
+        row(70, |s| s.free_diagonal = true),
+    ];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_hostile_decays() {
+    let rows = [row(100, |_| {})];
+    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
+        check_types(&rows, decay, &ALGORITHMS);
+    }
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
+    let wide =
+        |head_dim, state_dim| row(66, |s| (s.batch, s.head_dim, s.state_dim) = (1, head_dim, state_dim));
+    let algorithms = [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }];
+    check_types(&[wide(64, 128)], Decay::Wide, &algorithms);
+    let Some(device) = device() else { return };
+    check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
+    check::<bf16>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
+    check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_long_sequences() {
+    let long = |len| row(len, |s| (s.batch, s.head_dim, s.state_dim) = (1, 64, 128));
+    let rows = [long(1000), long(4097)];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+    check_types(&rows, Decay::Wide, &ALGORITHMS);
+}
+
+#[test]
+fn many_rows_agree_with_the_cpu() {
+    let rows = [row(130, |s| (s.batch, s.head_dim, s.state_dim) = (64, 64, 128))];
+    check_types(&rows, Decay::Mild, &[Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }]);
+}
+
+#[test]
+fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_batch() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<f32>::on(Stream::new(&device).unwrap());
+    let packed = row(90, |s| (s.batch, s.cuts, s.per_sequence) = (1, vec![20, 21], true));
+    let case = Rounded::<f32>::new(&packed, Decay::Mild);
+    for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
+        let [once, twice] = [0; 2].map(|_| case.found(&cuda, how));
+        assert_eq!(once, twice, "{how:?}");
+        // The last sequence alone: the same slices as a case of their own.
+        let alone = case.part(21..90, 2);
+        let (out, grad) = alone.found(&cuda, how);
+        let part = s![.., 21.., .., ..];
+        assert_eq!(out.y, once.0.y.slice(part), "{how:?}");
+        assert_eq!(grad.x, once.1.x.slice(part), "{how:?}");
+        assert_eq!(grad.b, once.1.b.slice(part), "{how:?}");
+        assert_eq!(grad.log_a, once.1.log_a.slice(s![.., 21.., ..]), "{how:?}");
+        assert_eq!(out.state, once.0.state.slice(s![2..3, .., .., ..]), "{how:?}");
+    }
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn tensors_go_to_a_device_and_come_back() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let values = Array4::from_shape_fn((2, 3, 4, 5), |(a, b, c, d)| (a * 100 + b * 20 + c * 5 + d) as f32);
+    let there = CudaTensor::upload(&stream, values.view()).unwrap();
+    assert_eq!(there.download_as().unwrap(), values);
+    let part = there.part(5, &[2, 3, 2, 5]).unwrap();
+    assert_eq!(part.download_as().unwrap(), values.slice(s![.., .., 1..3, ..]));
+    // SAFETY: the memory is that of `there`, which lives on.
+    let borrowed = unsafe { CudaTensor::<f32>::borrow(&stream, *part.pointer(), &[2, 3, 10], 20) }.unwrap();
+    assert_eq!(borrowed.download().unwrap().len(), 60);
+    let permuted = CudaTensor::upload(&stream, values.view().permuted_axes([3, 1, 0, 2])).unwrap();
+    assert_eq!(permuted.download_as().unwrap(), values.permuted_axes([3, 1, 0, 2]));
+    let filled = CudaTensor::<bf16>::filled(&stream, &[3, 7], 1.5).unwrap();
+    assert!(filled.download().unwrap().iter().all(|v| v.to_f32() == 1.5));
+}
+
+#[test]
+fn raw_steps_are_discretised_as_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let case = Case::new(&row(300, |s| s.heads_per_group = 3));
+    let (raw, a) = (case.dt.mapv(|v| 3.0 * v), ndarray::array![-1.0, -0.3, -40.0]);
+    let bias = ndarray::array![0.5, -0.2, 0.0];
+    let rule = Discretization::new(a.view()).bias(bias.view()).unwrap();
+    for (squash, limits) in
+        [(Squash::Softplus, (0.2, 2.0)), (Squash::Identity, (f64::NEG_INFINITY, f64::INFINITY))]
+    {
+        let rule = rule.clone().squash(squash).limits(limits.0, limits.1).unwrap();
+        let (dt, log_a) = rule.apply(raw.view()).unwrap();
+        let m = case.matrix();
+        let m = semisep::ssd::Ssd::new(log_a.view(), dt.view(), case.b.view(), case.c.view())
+            .unwrap()
+            .with_skip(case.d.view())
+            .map(|other| other.with_diagonal(Diagonal::Scores).with_sequences(m.sequences().clone()))
+            .unwrap()
+            .unwrap();
+        let slope = m.vjp(case.x.view(), None, Algorithm::Recurrent, &case.cotangent).unwrap();
+        let expected = rule.vjp(raw.view(), slope.dt.view(), slope.log_a.view()).unwrap();
+
+        // The raw steps are a part of a wider tensor, as x, b and c are in a layer.
+        let mut wide = Array3::<f64>::from_elem((2, 300, 10), f64::NAN);
+        wide.slice_mut(s![.., .., 4..7]).assign(&raw);
+        let wide = CudaTensor::upload(&stream, wide.view()).unwrap();
+        let up = |v: &ndarray::Array1<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
+        let steps = Steps::Raw(RawSteps {
+            dt: Raw::Computed(wide.part(4, &[2, 300, 3]).unwrap()),
+            a: up(&a),
+            bias: Some(up(&bias)),
+            squash,
+            limits,
+        });
+        let up = |v: &Array4<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
+        let there = CudaSsd::new(steps, up(&case.b), up(&case.c)).unwrap();
+        let there = there.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
+        let cotangent = CudaOutput { y: up(&case.cotangent.y), state: up(&case.cotangent.state) };
+        for how in [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }] {
+            let grad = there.vjp(&up(&case.x), None, how, &cotangent).unwrap();
+            let StepsGrad::Raw { dt, a, bias } = grad.steps else { panic!("{:?}", grad.steps) };
+            close("raw", dt, &expected.raw);
+            close("A", a, &expected.a);
+            close("bias", bias, &expected.bias);
+            close("x", grad.x, &slope.x);
+        }
+    }
+}
+
+fn close<D: Dimension>(name: &str, found: CudaTensor<f64>, expected: &Array<f64, D>) {
+    let error = cuda_support::relative(found.download_as::<D>().unwrap().view(), expected.view());
+    assert!(error < 1e-12, "{name}: {error:e}");
+}
+
+#[test]
+fn parts_of_wider_tensors_give_the_bits_of_whole_ones() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let case = Rounded::<bf16>::new(&row(70, |s| s.groups = 2), Decay::Mild);
+    let (expected, _) = case.found(&cuda, Algorithm::Chunked { chunk: 64 });
+    // x, b and c side by side in one tensor, as the projection of a layer gives them.
+    let (batch, len, heads, head_dim) = case.x.dim();
+    let (groups, state_dim) = (case.b.dim().2, case.b.dim().3);
+    let (x_row, b_row) = (heads * head_dim, groups * state_dim);
+    let mut wide = Array3::<bf16>::zeros((batch, len, x_row + 2 * b_row));
+    let rows = |v: &Array4<bf16>, width| v.to_shape((batch, len, width)).unwrap().into_owned();
+    wide.slice_mut(s![.., .., ..x_row]).assign(&rows(&case.x, x_row));
+    wide.slice_mut(s![.., .., x_row..x_row + b_row]).assign(&rows(&case.b, b_row));
+    wide.slice_mut(s![.., .., x_row + b_row..]).assign(&rows(&case.c, b_row));
+    let stream = cuda.stream();
+    let wide = CudaTensor::upload(stream, wide.view()).unwrap();
+    let [b, c] = [x_row, x_row + b_row].map(|at| wide.part(at, &[batch, len, groups, state_dim]).unwrap());
+    let x = wide.part(0, &[batch, len, heads, head_dim]).unwrap();
+    let up = |v: &Array3<f32>| CudaTensor::upload(stream, v.view()).unwrap();
+    let m = CudaSsd::new(Steps::Given { log_a: up(&case.log_a), dt: up(&case.dt) }, b, c).unwrap();
+    let m = m.with_skip(CudaTensor::upload(stream, case.d.view()).unwrap()).unwrap();
+    let initial = CudaTensor::upload(stream, case.initial.view()).unwrap();
+    let found = m.matmul(&x, Some(&initial), Algorithm::Chunked { chunk: 64 }).unwrap().download().unwrap();
+    assert_eq!(found, expected);
+    // In place: the state travels, y is a part too.
+    let y = CudaTensor::<bf16>::filled(stream, &[batch, len, 2 * x_row], f64::NAN).unwrap();
+    let y = y.part(x_row, &[batch, len, heads, head_dim]).unwrap();
+    m.matmul_into(&x, &initial, &y, Algorithm::Chunked { chunk: 64 }).unwrap();
+    assert_eq!(y.download_as().unwrap(), expected.y);
+    assert_eq!(initial.download_as().unwrap(), expected.state);
+}
+
+#[test]
+fn tensors_of_more_than_two_billion_elements_are_computed_to_their_end() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let (len, tail, heads, head_dim, state_dim) = ((1 << 19) + 100, 300, 64, 64, 16);
+    let run = || -> semisep::Result<()> {
+        let noise = |seed, shape: [usize; 4]| CudaTensor::<bf16>::noise(&stream, &shape, seed, -1.0, 1.0);
+        let x = noise(1, [1, len, heads, head_dim])?;
+        let (b, c) = (noise(2, [1, len, 1, state_dim])?, noise(3, [1, len, 1, state_dim])?);
+        // Nothing is left of what is 300 positions away.
+        let steps = |len: usize| -> semisep::Result<_> {
+            let scalars = |value| CudaTensor::<f32>::filled(&stream, &[1, len, heads], value);
+            Ok(Steps::Given { log_a: scalars(-1.0)?, dt: scalars(1.0)? })
+        };
+        let m = CudaSsd::new(steps(len)?, b.clone(), c.clone())?;
+        let after = |t: &CudaTensor<bf16>, row: usize, shape: [usize; 4]| {
+            let at = t.pointer() + 2 * ((len - tail) * row) as u64;
+            // SAFETY: the rows are the last of `t`, which lives on.
+            #[allow(unsafe_code)]
+            unsafe {
+                CudaTensor::<bf16>::borrow(&stream, at, &shape, row)
+            }
+        };
+        let (row, width) = (heads * head_dim, state_dim);
+        let x_end = after(&x, row, [1, tail, heads, head_dim])?;
+        let ends = [after(&b, width, [1, tail, 1, width])?, after(&c, width, [1, tail, 1, width])?];
+        let [b_end, c_end] = ends;
+        let short = CudaSsd::new(steps(tail)?, b_end, c_end)?;
+        for how in [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }] {
+            let y = CudaTensor::<bf16>::filled(&stream, &[1, len, heads, head_dim], f64::NAN)?;
+            let state = CudaTensor::<f32>::filled(&stream, &[1, heads, head_dim, state_dim], 0.0)?;
+            m.matmul_into(&x, &state, &y, how)?;
+            let expected = short.matmul(&x_end, None, Algorithm::Recurrent)?.y.download()?;
+            let found = after(&y, row, [1, tail, heads, head_dim])?.download()?;
+            let last = s![.., tail - 100.., .., ..];
+            let widen = |v: &ndarray::ArrayD<bf16>| v.slice(last).mapv(|v| f64::from(v.to_f32()));
+            let error = cuda_support::relative(widen(&found).view(), widen(&expected).view());
+            assert!(error < 2.4e-3, "{how:?}: {error:e}");
+        }
+        Ok(())
+    };
+    match run() {
+        Err(Error::Device(DeviceError::OutOfMemory { .. })) => println!("skipped: too little memory"),
+        other => other.unwrap(),
+    }
+}
+
+#[test]
+fn bad_input_is_a_typed_error_before_anything_is_started() {
+    let Some(device) = device() else { return };
+    let (stream, elsewhere) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
+    let f32s = |shape: &[usize]| CudaTensor::<f32>::filled(&stream, shape, 0.5).unwrap();
+    let given = |heads| Steps::<f32>::Given { log_a: f32s(&[2, 9, heads]), dt: f32s(&[2, 9, heads]) };
+    let tensor = |wrong: Error| match wrong {
+        Error::Shape { tensor, .. } => tensor,
+        Error::Device(DeviceError::Elsewhere { tensor }) => tensor,
+        other => panic!("{other:?}"),
+    };
+    let new = |steps, b: &[usize], c: &[usize]| CudaSsd::new(steps, f32s(b), f32s(c));
+    assert_eq!(tensor(new(given(4), &[2, 9, 3, 5], &[2, 9, 3, 5]).unwrap_err()), "b");
+    assert_eq!(tensor(new(given(4), &[2, 8, 2, 5], &[2, 8, 2, 5]).unwrap_err()), "b");
+    assert_eq!(tensor(new(given(4), &[2, 9, 2, 257], &[2, 9, 2, 257]).unwrap_err()), "b");
+    assert_eq!(tensor(new(given(4), &[2, 9, 2, 0], &[2, 9, 2, 0]).unwrap_err()), "b");
+    assert_eq!(tensor(new(given(4), &[2, 9, 2, 5], &[2, 9, 2, 6]).unwrap_err()), "c");
+    assert_eq!(tensor(new(given(0), &[2, 9, 1, 5], &[2, 9, 1, 5]).unwrap_err()), "dt");
+    let other = CudaTensor::<f32>::filled(&elsewhere, &[2, 9, 2, 5], 0.5).unwrap();
+    assert_eq!(tensor(CudaSsd::new(given(4), f32s(&[2, 9, 2, 5]), other.clone()).unwrap_err()), "c");
+    assert_eq!(tensor(CudaSsd::new(given(4), other, f32s(&[2, 9, 2, 5])).unwrap_err()), "log_a");
+    let wide = f32s(&[2, 9, 8]).part(4, &[2, 9, 4]).unwrap();
+    let steps = Steps::<f32>::Given { log_a: wide, dt: f32s(&[2, 9, 4]) };
+    assert_eq!(tensor(new(steps, &[2, 9, 2, 5], &[2, 9, 2, 5]).unwrap_err()), "log_a");
+
+    let m = new(given(4), &[2, 9, 2, 5], &[2, 9, 2, 5]).unwrap();
+    let x = f32s(&[2, 9, 4, 3]);
+    let multiply =
+        |x: &CudaTensor<f32>, initial: Option<&CudaTensor<f32>>, how| m.matmul(x, initial, how).unwrap_err();
+    let how = Algorithm::Automatic;
+    assert_eq!(tensor(multiply(&f32s(&[2, 9, 3, 3]), None, how)), "x");
+    assert_eq!(tensor(multiply(&f32s(&[2, 9, 4, 257]), None, how)), "x");
+    assert_eq!(tensor(multiply(&x, Some(&f32s(&[2, 4, 5, 3])), how)), "initial_state");
+    assert!(matches!(
+        multiply(&x, None, Algorithm::Chunked { chunk: 0 }),
+        Error::Config { field: "chunk", .. }
+    ));
+    assert_eq!(tensor(m.clone().with_skip(f32s(&[3, 1])).unwrap_err()), "d");
+    let narrow = m.clone().with_skip(f32s(&[4, 2])).unwrap();
+    assert_eq!(tensor(narrow.matmul(&x, None, how).unwrap_err()), "d");
+    assert_eq!(tensor(m.clone().with_sequences(Sequences::whole(2, 8)).unwrap_err()), "sequences");
+    let cotangent = CudaOutput { y: f32s(&[2, 9, 4, 2]), state: f32s(&[2, 4, 3, 5]) };
+    assert_eq!(tensor(m.vjp(&x, None, how, &cotangent).unwrap_err()), "dy");
+    let state = f32s(&[2, 4, 3, 5]);
+    assert_eq!(tensor(m.matmul_into(&x, &state, &f32s(&[2, 9, 4, 2]), how).unwrap_err()), "y");
+    let huge = CudaTensor::<f64>::filled(&stream, &[1 << 30, 1 << 20], 0.0).unwrap_err();
+    assert!(matches!(huge, Error::Device(DeviceError::OutOfMemory { .. })), "{huge:?}");
+    let wrong = f32s(&[2, 9, 8]).part(6, &[2, 9, 4]).unwrap_err();
+    assert_eq!(tensor(wrong), "part");
+}
