@@ -3,7 +3,7 @@
 // A tile is 64 rows of 128 bytes, 1024-byte aligned, in the 128-byte swizzle that the copy engine writes and the
 // warpgroup product reads: the 16-byte column c of row r stands at column c ^ (r & 7).
 #pragma once
-#include "storage.cuh"
+#include "common/storage.cuh"
 
 constexpr int TILE = 8192;  // bytes
 

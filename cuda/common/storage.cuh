@@ -5,7 +5,7 @@
 //   times(a, b)    both products, rounded
 //   plus(a, b, c)  a b + c in both halves, rounded once
 //
-// STORAGE_F16 chooses f16, otherwise bf16.
+// STORED_F16 chooses f16, otherwise bf16.
 #pragma once
 
 using u16 = unsigned short;
@@ -13,7 +13,7 @@ using u32 = unsigned int;
 using u64 = unsigned long long;
 using i64 = long long;
 
-#ifdef STORAGE_F16
+#ifdef STORED_F16
 
 __device__ __forceinline__ u32 pack(float lo, float hi) {
     u32 w;

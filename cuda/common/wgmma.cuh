@@ -7,9 +7,9 @@
 //   rows_deep      rows are the operand's rows, the depth runs along the 128 bytes
 //   depth_major    rows are the depth (B only), the operand's columns run along the 128 bytes; 64 columns a tile
 #pragma once
-#include "hopper.cuh"
+#include "common/hopper.cuh"
 
-#ifdef STORAGE_F16
+#ifdef STORED_F16
 #define WGMMA_TYPES "f32.f16.f16"
 #else
 #define WGMMA_TYPES "f32.bf16.bf16"

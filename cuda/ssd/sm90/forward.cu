@@ -16,9 +16,9 @@
 // Grid: at most one block a multiprocessor, each with an equal share of all chunks (forward_plan.cuh).
 // Block: four warpgroups: feed, mask, and two that walk 64 rows of state each: two heads of a group, or halves of one.
 // Shared memory: SHARED_BYTES.
-#include "forward_feed.cuh"
-#include "forward_mask.cuh"
-#include "forward_state.cuh"
+#include "ssd/sm90/forward_feed.cuh"
+#include "ssd/sm90/forward_mask.cuh"
+#include "ssd/sm90/forward_state.cuh"
 
 // Hands the state to the block after this one, or takes it from the block before.
 __device__ void hand_over(const Forward& f, const float (&h)[STATE_REGISTERS], int walker) {

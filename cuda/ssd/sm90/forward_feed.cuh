@@ -1,6 +1,6 @@
 // The feeding warpgroup of the Hopper forward product: copies of C, B, X, and the decay tables.
 #pragma once
-#include "forward_plan.cuh"
+#include "ssd/sm90/forward_plan.cuh"
 
 struct Steps {
     float dt, log2_a;
@@ -64,12 +64,15 @@ __device__ __forceinline__ void feed_tiles(u32 at, u32 full, const TensorMap* x,
     if (X_TILES == 2) copy_in(at + 2 * C_BYTES + TILE, x, x_second, row, entry, full);
 }
 
-// Each of four warps feeds one head of the block in every FEED_TURNS-th chunk; lane l has its positions 2 l and 2 l + 1. The
-// table is ready before the stage is free, and the steps of the next chunk are on their way.
+// Each warp feeds one head of the block in every FEED_TURNS-th chunk; lane l has its positions 2 l and 2 l + 1. The table is
+// ready before the stage is free, and the steps of the next chunk are on their way. There are no more turns than stages: a
+// warp further ahead could take the end of an older round of its stage for the one that it waits for.
 __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap* x, const TensorMap* b, const TensorMap* c) {
-    constexpr int FEED_TURNS = 4 / BLOCK_HEADS;
+    constexpr int FEED_TURNS = BLOCK_HEADS == 2 ? 2 : STAGES;
+    static_assert(FEED_TURNS <= STAGES && FEED_TURNS * BLOCK_HEADS <= 4);
     Share share = share_of(f);
     int lane = threadIdx.x % 32, warp = __shfl_sync(~0u, threadIdx.x / 32, 0), k = warp % BLOCK_HEADS;
+    if (warp >= FEED_TURNS * BLOCK_HEADS) return;
     int chunk = warp / BLOCK_HEADS, passed = 0;  // among all chunks of the share: the next of this warp, and those of former units
     for (int end = share.end; end > share.begin;) {
         Unit u = unit_of(f, end - 1);

@@ -7,7 +7,7 @@
 //
 // Off the diagonal blocks of 16 x 16 the decay is a product of a factor of the row and one of the column, both at most 1.
 #pragma once
-#include "forward_plan.cuh"
+#include "ssd/sm90/forward_plan.cuh"
 
 // The 16 rows of one warp: straight-line code for each, since they differ in how much lies before the diagonal.
 template <int WARP>

@@ -1,13 +1,13 @@
 // Arguments, work list and shared memory of the Hopper forward product.
 //
-// Defines: STORAGE_F16 or none (bf16), HEAD_DIM 64 or 128, STATE_DIM 64, 128 or 256.
+// Defines: STORED_F16 or none (bf16), HEAD_DIM 64 or 128, STATE_DIM 64, 128 or 256.
 //
 // A piece is a run of positions walked as one: a sequence, or a segment of one. It has ceil(len / 64) chunks. A unit
 // is a piece for the heads of one block; its chunks are steps. All steps of all units stand in one row, units in the
 // order of pieces, then of head blocks, and each block of the grid takes an equal share of that row. Where a share
 // begins inside a unit, the state is taken over, bit for bit, from the block before: cuts change no result.
 #pragma once
-#include "../../common/wgmma.cuh"
+#include "common/wgmma.cuh"
 
 constexpr int CHUNK = 64;
 constexpr int WALKERS = 2;                                      // warpgroups that hold 64 rows of state each:
@@ -20,13 +20,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-#ifndef RRF
-#define RRF 48
-#define RRM 64
-#define RRW 200
-#endif
-constexpr int REGS[3]={RRF, RRM, RRW};
-constexpr int FEED_REGISTERS = REGS[0], MASK_REGISTERS = REGS[1], WALK_REGISTERS = REGS[2];  // a thread: 512 together
+constexpr int FEED_REGISTERS = 48, MASK_REGISTERS = 64, WALK_REGISTERS = 200;  // a thread: 512 together
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
 

@@ -1,8 +1,8 @@
 // What a walker does with its 64 rows of state: read and write them, and add a chunk to them.
 #pragma once
-#include "forward_plan.cuh"
+#include "ssd/sm90/forward_plan.cuh"
 
-#ifdef STORAGE_F16
+#ifdef STORED_F16
 constexpr int PARTS = 1;
 #else
 constexpr int PARTS = 2;
@@ -62,7 +62,7 @@ __device__ __forceinline__ void load_scaled(u32 (&x)[16], u32 (&scaled)[PARTS][8
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             u32 v = from[e];
-#ifdef STORAGE_F16
+#ifdef STORED_F16
             scaled[0][4 * i + e] = plus(v, w[e / 2].x, times(v, w[e / 2].y));
 #else
             u32 rounded = times(v, w[e / 2].x), rest = plus(v, w[e / 2].x, rounded ^ 0x80008000u);

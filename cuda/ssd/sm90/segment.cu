@@ -9,8 +9,8 @@
 //
 // x, b, Forward, tiles and tables: as in forward.cu. Grid: any number of blocks, a unit is (row, segment, head block).
 // Block: three warpgroups, feed and two walkers. Shared memory: SEGMENT_SHARED_BYTES.
-#include "forward_feed.cuh"
-#include "forward_state.cuh"
+#include "ssd/sm90/forward_feed.cuh"
+#include "ssd/sm90/forward_state.cuh"
 
 constexpr float LEAST = -64.0f;  // log2
 constexpr int RING = WIDE ? 3 : 4;

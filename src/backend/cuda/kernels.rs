@@ -34,5 +34,19 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         });
         plain.chain(sized)
     };
-    STORED.into_iter().flat_map(of_type).collect()
+    STORED.into_iter().flat_map(of_type).chain(hopper(shape)).collect()
+}
+
+/// The programs of the Hopper tier, where it knows the shape.
+fn hopper(shape: Shape) -> Vec<Program> {
+    let known = matches!(shape.head_dim, 64 | 128) && matches!(shape.state_dim, 64 | 128 | 256);
+    let of_type = |stored: &'static str| {
+        ["ssd/sm90/forward.cu", "ssd/sm90/segment.cu"].into_iter().map(move |name| {
+            Program::new(name)
+                .define(stored, 1)
+                .define("HEAD_DIM", shape.head_dim)
+                .define("STATE_DIM", shape.state_dim)
+        })
+    };
+    if known { ["STORED_BF16", "STORED_F16"].into_iter().flat_map(of_type).collect() } else { Vec::new() }
 }

@@ -20,7 +20,18 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] = sources!["common/exact.cuh", "common/scalar.cuh", "common/sweep.cuh"];
+pub const HEADERS: &[Source] = sources![
+    "common/exact.cuh",
+    "common/hopper.cuh",
+    "common/scalar.cuh",
+    "common/storage.cuh",
+    "common/sweep.cuh",
+    "common/wgmma.cuh",
+    "ssd/sm90/forward_feed.cuh",
+    "ssd/sm90/forward_mask.cuh",
+    "ssd/sm90/forward_plan.cuh",
+    "ssd/sm90/forward_state.cuh",
+];
 
 /// The files that hold kernels.
 pub const KERNELS: &[Source] = sources![
@@ -30,6 +41,8 @@ pub const KERNELS: &[Source] = sources![
     "ssd/quadratic.cu",
     "ssd/recurrent.cu",
     "ssd/recurrent_vjp.cu",
+    "ssd/sm90/forward.cu",
+    "ssd/sm90/segment.cu",
     "ssd/states.cu",
     "ssd/sums.cu",
 ];
