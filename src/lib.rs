@@ -35,8 +35,8 @@
 //! - [`ssd::Bidirectional`]: a two-sided matrix, for layers that also look ahead.
 //! - [`ssd::Discretization`]: raw steps and A to steps and decays.
 //!
-//! **Places**: where it runs. Here that is the CPU, on all threads with the feature `parallel`; results do not depend on
-//! their number. Numbers are stored as any [`Scalar`] (`f64`, `f32`, `f16`, `bf16`) and computed with as [`Real`].
+//! **Places**: where it runs, [`ssd::Place`]. That is the CPU, on all threads with the feature `parallel` (results do not
+//! depend on their number), or an NVIDIA GPU with the feature `cuda` (module `backend::cuda`). Numbers are stored as any [`Scalar`] (`f64`, `f32`, `f16`, `bf16`) and computed with as [`Real`].
 //!
 //! Whatever can be wrong with an input is a typed [`Error`] that names the tensor, what was expected and what was found.
 //!
@@ -62,8 +62,8 @@
 //!
 //! # Longer texts
 //!
-//! [Notation](documentation::notation), [algorithms](documentation::algorithms), [gradients](documentation::gradients)
-//! and [design](documentation::design).
+//! [Notation](documentation::notation), [algorithms](documentation::algorithms), [gradients](documentation::gradients),
+//! [kernels](documentation::kernels) and [design](documentation::design).
 #![warn(clippy::all)]
 
 #[cfg(feature = "cuda")]
@@ -91,6 +91,9 @@ pub mod documentation {
 
     #[doc = include_str!("../docs/gradients.md")]
     pub mod gradients {}
+
+    #[doc = include_str!("../docs/kernels.md")]
+    pub mod kernels {}
 
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
