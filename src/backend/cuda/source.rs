@@ -22,14 +22,21 @@ macro_rules! sources {
 /// What kernels include, by the names they include it by.
 pub const HEADERS: &[Source] = sources![
     "common/exact.cuh",
+    "common/hopper.cuh",
     "common/mma.cuh",
     "common/scalar.cuh",
     "common/softplus.cuh",
+    "common/storage.cuh",
     "common/sweep.cuh",
+    "common/wgmma.cuh",
     "ssd/selective_scan.cuh",
     "ssd/sm90/backward.cuh",
     "ssd/sm90/backward_columns.cuh",
     "ssd/sm90/backward_rows.cuh",
+    "ssd/sm90/forward_feed.cuh",
+    "ssd/sm90/forward_mask.cuh",
+    "ssd/sm90/forward_plan.cuh",
+    "ssd/sm90/forward_state.cuh",
     "ssd/sm90/hopper.cuh",
 ];
 
@@ -48,6 +55,8 @@ pub const KERNELS: &[Source] = sources![
     "ssd/sm90/backward_chunks.cu",
     "ssd/sm90/backward_states.cu",
     "ssd/sm90/backward_steps.cu",
+    "ssd/sm90/forward.cu",
+    "ssd/sm90/segment.cu",
     "ssd/states.cu",
     "ssd/sums.cu",
 ];

@@ -1,0 +1,242 @@
+// The SSD product on Hopper, one pass, the state on chip.
+//
+//     H_t = a_t H_{t-1} + dt_t x_t B_tᵀ,    y_t = H_t C_t + d x_t        (batch, heads), H: (HEAD_DIM, STATE_DIM)
+//
+// x, y: (batch, len, heads, HEAD_DIM); b, c: (batch, len, groups, STATE_DIM): 16-bit, seen through tensor maps of
+// (batch, len, columns) with boxes of 64 columns and 64 rows; everything else stands in `Forward`.
+//
+// Chunks of 64 positions. With s_i the inclusive sum of log2 a in the chunk and w = dt, everything transposed, so that
+// the state is an operand in registers and never passes through shared memory:
+//
+//     Yᵀ = (H Cᵀ) diag(2^s_i)  +  Xᵀ Wᵀ  +  (d + diagonal) Xᵀ        W, diagonal: forward_mask.cuh
+//     H  = 2^s_last H + (Xᵀ 2^(s_last - s_j) w_j) B
+//
+// The scaled Xᵀ enters in bf16 as the sum of two numbers: rounded once, it would add as much error as the rounding of y.
+//
+// Grid: at most one block a multiprocessor, each with an equal share of all chunks (forward_plan.cuh).
+// Block: four warpgroups: feed, mask, and two that walk 64 rows of state each: two heads of a group, or halves of one.
+// Shared memory: SHARED_BYTES.
+#include "ssd/sm90/forward_feed.cuh"
+#include "ssd/sm90/forward_mask.cuh"
+#include "ssd/sm90/forward_state.cuh"
+
+// Hands the state to the block after this one, or takes it from the block before.
+__device__ void hand_over(const Forward& f, const float (&h)[STATE_REGISTERS], int walker) {
+    int slot = blockIdx.x * WALKERS + walker;
+    store_registers(h, f.handoff + (i64)slot * STATE_FLOATS);
+    __threadfence();
+    named_sync(STAGED + walker, 128);
+    if (thread_in_group() == 0) asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(f.flags + slot), "r"(1) : "memory");
+}
+__device__ void take_over(const Forward& f, float (&h)[STATE_REGISTERS], int walker) {
+    int slot = (blockIdx.x - 1) * WALKERS + walker;
+    if (thread_in_group() == 0) {
+        u32 ready = 0;
+        while (!ready) asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(ready) : "l"(f.flags + slot) : "memory");
+        f.flags[slot] = 0;
+    }
+    named_sync(STAGED + walker, 128);
+    join_registers(h, 0.0f, f.handoff + (i64)slot * STATE_FLOATS);
+}
+
+// The state with which a unit, or the part of it in this block, begins.
+__device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)[STATE_REGISTERS], int walker, i64 state) {
+#pragma unroll
+    for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
+    if (cut) return take_over(f, h, walker);
+    if (u.enter >= 0 && f.initial) return load_state(h, f.initial + state + (i64)u.enter * f.heads * HEAD_DIM * STATE_DIM);
+    for (int k = 0; k < u.segment; k++) {
+        i64 at = local_slot(f, u.row, k, u.block);
+        float decay = exp2_fast(f.local_decay[at * BLOCK_HEADS + (BLOCK_HEADS == 2 ? walker : 0)]);
+        join_registers(h, decay, f.local + (at * WALKERS + walker) * STATE_FLOATS);
+    }
+}
+
+// Adds the terms of a position with itself for two rows and two positions: (d + diagonal) x.
+__device__ __forceinline__ void add_near(const Forward& f, float (&s)[4], u32 x0, u32 x1, float2 diagonal, int row) {
+    float v[4] = {low(x0), high(x0), low(x1), high(x1)};
+    s[0] += diagonal.x * v[0], s[1] += diagonal.y * v[1], s[2] += diagonal.x * v[2], s[3] += diagonal.y * v[3];
+    if (f.d_per_row) {
+        float d0 = f.d[row], d1 = f.d[row + 8];
+        s[0] += d0 * v[0], s[1] += d0 * v[1], s[2] += d1 * v[2], s[3] += d1 * v[3];
+    }
+}
+
+// Walks the chunks of this block's share with the 64 rows of state of `walker`.
+__device__ void walk(const Forward& f, u32 shared, const char* memory, const TensorMap* y, int walker) {
+    Share share = share_of(f);
+    Ring<STAGES> ring;
+    Ring<MASKS> masks;
+    int thread;
+    asm volatile("and.b32 %0, %1, 127;" : "=r"(thread) : "r"(threadIdx.x));  // kept, not computed again
+    int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+    int k = BLOCK_HEADS == 2 ? walker : 0;  // head of the block
+    u32 in_tile = matrix_row(), out = OUT_AT + (WIDE ? 0 : walker * TILE), exchange = EXCHANGE_AT + 4 * thread;
+    float h[STATE_REGISTERS];
+
+    for (int end = share.end; end > share.begin;) {
+        Unit u = unit_of(f, end - 1);
+        int begin = max(share.begin, u.first_step), head = head_of(f, u.block, k);
+        bool real = head >= 0;
+        if (!real) head = head_of(f, u.block, 0);
+        int column = head * HEAD_DIM + first_row(u.block, walker), entry = u.row;
+        int row = u.start + (begin - u.first_step) * CHUNK, stop = row + (end - begin) * CHUNK, piece_end = u.start + u.len;
+        enter_unit(f, u, begin > u.first_step, h, walker, (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0));
+
+        for (; row < stop; row += CHUNK, ring.next(), masks.next()) {
+            u32 at = shared + STAGE_AT + ring.at * STAGE_BYTES;
+            int slot = masks.at * BLOCK_HEADS + k;
+            u32 mask = shared + MASK_AT + slot * TILE;
+            const float* decay = (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
+            const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
+            barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
+            if (piece_end - row < CHUNK) named_sync(CLEARED, 128 * (WALKERS + 1));
+
+            u32 x[16], first[PARTS][8], second[PARTS][8], hb[STATE_REGISTERS / 2];
+            u32 x_at = at + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
+            u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
+            float yt[32], total = decay[TOTAL * 64];
+#pragma unroll
+            for (int i = 0; i < STATE_REGISTERS; i += 2) {
+                hb[i / 2] = pack(h[i], h[i + 1]);
+                h[i] *= total, h[i + 1] *= total;
+            }
+            load_scaled<0>(x, first, x_at, decay);
+            pin(h);
+            pin(hb);
+            pin(first);
+            pin(yt);
+            wgmma_fence();
+#pragma unroll
+            for (int i = 0; i < WALKER_COLUMNS / 16; i++)
+                product64_rows<0>(yt, hb + 4 * i, rows_deep(c_at + i / 4 * TILE + i % 4 * 32), i > 0);
+            wgmma_commit();
+            add_to_state<0>(h, first, b_at);
+            load_scaled<1>(x, second, x_at, decay);
+            pin(second);
+            wgmma_wait<1>();
+            pin(hb);
+            pin(yt);
+            u32 packed[WIDE ? 8 : 16];
+            if constexpr (WIDE) {
+                // Each walker has half of the sum over the state's columns, for all positions: it finishes half of the
+                // positions and sends what it has for the others.
+                float own[16], within[16];
+#pragma unroll
+                for (int i = 0; i < 16; i++) {
+                    own[i] = walker ? yt[16 + i] : yt[i];
+                    *(float*)(memory + exchange + (1 - walker) * 8192 + 512 * i) = walker ? yt[i] : yt[16 + i];
+                }
+                barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
+                pin(within);
+                wgmma_fence();
+                add_to_state<1>(h, second, b_at);
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    product32_rows<0>(within, x + 4 * i, rows_deep(mask + 4096 * walker + 32 * i), i > 0);
+                wgmma_commit();
+                named_sync(EXCHANGED, 256);
+#pragma unroll
+                for (int i = 0; i < 16; i++) own[i] += *(const float*)(memory + exchange + walker * 8192 + 512 * i);
+                exchange ^= EXCHANGE_AT ^ (EXCHANGE_AT + 16384);
+                wgmma_wait<0>();
+                pin(within);
+                pin(h);
+#pragma unroll
+                for (int n = 0; n < 4; n++) {
+                    int at = 4 * n + t + 16 * walker;
+                    float2 p = ((const float2*)(decay + FROM_START * 64))[at], q = ((const float2*)diagonal)[at];
+                    u32 x0 = walker ? x[2 * n + 8] : x[2 * n], x1 = walker ? x[2 * n + 9] : x[2 * n + 1];
+                    float s[4] = {within[4 * n] + p.x * own[4 * n], within[4 * n + 1] + p.y * own[4 * n + 1],
+                                  within[4 * n + 2] + p.x * own[4 * n + 2], within[4 * n + 3] + p.y * own[4 * n + 3]};
+                    add_near(f, s, x0, x1, q, column + 16 * warp + g);
+                    packed[2 * n] = pack(s[0], s[1]), packed[2 * n + 1] = pack(s[2], s[3]);
+                }
+            } else {
+#pragma unroll
+                for (int n = 0; n < 8; n++) {
+                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * n + t];
+                    yt[4 * n] *= p.x, yt[4 * n + 1] *= p.y, yt[4 * n + 2] *= p.x, yt[4 * n + 3] *= p.y;
+                }
+                barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
+                pin(yt);
+                wgmma_fence();
+                add_to_state<1>(h, second, b_at);
+#pragma unroll
+                for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, rows_deep(mask + 32 * i), 1);
+                wgmma_commit();
+                wgmma_wait<0>();
+                pin(yt);
+                pin(h);
+#pragma unroll
+                for (int n = 0; n < 8; n++) {
+                    float s[4] = {yt[4 * n], yt[4 * n + 1], yt[4 * n + 2], yt[4 * n + 3]};
+                    add_near(f, s, x[2 * n], x[2 * n + 1], ((const float2*)diagonal)[4 * n + t], column + 16 * warp + g);
+                    packed[2 * n] = pack(s[0], s[1]), packed[2 * n + 1] = pack(s[2], s[3]);
+                }
+            }
+            warp_arrive(shared + EMPTY + 8 * ring.at);
+            warp_arrive(shared + MASK_EMPTY + 8 * slot);
+#pragma unroll
+            for (int n = 0; n < (WIDE ? 2 : 4); n++)
+                store_transposed(shared + out + in_tile + 2048 * n + (WIDE ? 4096 * walker : 0), packed[4 * n], packed[4 * n + 1],
+                                 packed[4 * n + 2], packed[4 * n + 3]);
+            fence_async();
+            if (thread == 0) copy_out_wait();  // of the chunk before: the next one may write there
+            named_sync(STAGED + walker, 128);
+            if (!WIDE && piece_end - row >= CHUNK) {
+                if (thread == 0 && real) copy_out(y, shared + out, column, row, entry);
+            } else if (real) {  // half a box, or one that would overwrite what follows the piece
+                u16* to = f.y + ((i64)entry * f.len + row) * f.y_pitch + column;
+                int there = min(piece_end - row, WIDE && walker == 0 ? 32 : 64);
+                for (int i = thread + (WIDE ? 256 * walker : 0); i < 8 * there; i += 128)
+                    *(uint4*)(to + i / 8 * f.y_pitch + i % 8 * 8) = *(const uint4*)(memory + out + swizzled(i / 8, i % 8));
+            }
+            out = WIDE ? out ^ OUT_AT ^ (OUT_AT + TILE) : out ^ (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
+        }
+
+        u = unit_of(f, end - 1);
+        begin = max(share.begin, u.first_step);
+        if (end < u.first_step + u.chunks)
+            hand_over(f, h, walker);
+        else if (u.leave >= 0 && f.final_state && real)
+            store_state(h, f.final_state + ((i64)u.leave * f.heads * HEAD_DIM + column) * STATE_DIM + (WIDE ? 128 * walker : 0));
+        end = begin;
+    }
+    if (thread == 0) copy_out_wait();
+}
+
+// For the host: dynamic shared memory of a block.
+extern "C" __device__ int ssd_forward_sm90_shared = SHARED_BYTES;
+
+extern "C" __global__ void __launch_bounds__(512, 1)
+    ssd_forward_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c,
+                     const __grid_constant__ TensorMap y, const __grid_constant__ Forward f) {
+    extern __shared__ char raw[];
+    u32 shared = (shared_address(raw) + 1023) & ~1023u;
+    char* memory = raw + (shared - shared_address(raw));
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) {
+            barrier_init(shared + FULL + 8 * i, 1 + BLOCK_HEADS);
+            barrier_init(shared + EMPTY + 8 * i, 4 * (WALKERS + 1));
+        }
+        for (int i = 0; i < MASKS * BLOCK_HEADS; i++) {
+            barrier_init(shared + MASK_FULL + 8 * i, 4);
+            barrier_init(shared + MASK_EMPTY + 8 * i, 4 * WALKERS / BLOCK_HEADS);
+        }
+        barrier_init_fence();
+    }
+    __syncthreads();
+
+    int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
+    if (group == 0) {
+        registers_give<FEED_REGISTERS>();
+        feed(f, shared, memory, &x, &b, &c);
+    } else if (group == 1) {
+        registers_give<MASK_REGISTERS>();
+        mask_chunks(f, shared, memory);
+    } else {
+        registers_take<WALK_REGISTERS>();
+        walk(f, shared, memory, &y, group - 2);
+    }
+}
