@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use ndarray::{ArrayView3, ArrayView4};
 
 use super::device::Device;
-use super::operator::{CudaGrad, CudaOutput, CudaSsd, Steps, StepsGrad};
+use super::generators::{Steps, StepsGrad};
+use super::operator::{CudaGrad, CudaOutput, CudaSsd};
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored};
 use crate::error::{Error, Result};

@@ -3,8 +3,8 @@
 
 use super::THREADS;
 use super::sums::{self, PAGE, strided};
+use crate::backend::cuda::generators::{Raw, RawSteps};
 use crate::backend::cuda::launch::{Grid, Kernel, Parameters};
-use crate::backend::cuda::operator::{Raw, RawSteps};
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;

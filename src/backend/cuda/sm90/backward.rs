@@ -2,8 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::tables::{CHUNK, Tables};
+use crate::backend::cuda::generators::{Raw, Steps, StepsGrad};
 use crate::backend::cuda::launch::{Grid, Parameters};
-use crate::backend::cuda::operator::{CudaGrad, Raw, Steps, StepsGrad};
+use crate::backend::cuda::operator::CudaGrad;
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::stream::Stream;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
