@@ -28,6 +28,7 @@ pub const KERNELS: &[Source] = sources![
     "ssd/decays.cu",
     "ssd/discretize.cu",
     "ssd/quadratic.cu",
+    "ssd/quadratic_vjp.cu",
     "ssd/recurrent.cu",
     "ssd/recurrent_vjp.cu",
     "ssd/states.cu",
