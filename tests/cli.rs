@@ -363,3 +363,23 @@ fn relative_error(found: &[f64], expected: &[f64]) -> f64 {
     let size: f64 = expected.iter().map(|e| e * e).sum();
     (wrong / if size > 0.0 { size } else { 1.0 }).sqrt()
 }
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_one_line_on_standard_error() {
+    if run(&["verify", "--device", "cuda"]).status.code() == Some(2) {
+        fails(&["verify", "--device", "cuda"], &["device"]);
+        fails(&["bench", "--device", "cuda"], &["device"]);
+    } else {
+        println!("skipped: there is a device");
+    }
+    fails(&["verify", "--device", "abacus"], &["abacus"]);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn kernels_needs_architectures_and_shapes_that_exist() {
+    fails(&["kernels"], &["--arch"]);
+    fails(&["kernels", "--arch", "sm_75"], &["sm_75"]);
+    fails(&["kernels", "--arch", "sm_80", "--shape", "64"], &["head_dim"]);
+    fails(&["kernels", "--arch", "sm_80", "--shape", "64,300"], &["256"]);
+}

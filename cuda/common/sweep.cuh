@@ -52,6 +52,11 @@ struct ByKey {
     __device__ Acc operator()(int v, int k) const { return at[(i64)k * STATE_DIM + v]; }
 };
 
+// What becomes of the parts of a sum that nobody wants apart.
+struct Nothing {
+    __device__ void operator()(int, int, Acc) const {}
+};
+
 // log a of a tile, and its sums up to a position (towards == BACK) or from behind it to the tile's end.
 __device__ void load_decays(Shared &s, Acc *sums, const Acc *log_a, int heads, int first, int count, Direction towards) {
     __syncthreads();

@@ -3,7 +3,7 @@
 //     dlog_a_t = sum_{i >= t > j} M_ij S_ij + sum_{i >= t} read_i + sum_{j < t} written_j + gamma <dH, H>
 //
 // with M = L o C B^T, S = dY U^T. The first sum goes by tiles of 32 positions: pairs inside the tile of t (`quadratic_pairs`),
-// pairs of one position in it and one in an earlier (`rows`) or later tile (`columns`, both of quadratic.cu), and pairs of
+// pairs of one position in it and one in an earlier (`rows`) or later tile (`columns`, both of quadratic_vjp.cu), and pairs of
 // tiles on either side (`pairs`).
 //
 // log_a, dt, rows, columns, read, written, dlog_a: (rows, heads) Acc.  x, dy: (rows, heads * HEAD_DIM) Stored.

@@ -60,6 +60,9 @@ pub enum Command {
     /// Measure every algorithm against the limits of this machine
     #[command(long_about = help::BENCH)]
     Bench(bench::Options),
+    /// Draw a mask, an SSD matrix, its ranks, or a benchmark
+    #[command(long_about = help::DRAW)]
+    Draw(draw::Options),
     /// Compile the GPU kernels ahead of time
     #[cfg(feature = "cuda")]
     #[command(long_about = help::KERNELS)]

@@ -48,6 +48,7 @@ pub const KERNELS: &[Source] = sources![
     "ssd/discretize.cu",
     "ssd/portable/forward.cu",
     "ssd/quadratic.cu",
+    "ssd/quadratic_vjp.cu",
     "ssd/recurrent.cu",
     "ssd/recurrent_vjp.cu",
     "ssd/selective_scan.cu",

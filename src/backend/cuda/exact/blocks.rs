@@ -1,5 +1,5 @@
-//! The attention form inside the chunks of `m.spans`, states passed between them: `cuda/ssd/quadratic.cu`, `states.cu`
-//! and `decays.cu`. With one chunk a sequence this is the quadratic algorithm.
+//! The attention form inside the chunks of `m.spans`, states passed between them: `cuda/ssd/quadratic.cu`,
+//! `quadratic_vjp.cu`, `states.cu` and `decays.cu`. With one chunk a sequence this is the quadratic algorithm.
 //!
 //! Forward: what each chunk adds to the state, the states that enter the chunks, then every chunk by itself. The vjp does the
 //! same with cotangents from the end, and has then both the state that enters a chunk and the cotangent of the one that
@@ -48,7 +48,7 @@ pub(crate) fn vjp<T: Stored>(
     let entering = entering(m, initial, None)?;
     let leaving = leaving(m, dy, dlast, &grad.state)?;
     let dims = m.dims(dy, Some(&grad.x));
-    let program = m.program("ssd/quadratic.cu");
+    let program = m.program("ssd/quadratic_vjp.cu");
 
     let (rows, read, columns, written) = (m.scalars()?, m.scalars()?, m.scalars()?, m.scalars()?);
     let share = m.shares(m.heads())?;

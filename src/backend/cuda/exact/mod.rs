@@ -142,8 +142,14 @@ impl<T: Stored> Operands<'_, T> {
 }
 
 /// The programs of this tier whose kernels are made for a shape.
-pub(crate) const SIZED: [&str; 5] =
-    ["ssd/decays.cu", "ssd/quadratic.cu", "ssd/recurrent.cu", "ssd/recurrent_vjp.cu", "ssd/states.cu"];
+pub(crate) const SIZED: [&str; 6] = [
+    "ssd/decays.cu",
+    "ssd/quadratic.cu",
+    "ssd/quadratic_vjp.cu",
+    "ssd/recurrent.cu",
+    "ssd/recurrent_vjp.cu",
+    "ssd/states.cu",
+];
 
 /// A program of [`SIZED`] for a type of [`super::kernels::STORED`] and a shape.
 pub(crate) fn program(
