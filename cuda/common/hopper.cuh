@@ -52,7 +52,7 @@ __device__ __forceinline__ void barrier_wait_lazily(u32 bar, u32 parity) {
             : "r"(bar), "r"(parity)
             : "memory");
         if (done) return;
-        __nanosleep(200);
+        __nanosleep(400);
     }
 }
 

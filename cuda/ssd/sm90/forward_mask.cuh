@@ -10,31 +10,31 @@
 #include "ssd/sm90/forward_plan.cuh"
 
 // The 16 rows of one warp: straight-line code for each, since they differ in how much lies before the diagonal.
-template <int WARP>
+template <int ROWS>
 __device__ __forceinline__ void mask_rows(const float (&s)[32], const float* table, u32 tile, float* diagonal, float d) {
     int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    constexpr int FIRST = 16 * WARP;
+    constexpr int FIRST = 16 * ROWS;
     float row0 = table[FROM_BLOCK * 64 + FIRST + g], row1 = table[FROM_BLOCK * 64 + FIRST + g + 8];
     float s0 = table[SUM * 64 + FIRST + g], s1 = table[SUM * 64 + FIRST + g + 8];
-    const float2* sums = (const float2*)(table + SUM * 64) + 8 * WARP + t;
-    const float2* steps = (const float2*)(table + STEP * 64) + 8 * WARP + t;
+    const float2* sums = (const float2*)(table + SUM * 64) + 8 * ROWS + t;
+    const float2* steps = (const float2*)(table + STEP * 64) + 8 * ROWS + t;
     float2 sp = sums[0], sq = sums[4], wp = steps[0], wq = steps[4];
     u32 at = tile + swizzled(FIRST + lane / 8 % 2 * 8 + lane % 8, lane / 16);
-    const float* v = s + 8 * WARP;
+    const float* v = s + 8 * ROWS;
     float w0 = 2 * t < g ? v[0] * exp2_fast(s0 - sp.x) * wp.x : 0.0f;
     float w1 = 2 * t + 1 < g ? v[1] * exp2_fast(s0 - sp.y) * wp.y : 0.0f;
     float w2 = v[2] * exp2_fast(s1 - sp.x) * wp.x;
     float w3 = v[3] * exp2_fast(s1 - sp.y) * wp.y;
     float w6 = 2 * t < g ? v[6] * exp2_fast(s1 - sq.x) * wq.x : 0.0f;
     float w7 = 2 * t + 1 < g ? v[7] * exp2_fast(s1 - sq.y) * wq.y : 0.0f;
-    store_matrices(at ^ (32 * WARP), pack(w0, w1), pack(w2, w3), 0, pack(w6, w7));
+    store_matrices(at ^ (32 * ROWS), pack(w0, w1), pack(w2, w3), 0, pack(w6, w7));
     if (t == g / 2) {
         diagonal[FIRST + g] = d + (g % 2 ? v[1] * wp.y : v[0] * wp.x);
         diagonal[FIRST + g + 8] = d + (g % 2 ? v[7] * wq.y : v[6] * wq.x);
     }
 #pragma unroll
-    for (int b = 0; b < WARP; b++) {
-        const float2* to_block = (const float2*)(table + (TO_BLOCK + WARP - 1) * 64) + 8 * b + t;
+    for (int b = 0; b < ROWS; b++) {
+        const float2* to_block = (const float2*)(table + (TO_BLOCK + ROWS - 1) * 64) + 8 * b + t;
         const float* v = s + 8 * b;
         float2 p = to_block[0], q = to_block[4];
         store_matrices(at ^ (32 * b), pack(v[0] * row0 * p.x, v[1] * row0 * p.y), pack(v[2] * row1 * p.x, v[3] * row1 * p.y),
@@ -42,13 +42,13 @@ __device__ __forceinline__ void mask_rows(const float (&s)[32], const float* tab
     }
 }
 
-template <int WARP>
+template <int ROWS>
 __device__ __forceinline__ void mask_heads(const float (&s)[32], u32 shared, char* memory, int stage, int mask,
                                            const float (&d)[BLOCK_HEADS]) {
 #pragma unroll
     for (int k = 0; k < BLOCK_HEADS; k++) {
         int slot = mask * BLOCK_HEADS + k;
-        mask_rows<WARP>(s, (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES),
+        mask_rows<ROWS>(s, (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES),
                         shared + MASK_AT + slot * TILE, (float*)(memory + DIAGONAL_AT) + slot * 64, d[k]);
     }
 }

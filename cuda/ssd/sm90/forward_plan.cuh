@@ -107,8 +107,14 @@ struct Share {
     int begin, end;
 };
 __device__ __forceinline__ Share share_of(const Forward& f) {
-    i64 grid = gridDim.x, k = blockIdx.x;
-    return {(int)(k * f.steps / grid), (int)((k + 1) * f.steps / grid)};
+    int grid = gridDim.x, k = blockIdx.x, blocks = head_blocks(f);
+    if (!f.pieces && grid == f.batch * f.segments * blocks) {  // a block for each unit: nothing to hand over
+        int row_chunks = (f.len + CHUNK - 1) / CHUNK, before = k / blocks % f.segments * f.segment_chunks;
+        int chunks = min(f.segment_chunks, row_chunks - before);
+        int begin = (k / blocks / f.segments * row_chunks + before) * blocks + k % blocks * chunks;
+        return {begin, begin + chunks};
+    }
+    return {(int)((i64)k * f.steps / grid), (int)((i64)(k + 1) * f.steps / grid)};
 }
 
 // Place of a segment's local state and decay.
