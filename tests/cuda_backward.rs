@@ -133,11 +133,10 @@ fn check_raw<T: Stored>(device: &Device, len: usize) {
 
     let stream = Stream::new(device).unwrap();
     let up = |values: &Array4<T>| CudaTensor::upload(&stream, values.view()).unwrap();
-    let wider = Array3::from_shape_fn((2, len, 7), |(b, t, h)| if h < 4 { raw[[b, t, h]] } else { narrow(9.0) });
+    let wider =
+        Array3::from_shape_fn((2, len, 7), |(b, t, h)| if h < 4 { raw[[b, t, h]] } else { narrow(9.0) });
     let steps = RawSteps {
-        dt: Raw::Computed(
-            CudaTensor::upload(&stream, wider.view()).unwrap().part(0, &[2, len, 4]).unwrap(),
-        ),
+        dt: Raw::Computed(CudaTensor::upload(&stream, wider.view()).unwrap().part(0, &[2, len, 4]).unwrap()),
         a: CudaTensor::upload(&stream, a.view()).unwrap(),
         bias: Some(CudaTensor::upload(&stream, bias.view()).unwrap()),
         squash: Squash::Softplus,

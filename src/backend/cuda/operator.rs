@@ -211,7 +211,16 @@ impl<T: Stored> CudaSsd<T> {
             return Err(Error::shape("dt", expected, steps.shape()));
         }
         let sequences = Sequences::whole(batch, len);
-        Ok(Self { steps, b, c, d: None, diagonal: Diagonal::Scores, sequences, tables: Arc::default(), hopper: Arc::default() })
+        Ok(Self {
+            steps,
+            b,
+            c,
+            d: None,
+            diagonal: Diagonal::Scores,
+            sequences,
+            tables: Arc::default(),
+            hopper: Arc::default(),
+        })
     }
 
     /// Adds `d` to the diagonal: (heads, 1) or (heads, head_dim).

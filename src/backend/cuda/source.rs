@@ -20,7 +20,15 @@ macro_rules! sources {
 }
 
 /// What kernels include, by the names they include it by.
-pub const HEADERS: &[Source] = sources!["common/exact.cuh", "common/scalar.cuh", "common/sweep.cuh", "ssd/sm90/backward.cuh", "ssd/sm90/backward_columns.cuh", "ssd/sm90/backward_rows.cuh", "ssd/sm90/hopper.cuh"];
+pub const HEADERS: &[Source] = sources![
+    "common/exact.cuh",
+    "common/scalar.cuh",
+    "common/sweep.cuh",
+    "ssd/sm90/backward.cuh",
+    "ssd/sm90/backward_columns.cuh",
+    "ssd/sm90/backward_rows.cuh",
+    "ssd/sm90/hopper.cuh"
+];
 
 /// The files that hold kernels.
 pub const KERNELS: &[Source] = sources![

@@ -117,7 +117,13 @@ pub(crate) struct Operands<'a, T: Stored> {
 }
 
 /// Whether the kernels are made for these tensors: their type, widths, device and alignment.
-pub(crate) fn serves<T: Stored>(x: &CudaTensor<T>, dy: &CudaTensor<T>, b: &CudaTensor<T>, c: &CudaTensor<T>, diagonal: Diagonal) -> bool {
+pub(crate) fn serves<T: Stored>(
+    x: &CudaTensor<T>,
+    dy: &CudaTensor<T>,
+    b: &CudaTensor<T>,
+    c: &CudaTensor<T>,
+    diagonal: Diagonal,
+) -> bool {
     let aligned = |tensor: &CudaTensor<T>| tensor.pointer() % 16 == 0 && tensor.pitch() % 8 == 0;
     ["bf16", "f16"].contains(&T::NAME)
         && x.stream().device().architecture().is_hopper()
@@ -130,7 +136,10 @@ pub(crate) fn serves<T: Stored>(x: &CudaTensor<T>, dy: &CudaTensor<T>, b: &CudaT
 
 /// The programs for a shape, of a type of two bytes.
 pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
-    if head_dim != HEAD_DIM || !STATE_DIMS.contains(&state_dim) || !["STORED_BF16", "STORED_F16"].contains(&stored) {
+    if head_dim != HEAD_DIM
+        || !STATE_DIMS.contains(&state_dim)
+        || !["STORED_BF16", "STORED_F16"].contains(&stored)
+    {
         return Vec::new();
     }
     [STEPS, STATES, CHUNKS].map(|name| program(name, stored, state_dim)).into()
@@ -215,7 +224,8 @@ pub(crate) fn vjp<T: Stored>(
         d_channels: i32::from(m.d.is_some_and(|d| d.shape()[1] > 1)),
         splits: splits as i32,
     };
-    let grid = Grid { blocks: [2 * splits * groups * chunks, 1, 1], threads: 384, shared: chunks_shared(state_dim) };
+    let grid =
+        Grid { blocks: [2 * splits * groups * chunks, 1, 1], threads: 384, shared: chunks_shared(state_dim) };
     // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, and the rooms have a place
     // for every chunk and head.
     unsafe {
@@ -291,7 +301,8 @@ fn walk<T: Stored>(
     let shape = m.shape();
     let pairs = groups * (heads / groups).div_ceil(2);
     let tables = m.tables;
-    let grid = Grid { blocks: [pairs, tables.segments.count, 2], threads: 384, shared: states_shared(state_dim) };
+    let grid =
+        Grid { blocks: [pairs, tables.segments.count, 2], threads: 384, shared: states_shared(state_dim) };
     let kernel = m.kernel(STATES, "ssd_backward_states")?;
     let walks = |from: [u64; 2], to: [u64; 2], kept: bool| {
         let [x, dy, b, c] = [m.x, m.dy, m.b, m.c].map(|tensor| *tensor.pointer());
@@ -366,7 +377,7 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let panels = state_dim / 64;
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
-    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32) as u32
+    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
@@ -403,7 +414,9 @@ impl<T: Stored> Operands<'_, T> {
             pitch: 0,
         };
         match self.steps {
-            Steps::Given { log_a, dt } => Discretized { dt: *dt.pointer(), log_a: *log_a.pointer(), ..nothing },
+            Steps::Given { log_a, dt } => {
+                Discretized { dt: *dt.pointer(), log_a: *log_a.pointer(), ..nothing }
+            }
             Steps::Raw(raw) => Discretized {
                 raw: match &raw.dt {
                     Raw::Computed(tensor) => *tensor.pointer(),
@@ -421,7 +434,11 @@ impl<T: Stored> Operands<'_, T> {
         }
     }
 
-    fn kernel(&self, source: &'static str, name: &'static str) -> Result<crate::backend::cuda::launch::Kernel> {
+    fn kernel(
+        &self,
+        source: &'static str,
+        name: &'static str,
+    ) -> Result<crate::backend::cuda::launch::Kernel> {
         let program = program(source, stored_macro::<T>(), self.b.shape()[3]);
         let stream: &Stream = self.x.stream();
         stream.device().kernel(&program, name)
