@@ -67,9 +67,6 @@ pub enum Command {
     #[cfg(feature = "cuda")]
     #[command(long_about = help::KERNELS)]
     Kernels(kernels::Options),
-    /// Draw a mask, an SSD matrix, its ranks, or a benchmark
-    #[command(long_about = help::DRAW)]
-    Draw(draw::Options),
     /// Continue a text or a sequence of tokens with a model
     #[command(long_about = model::help::GENERATE)]
     Generate(model::generate::Options),

@@ -23,6 +23,7 @@ constexpr u32 STEPS_AT = ROWS_END > COLUMNS_END ? ROWS_END : COLUMNS_END; // [st
 constexpr u32 STEPS_BYTES = 1024 + 2 * sizeof(Sizes);
 constexpr u32 PARTS_AT = STEPS_AT + STAGES * STEPS_BYTES; // [head's parity][12][64]
 constexpr u32 BARRIERS_AT = PARTS_AT + 2 * 12 * 64 * 4;
+constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES; // 64 bytes
 static_assert(P == 64, "a tile of X is one panel");
 
 // The pass's tensors.
@@ -54,6 +55,8 @@ struct Place {
     u32 base, full, empty;
     unsigned char *memory;
 
+    // The same read back from memory, for what comes after a loop that has no register to spare.
+    DEVICE const Place &again() const { return *(const Place *)(memory + PLACE_AT); }
     DEVICE u32 stage(int i, u32 size) const { return base + STAGES_AT + (i % STAGES) * size; }
     DEVICE const float *steps(int i) const { return (const float *)(memory + STEPS_AT + (i % STAGES) * STEPS_BYTES); }
     // Of X and H, or of dY and dH.
@@ -71,7 +74,7 @@ struct Place {
 // <dH, H> of one stage, a quarter of it by each warp.
 DEVICE float passed_on(const unsigned char *dh, u32 thread) {
     float sum = 0.f;
-#pragma unroll 2
+#pragma unroll 1
     for (u32 e = thread * 16; e < STATE_BYTES; e += 128 * 16) {
         const uint4 u = *(const uint4 *)(dh + e), v = *(const uint4 *)(dh + STATE_BYTES + e);
         const u32 left[4] = {u.x, u.y, u.z, u.w}, right[4] = {v.x, v.y, v.z, v.w};
@@ -92,9 +95,7 @@ DEVICE void copy_heads(const Shape &shape, const Pass &pass, const Place &at, u3
     constexpr u32 STAGE = COLUMNS ? COLUMNS_STAGE : ROWS_STAGE;
     const u32 warp = thread >> 5, lane = thread & 31;
     const long long position = shape.position(at.k, 0);
-    const storage *x = pass.x + position * shape.x_pitch + at.first * P;
-    const storage *dy = pass.dy + position * shape.dy_pitch + at.first * P;
-    long long place = (long long)at.chunk * shape.heads + at.first;
+    const long long place = (long long)at.chunk * shape.heads + at.first;
     for (int i = 0; i <= at.count; i++) {
         if (i < at.count) {
             const u32 stage = at.stage(i, STAGE), full = at.full + 8 * (i % STAGES);
@@ -106,8 +107,10 @@ DEVICE void copy_heads(const Shape &shape, const Pass &pass, const Place &at, u3
                 bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset,
                           STATE_BYTES, full);
             }
-            copy_rows<32>(stage + X_AT, x + i * P, shape.x_pitch, 32 * warp, at.k.len, lane);
-            copy_rows<32>(stage + DY_AT, dy + i * P, shape.dy_pitch, 32 * warp, at.k.len, lane);
+            copy_rows<32>(stage + X_AT, pass.x + position * shape.x_pitch + (at.first + i) * P, shape.x_pitch, 32 * warp,
+                          at.k.len, lane);
+            copy_rows<32>(stage + DY_AT, pass.dy + position * shape.dy_pitch + (at.first + i) * P, shape.dy_pitch, 32 * warp,
+                          at.k.len, lane);
             if (warp < 2)
                 copy_piece(at.base + STEPS_AT + (i % STAGES) * STEPS_BYTES + thread * 16,
                            (warp == 0 ? pass.s : pass.dt) + (place + i) * Q + lane * 4, true);
@@ -148,6 +151,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const u32 warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127;
 
     if (threadIdx.x == 0) {
+        *(Place *)(memory + PLACE_AT) = at;
         for (int i = 0; i < STAGES; i++) {
             barrier_init(at.full + 8 * i, 129);
             barrier_init(at.empty + 8 * i, columns ? 12 : 8);
@@ -168,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
-        registers_shrink<40>();
+        registers_shrink<24>();
         if (columns) {
             for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
             copy_heads<true>(shape, pass, at, thread);
@@ -176,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             copy_heads<false>(shape, pass, at, thread);
         }
     } else {
-        registers_grow<232>();
+        registers_grow<240>();
         // The same number in all lanes, as the compiler can see.
         const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {

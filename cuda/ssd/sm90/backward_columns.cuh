@@ -231,8 +231,9 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         at.release(i, lane);
     }
 
+    const Place &end = at.again();
     const long long part_size = pass.positions * shape.groups * N;
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
-        store_part(pass.db + (2 * at.split + 1) * part_size, db[panel], shape, at, row + g, panel * 64 + c);
+        store_part(pass.db + (2 * end.split + 1) * part_size, db[panel], shape, end, row + g, panel * 64 + c);
 }

@@ -205,34 +205,33 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
 #pragma unroll
             for (int m = 0; m < 4; m++) dy[step][m] = to_half(dy[step][m], scale.to);
         }
-        pin(first);
-        pin(second);
+        float low[32], high[32]; // dY H, by panels
         products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
+            product<1, true>(low, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         products_commit();
         if (N_PANELS == 2) {
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
+                product<1, true>(high, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
         }
         const float unit = scale.from * at.sizes(i, false).state;
         const float grown[2] = {unit * exp2_fast(logs[0]), unit * exp2_fast(logs[1])};
         products_wait<N_PANELS - 1>();
-        pin(first);
-        state_block(first, dc[0], states, grown, own, row, lane);
+        pin(low);
+        state_block(low, dc[0], states, grown, own, row, lane);
         if (N_PANELS == 2) {
             products_wait<0>();
-            pin(second);
+            pin(high);
         }
         at.release(i, lane);
-        if (N_PANELS == 2) state_block(second, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
+        if (N_PANELS == 2) state_block(high, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
 
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            float sum = pairs[m] + grown[m] * states[m];
+            float sum = pairs[m] + exp2_fast(logs[m]) * (unit * states[m]); // in this order nothing gets too small
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0) sums[row + g + 8 * m] = sum;
@@ -247,6 +246,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
     }
 
     // dS in 16 bits in the place of S, with zeros above the diagonal; B in the place of the first stage.
+    const Place &end = at.again();
     threads_sync(3, 256);
     const int below = 16 * warp + g - 2 * (lane & 3);
 #pragma unroll
@@ -261,10 +261,10 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
                        pack(ds_left[4 * t], ds_left[4 * t + 1]), pack(ds_left[4 * t + 2], ds_left[4 * t + 3]),
                        pack(ds_left[4 * t + 4], ds_left[4 * t + 5]), pack(ds_left[4 * t + 6], ds_left[4 * t + 7]));
     }
-    const long long position = shape.position(at.k, 0);
+    const long long position = shape.position(end.k, 0);
     for (int panel = 0; panel < N_PANELS; panel++)
-        copy_rows<16>(at.base + STAGES_AT + panel * PANEL, pass.b + position * shape.b_pitch + at.group * N + panel * 64,
-                      shape.b_pitch, row, at.k.len, lane);
+        copy_rows<16>(end.base + STAGES_AT + panel * PANEL, pass.b + position * shape.b_pitch + end.group * N + panel * 64,
+                      shape.b_pitch, row, end.k.len, lane);
     copies_wait();
     fence_async();
     threads_sync(3, 256);
@@ -278,7 +278,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         for (int step = 0; step < Q / 16; step++) {
             product<0, 1>(dc[panel],
                           rows_operand(scores_at + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
-                          columns_operand(at.base + STAGES_AT + panel * PANEL + step * 2048), 1);
+                          columns_operand(end.base + STAGES_AT + panel * PANEL + step * 2048), 1);
             product<1, 1>(db, columns_operand(scores_at + warpgroup * PANEL + step * 2048),
                           columns_operand(own + panel * PANEL + step * 2048), step > 0);
         }
@@ -287,7 +287,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         pin(dc[panel]);
         pin(db);
         const int column = panel * 64 + 2 * (lane & 3);
-        store_part(pass.dc + at.split * part_size, dc[panel], shape, at, row + g, column);
-        store_part(pass.db + 2 * at.split * part_size, db, shape, at, row + g, column);
+        store_part(pass.dc + end.split * part_size, dc[panel], shape, end, row + g, column);
+        store_part(pass.db + 2 * end.split * part_size, db, shape, end, row + g, column);
     }
 }

@@ -225,8 +225,9 @@ extern "C" __global__ void __launch_bounds__(256)
         const long long place = ((long long)at * shape.heads + head) * size + own;
         const float4 local = *(const float4 *)(join.local + place);
         float sum = 0.f;
-        for (int k = 0; k < segments[at].count; k++)
+        for (int k = threadIdx.x & 31; k < segments[at].count; k += 32)
             sum += s[((long long)(segments[at].first + k) * shape.heads + head) * Q + Q - 1];
+        for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
         const float through = exp2_fast(sum);
         *(float4 *)(join.in + place) = h;
         h.x = through * h.x + local.x, h.y = through * h.y + local.y;

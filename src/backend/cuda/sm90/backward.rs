@@ -378,7 +378,7 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let panels = state_dim / 64;
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
-    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32) as u32
+    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
