@@ -2,9 +2,11 @@
 
 mod decompose;
 mod operator;
+mod sweep;
 
 pub(crate) use decompose::*;
 pub use operator::Operator;
+pub(crate) use sweep::{FACTORS, STEPS, Sweep, Sweeps, TILE_COLUMNS};
 
 mod jacobi;
 mod reflect;

@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::{Decompose, Gemm};
+use crate::linalg::{Decompose, Gemm, Sweeps};
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -25,6 +25,7 @@ pub trait Field:
     + Sync
     + Gemm
     + Decompose
+    + Sweeps
 {
     /// The real numbers below this field.
     type Real: Real;
