@@ -175,10 +175,10 @@ impl<E: Field> Ldl<E> {
 
     fn growth_from(&self, l: &Sss<E>, diagonal: &Blocks<E>) -> f64 {
         let factor = &self.factor;
-        let before = (0..l.len()).map(|k| f64::max(largest(&diagonal.block(k)), below(l, k, l.b(k))));
+        let before = (0..l.len()).map(|k| f64::max(largest(diagonal.block(k)), below(l, k, l.b(k))));
         let after = (0..l.len()).map(|k| {
             let undivided = product(factor.b(k), factor.d(k));
-            f64::max(largest(&factor.d(k)), below(l, k, undivided.view()))
+            f64::max(largest(factor.d(k)), below(l, k, undivided.view()))
         });
         growth(before.fold(0.0, f64::max), after.fold(0.0, f64::max))
     }

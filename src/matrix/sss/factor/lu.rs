@@ -67,7 +67,7 @@ impl<E: Field> Quasiseparable<E> {
         let (mut before, mut after) = (0.0, 0.0);
         for k in 0..l.len() {
             let step = Step::new(self, k, p.view());
-            let entries = [largest(&l.d(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
+            let entries = [largest(l.d(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
             before = entries.into_iter().fold(before, f64::max);
             let reader = adjoint(step.reader.view());
             let entries = [largest(&step.d), below(l, k, step.g.view()), below(v, k, reader.view())];

@@ -2,7 +2,7 @@
 
 use super::super::ldl::Demand;
 use super::eliminate::{Input, Output, Refused, accept};
-use super::total;
+use super::{add_scaled, add_times, plus, scaled, times, total};
 use crate::scalar::Field;
 
 /// Steps of the elimination; `p[j]` is column j of P.
@@ -18,31 +18,19 @@ pub(super) fn steps<E: Field, const N: usize>(
     let mut q = *p;
     let rows = a.iter().zip(b).zip(c).zip(input.d).zip(gains.iter_mut().zip(output.pivots));
     for (k, ((((a, b), c), d), (gain, pivot))) in rows.enumerate() {
+        let (a, c) = (*a, *c);
         let mut f = [[E::zero(); N]; 2];
         for j in 0..N {
-            let cj = c[j].conj();
-            for i in 0..N {
-                f[j % 2][i] = q[j][i].fused(cj, f[j % 2][i]);
-            }
+            f[j % 2] = add_scaled(q[j], c[j].conj(), f[j % 2]);
         }
-        let mut g = [E::zero(); N];
-        let mut read = [E::zero(); N];
-        for i in 0..N {
-            let f = f[0][i] + f[1][i];
-            read[i] = c[i] * f;
-            g[i] = (-a[i]).fused(f, b[i]);
-        }
-        *pivot = (*d - total(read)).real_part();
+        let f = plus(f[0], f[1]);
+        let g = add_times(scaled(a, -E::one()), f, *b);
+        *pivot = (*d - total(times(c, f))).real_part();
         accept(*pivot, demand).map_err(|()| Refused { step: k, pivot: *pivot })?;
-        let inverse = E::one() / *pivot;
-        for i in 0..N {
-            gain[i] = g[i] * inverse;
-        }
+        let w = scaled(g, E::one() / *pivot);
+        *gain = w;
         for j in 0..N {
-            let (aj, wj) = (a[j].conj(), gain[j].conj());
-            for i in 0..N {
-                q[j][i] = g[i].fused(wj, q[j][i] * (a[i] * aj));
-            }
+            q[j] = add_scaled(g, w[j].conj(), times(q[j], scaled(a, a[j].conj())));
         }
     }
     *p = q;

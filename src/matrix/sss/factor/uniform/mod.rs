@@ -94,6 +94,59 @@ fn total<E: Field, const L: usize>(mut sums: [E; L]) -> E {
     sums[0]
 }
 
+// Vectors are taken and returned by value: all of one is read before any of it is written, so that the compiler can keep
+// it in one register without a proof that memory does not overlap.
+
+/// `a s`
+#[inline(always)]
+fn scaled<E: Field, const L: usize>(mut a: [E; L], s: E) -> [E; L] {
+    a.iter_mut().for_each(|a| *a *= s);
+    a
+}
+
+/// `a ∘ b`
+#[inline(always)]
+fn times<E: Field, const L: usize>(mut a: [E; L], b: [E; L]) -> [E; L] {
+    for l in 0..L {
+        a[l] *= b[l];
+    }
+    a
+}
+
+/// `a + b`
+#[inline(always)]
+fn plus<E: Field, const L: usize>(mut a: [E; L], b: [E; L]) -> [E; L] {
+    for l in 0..L {
+        a[l] += b[l];
+    }
+    a
+}
+
+/// `a s + c`
+#[inline(always)]
+fn add_scaled<E: Field, const L: usize>(a: [E; L], s: E, mut c: [E; L]) -> [E; L] {
+    for l in 0..L {
+        c[l] = a[l].fused(s, c[l]);
+    }
+    c
+}
+
+/// `a ∘ b + c`
+#[inline(always)]
+fn add_times<E: Field, const L: usize>(a: [E; L], b: [E; L], mut c: [E; L]) -> [E; L] {
+    for l in 0..L {
+        c[l] = a[l].fused(b[l], c[l]);
+    }
+    c
+}
+
+/// `conj(a)`
+#[inline(always)]
+fn conjugate<E: Field, const L: usize>(mut a: [E; L]) -> [E; L] {
+    a.iter_mut().for_each(|a| *a = a.conj());
+    a
+}
+
 /// A row as whole vectors, the rest zero.
 #[inline(always)]
 fn pad<E: Field>(row: &[E], lanes: &mut [Lane<E>]) {

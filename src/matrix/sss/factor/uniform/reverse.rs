@@ -3,7 +3,7 @@
 use super::super::super::{Sss, Transition};
 use super::super::ldl::Demand;
 use super::eliminate::eliminate_keeping;
-use super::{LANES, Lane, diagonals, pad, segments, total};
+use super::{LANES, Lane, add_scaled, add_times, conjugate, diagonals, pad, scaled, segments, times, total};
 use crate::error::Result;
 use crate::linalg::vectorize;
 use crate::scalar::Field;
@@ -224,11 +224,9 @@ impl<E: Field> Sweep<E> {
             g.iter_mut().for_each(|g| *g *= segment.pivots[k]);
             for j in 0..n {
                 let (aj, wj, cj) = (a[j].conj(), w[j].conj(), c[j].conj());
-                let (p, next) = (&p[j * blocks + i], &mut next[j * blocks + i]);
-                for l in 0..LANES {
-                    f[l] = p[l].fused(cj, f[l]);
-                    next[l] = g[l].fused(wj, p[l] * (ai[l] * aj));
-                }
+                let p = p[j * blocks + i];
+                f = add_scaled(p, cj, f);
+                next[j * blocks + i] = add_scaled(g, wj, times(p, scaled(ai, aj)));
             }
             self.f[k * blocks + i] = f;
         }
@@ -268,10 +266,8 @@ impl<E: Field> Sweep<E> {
         let half = E::one() / two;
         let mut inner = [E::zero(); LANES];
         for i in 0..blocks {
-            for l in 0..LANES {
-                rows.dg[i][l] = two * self.product[i][l];
-                inner[l] = rows.w[i][l].conj().fused(self.product[i][l], inner[l]);
-            }
+            rows.dg[i] = scaled(self.product[i], two);
+            inner = add_times(conjugate(rows.w[i]), self.product[i], inner);
         }
         let dd = (weight / segment.pivots[k] - total(inner)).real_part();
         for i in 0..blocks {
@@ -287,24 +283,19 @@ impl<E: Field> Sweep<E> {
         let (db_out, dc_out) = (&mut out.b[row.clone()], &mut out.c[row]);
         for i in 0..blocks {
             let (ai, ci, dfi) = (rows.a[i], rows.c[i], rows.df[i]);
-            let mut half_df = dfi;
-            half_df.iter_mut().for_each(|v| *v *= half);
-            let mut half_c = ci;
-            half_c.iter_mut().for_each(|v| *v = v.conj() * half);
+            let (half_df, half_c) = (scaled(dfi, half), scaled(conjugate(ci), half));
+            let conjugate_a = conjugate(ai);
             let (mut da, mut dc, mut next) = ([E::zero(); LANES], [E::zero(); LANES], [E::zero(); LANES]);
             for j in 0..n {
                 let (aj, cj, dfj, wj) = (a[j], c[j], df[j], before[j]);
-                let (p, pi) = (&p[j * blocks + i], &mut self.pi[j * blocks + i]);
-                let conjugate = dfj.conj();
-                for l in 0..LANES {
-                    let moved = pi[l] * aj;
-                    da[l] = moved.fused(p[l].conj(), da[l]);
-                    dc[l] = p[l].fused(dfj, dc[l]);
-                    let read = half_c[l].fused(conjugate, half_df[l] * cj);
-                    let value = ai[l].conj().fused(moved, read);
-                    pi[l] = value;
-                    next[l] = value.fused(wj, next[l]);
-                }
+                let (p, pi) = (p[j * blocks + i], &mut self.pi[j * blocks + i]);
+                let moved = scaled(*pi, aj);
+                da = add_times(moved, conjugate(p), da);
+                dc = add_scaled(p, dfj, dc);
+                let read = add_scaled(half_c, dfj.conj(), scaled(half_df, cj));
+                let value = add_times(conjugate_a, moved, read);
+                *pi = value;
+                next = add_scaled(value, wj, next);
             }
             self.product[i] = next;
             let (f, x) = (self.f[k * blocks + i], self.x[k * blocks + i]);

@@ -5,7 +5,9 @@ use ndarray::Array2;
 use super::super::super::Sss;
 use super::super::super::kernels::Apply;
 use super::super::{divides, singular};
-use super::{LANES, Pivots, SEGMENT, diagonals, order, segments, total};
+use super::{
+    LANES, Pivots, SEGMENT, add_scaled, add_times, conjugate, diagonals, order, segments, times, total,
+};
 use crate::error::Result;
 use crate::linalg::vectorize;
 use crate::scalar::Field;
@@ -129,24 +131,23 @@ impl<E: Field> Steps<'_, E> {
         let Some(state) = state.first_chunk_mut::<N>() else { return };
         let mut h = *state;
         for k in steps {
-            let mut sums = [E::zero(); L];
+            let (a, read, write) = (row(how, a[k]), row(how, read[k]), row(how, write[k]));
+            let mut rest = x[k];
             if N <= 2 {
                 // A chain of two is shorter than a sum and a difference.
-                sums[0] = x[k];
                 for n in 0..N {
-                    sums[0] = (-how.of(read[k][n])).fused(h[n], sums[0]);
+                    rest = (-read[n]).fused(h[n], rest);
                 }
             } else {
+                let mut sums = [E::zero(); L];
                 for n in 0..N {
-                    sums[n % L] = how.of(read[k][n]).fused(h[n], sums[n % L]);
+                    sums[n % L] = read[n].fused(h[n], sums[n % L]);
                 }
-                sums = [x[k] - total(sums); L];
+                rest -= total(sums);
             }
-            let u = self.divide(how, k, sums[0]);
+            let u = self.divide(how, k, rest);
             x[k] = u;
-            for n in 0..N {
-                h[n] = how.of(write[k][n]).fused(u, how.of(a[k][n]) * h[n]);
-            }
+            h = add_scaled(write, u, times(a, h));
         }
         *state = h;
     }
@@ -155,28 +156,30 @@ impl<E: Field> Steps<'_, E> {
     #[inline(always)]
     fn any_order(self, steps: impl Iterator<Item = usize>, how: Apply, h: &mut [E], x: &mut [E]) {
         let n = h.len();
-        let row = |values, k: usize| <[E]>::as_chunks::<LANES>(&<[E]>::split_at(values, k * n).1[..n]);
+        let step = |values, k: usize| <[E]>::as_chunks::<LANES>(&<[E]>::split_at(values, k * n).1[..n]);
         let (h, h_rest) = h.as_chunks_mut::<LANES>();
         for k in steps {
-            let (read, read_rest) = row(self.read, k);
+            let (read, read_rest) = step(self.read, k);
             let mut sums = [E::zero(); LANES];
             for (h, read) in h.iter().zip(read) {
-                for l in 0..LANES {
-                    sums[l] = how.of(read[l]).fused(h[l], sums[l]);
-                }
+                sums = add_times(row(how, *read), *h, sums);
             }
             let rest: E = h_rest.iter().zip(read_rest).map(|(h, r)| how.of(*r) * *h).sum();
             let u = self.divide(how, k, x[k] - total(sums) - rest);
             x[k] = u;
-            let ((a, a_rest), (write, write_rest)) = (row(self.a, k), row(self.write, k));
+            let ((a, a_rest), (write, write_rest)) = (step(self.a, k), step(self.write, k));
             for ((h, a), write) in h.iter_mut().zip(a).zip(write) {
-                for l in 0..LANES {
-                    h[l] = how.of(write[l]).fused(u, how.of(a[l]) * h[l]);
-                }
+                *h = add_scaled(row(how, *write), u, times(row(how, *a), *h));
             }
             for ((h, a), write) in h_rest.iter_mut().zip(a_rest).zip(write_rest) {
                 *h = how.of(*write).fused(u, how.of(*a) * *h);
             }
         }
     }
+}
+
+/// A row of generators, conjugated for an adjoint.
+#[inline(always)]
+fn row<E: Field, const N: usize>(how: Apply, values: [E; N]) -> [E; N] {
+    if how == Apply::Adjoint { conjugate(values) } else { values }
 }

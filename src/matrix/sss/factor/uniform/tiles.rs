@@ -2,7 +2,7 @@
 
 use super::super::ldl::Demand;
 use super::eliminate::{Input, Output, Refused, accept};
-use super::{LANES, Lane, pad, total};
+use super::{LANES, Lane, add_scaled, add_times, conjugate, pad, scaled, times, total};
 use crate::scalar::Field;
 
 /// P before a step, with the update of the step before it still to come, and the vectors of that update.
@@ -44,18 +44,14 @@ impl<E: Field> Tiles<E> {
             pad(b, &mut self.g);
             let mut read = [E::zero(); LANES];
             for ((g, a), (f, c)) in self.g.iter_mut().zip(&self.a).zip(self.f.iter().zip(&self.c)) {
-                for l in 0..LANES {
-                    g[l] = (-a[l]).fused(f[l], g[l]);
-                    read[l] = f[l].fused(c[l], read[l]);
-                }
+                *g = add_times(scaled(*a, -E::one()), *f, *g);
+                read = add_times(*f, *c, read);
             }
             *pivot = (*d - total(read)).real_part();
             accept(*pivot, demand).map_err(|()| Refused { step: k, pivot: *pivot })?;
             let inverse = E::one() / *pivot;
             for (w, g) in self.w.iter_mut().zip(&self.g) {
-                for l in 0..LANES {
-                    w[l] = g[l] * inverse;
-                }
+                *w = scaled(*g, inverse);
             }
             gain.copy_from_slice(&self.w.as_flattened()[..order]);
         }
@@ -92,12 +88,12 @@ impl<E: Field> Tiles<E> {
             rest = below;
             let (diagonal, lower) = column.split_at_mut(LANES);
             let (aj, wj, cj) = (conjugate(a[j]), conjugate(w[j]), conjugate(c[j]));
+            let (own_a, own_g) = (a[j], g[j]);
             let mut own = f[j];
             for (n, p) in diagonal.iter_mut().enumerate() {
-                for l in 0..LANES {
-                    p[l] = g[j][l].fused(wj[n], p[l] * (a[j][l] * aj[n]));
-                    own[l] = p[l].fused(cj[n], own[l]);
-                }
+                let value = add_scaled(own_g, wj[n], times(*p, scaled(own_a, aj[n])));
+                *p = value;
+                own = add_scaled(value, cj[n], own);
             }
             // Above the diagonal P is the adjoint of what is stored: those products are summed over rows.
             let mut across = [[E::zero(); LANES]; LANES];
@@ -105,12 +101,10 @@ impl<E: Field> Tiles<E> {
                 let (ai, gi, ci) = (a[i], g[i], c[i]);
                 let mut fi = f[i];
                 for n in 0..LANES {
-                    for l in 0..LANES {
-                        let value = gi[l].fused(wj[n], tile[n][l] * (ai[l] * aj[n]));
-                        tile[n][l] = value;
-                        fi[l] = value.fused(cj[n], fi[l]);
-                        across[n][l] = value.fused(ci[l], across[n][l]);
-                    }
+                    let value = add_scaled(gi, wj[n], times(tile[n], scaled(ai, aj[n])));
+                    tile[n] = value;
+                    fi = add_scaled(value, cj[n], fi);
+                    across[n] = add_times(value, ci, across[n]);
                 }
                 f[i] = fi;
             }
@@ -122,10 +116,4 @@ impl<E: Field> Tiles<E> {
             f[j] = own;
         }
     }
-}
-
-#[inline(always)]
-fn conjugate<E: Field>(mut lane: Lane<E>) -> Lane<E> {
-    lane.iter_mut().for_each(|v| *v = v.conj());
-    lane
 }
