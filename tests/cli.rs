@@ -328,7 +328,7 @@ fn bench_measures_and_draw_makes_every_picture() {
 
     let list = succeeds(&["draw", "--list"]);
     let names: Vec<_> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(names.len(), 11, "{list}");
+    assert_eq!(names.len(), 13, "{list}");
     for name in names {
         let picture = folder.path().join(format!("{name}.svg"));
         let mut arguments = vec!["draw", name, "-o", picture.to_str().unwrap()];

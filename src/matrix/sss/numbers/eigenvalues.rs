@@ -124,7 +124,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
             let reason = format!("expected a positive number, found {accuracy}");
             return Err(Error::Config { field: "accuracy", reason });
         }
-        let edge = self.norm_inf_bound()? * (1.0 + 1e-6) + f64::MIN_POSITIVE;
+        let norm = self.norm_inf_bound()?;
+        if norm == 0.0 {
+            return Ok(vec![0.0; places.len()]);
+        }
+        let edge = norm * (1.0 + 1e-6);
         let mut found = Vec::with_capacity(places.len());
         let mut counter = Counter { m: self, factor: None };
         let least = (accuracy * edge).max(4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * edge);
