@@ -193,6 +193,22 @@ fn files_written_are_laid_out_as_their_publishers_do() {
 }
 
 #[test]
+#[cfg(unix)]
+fn weights_may_be_read_by_whoever_may_read_the_configuration() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempdir().unwrap();
+    for (k, naming) in [Naming::Original, Naming::HuggingFace].into_iter().enumerate() {
+        let to = folder.path().join(k.to_string());
+        open(&golden("model_tiny")).convert(&to, naming, None).unwrap();
+        let modes = std::fs::read_dir(&to)
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().permissions().mode());
+        let modes: Vec<u32> = modes.collect();
+        assert!(modes.len() == 2 && modes[0] == modes[1] && modes[0] & 0o600 == 0o600, "{modes:?}");
+    }
+}
+
+#[test]
 fn narrower_types_are_rounded_once_and_keep_what_is_sensitive() {
     let folder = tempdir().unwrap();
     let from = open(&golden("model_tiny"));

@@ -47,6 +47,7 @@ fn stored_type(dtype: ::safetensors::Dtype) -> std::result::Result<Storage, Stri
 ///
 /// # Errors
 /// [`crate::Error::File`] if they are not.
+#[cfg(feature = "cli")]
 pub(crate) fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     checked_header(path, bytes).map(|_| ())
 }

@@ -140,14 +140,21 @@ pub(super) fn write(
     let folder = builder.tempdir_in(parent).map_err(wrong)?;
     let inside = |name: &str| folder.path().join(name);
 
+    let weights = match naming {
+        Naming::HuggingFace => inside("model.safetensors"),
+        Naming::Original => inside("pytorch_model.bin"),
+    };
     match naming {
-        Naming::HuggingFace => safetensors::write(&inside("model.safetensors"), tensors),
-        Naming::Original => torch::write(&inside("pytorch_model.bin"), tensors),
+        Naming::HuggingFace => safetensors::write(&weights, tensors),
+        Naming::Original => torch::write(&weights, tensors),
     }
     .map_err(wrong)?;
     let text = serde_json::to_string_pretty(&Value::Object(json)).map_err(|e| in_file(to, e))?;
     let mut file = std::fs::File::create(inside("config.json")).map_err(wrong)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(wrong)?;
+    // Whoever may read the one may read the other, whatever the writer of the weights thinks of that.
+    let permissions = file.metadata().map_err(wrong)?.permissions();
+    std::fs::set_permissions(&weights, permissions).map_err(wrong)?;
     for name in COMPANIONS {
         if let Some(companion) = from.map(|from| from.join(name)).filter(|path| path.is_file()) {
             std::fs::copy(&companion, inside(name)).map_err(|e| in_file(&companion, e))?;
