@@ -88,7 +88,8 @@ JSON (--json): `ceilings` holds gemm_f32 and gemm_f64 in GFLOP/s by thread count
 threads, len, seconds, ratio and more; null where a number cannot be had.
 
 Example:
-  semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg";
+  semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg
+  semisep bench --suite mamba2                       prefill and decoding of a random 130M model";
 
 /// `semisep draw --help`
 pub const DRAW: &str = "\

@@ -195,7 +195,8 @@ impl Config {
             return wrong("epsilon", format!("expected a finite number, at least 0, found {}", self.epsilon));
         }
         let (lower, upper) = self.dt_limits;
-        if !(lower <= upper) || lower == f64::INFINITY || upper == f64::NEG_INFINITY {
+        let ordered = lower <= upper; // not so with a NaN
+        if !ordered || lower == f64::INFINITY || upper == f64::NEG_INFINITY {
             return wrong(
                 "dt_limits",
                 format!("expected a lower limit at most the upper one, found {lower} and {upper}"),

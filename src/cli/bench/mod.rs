@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod clock;
+mod mamba2;
 mod memory;
 mod problem;
 mod report;
@@ -16,6 +17,7 @@ use super::output::Pending;
 use super::progress::bar;
 use super::put;
 use crate::error::Result;
+use crate::mamba2::Config;
 use crate::parallel;
 use ceilings::{Ceilings, Yardstick};
 use clock::Effort;
@@ -24,6 +26,9 @@ use problem::{Pass, Problem};
 /// Command line of `semisep bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
+    /// What to measure
+    #[arg(long, value_enum, default_value_t)]
+    pub suite: Subject,
     /// Also write the measurement as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -33,6 +38,16 @@ pub struct Options {
     /// Lengths to measure, e.g. 2048,65536
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub lengths: Vec<u32>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Subject {
+    /// The SSD operator by every algorithm, and scans
+    #[default]
+    Ssd,
+    /// The language model of the size of mamba2-130m, random weights
+    Mamba2,
 }
 
 /// How much is measured.
@@ -118,25 +133,54 @@ struct Measured {
 pub fn bench(options: &Options) -> Result<()> {
     let pending = options.json.as_deref().map(Pending::new).transpose()?;
     let suite = Suite::new(options);
-    let mut threads = vec![1, parallel::threads()];
-    threads.dedup();
-    let bar = bar(threads.len() * (4 + 2 * (2 + 6 * suite.lengths.len())));
     let mut ceilings = Ceilings::default();
     let mut measured = Measured::default();
-    for &threads in &threads {
-        parallel::with_threads(threads, || -> Result<()> {
-            ceilings.measure(&suite, threads, &bar);
-            rows::<f32>(&suite, threads, &bar, &mut measured)?;
-            rows::<f64>(&suite, threads, &bar, &mut measured)?;
-            scans::rows(&suite, threads, &bar, &mut measured)
-        })?;
+    match options.suite {
+        Subject::Ssd => operator(&suite, &mut ceilings, &mut measured)?,
+        Subject::Mamba2 => language_model(options, &suite, &mut ceilings, &mut measured)?,
     }
-    bar.finish_and_clear();
     put(&report::text(&ceilings, &measured))?;
     match pending {
         Some(pending) => pending.commit(report::json(&ceilings, &measured).as_bytes()),
         None => Ok(()),
     }
+}
+
+/// The SSD operator and scans, on one thread and on all.
+fn operator(suite: &Suite, ceilings: &mut Ceilings, measured: &mut Measured) -> Result<()> {
+    let mut threads = vec![1, parallel::threads()];
+    threads.dedup();
+    let bar = bar(threads.len() * (4 + 2 * (2 + 6 * suite.lengths.len())));
+    for &threads in &threads {
+        parallel::with_threads(threads, || -> Result<()> {
+            ceilings.measure(suite, threads, &bar);
+            rows::<f32>(suite, threads, &bar, measured)?;
+            rows::<f64>(suite, threads, &bar, measured)?;
+            scans::rows(suite, threads, &bar, measured)
+        })?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// A model on all threads: of the size of mamba2-130m, or a tiny one to see that all is there.
+fn language_model(
+    options: &Options,
+    suite: &Suite,
+    ceilings: &mut Ceilings,
+    measured: &mut Measured,
+) -> Result<()> {
+    let config = if options.quick { Config::new(64, 2, 512) } else { Config::new(768, 24, 50288) };
+    let lengths = match (options.lengths.is_empty(), options.quick) {
+        (false, _) => suite.lengths.clone(),
+        (true, true) => vec![64],
+        (true, false) => vec![512, 2048],
+    };
+    let bar = bar(3 + mamba2::STEPS + lengths.len());
+    ceilings.measure(suite, parallel::threads(), &bar);
+    mamba2::rows(suite, (&config, &lengths), parallel::threads(), &bar, measured)?;
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// Every algorithm over all lengths in one precision, then single steps.
