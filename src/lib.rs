@@ -15,7 +15,7 @@
 //!
 //! # The walk
 //!
-//! Every file of the crate is one of three kinds of things.
+//! Every file of the crate is one of four kinds of things.
 //!
 //! **Definitions**, [`matrix`]: what a matrix is, by its generators, with `to_dense` as the meaning of everything else.
 //! - [`matrix::StructuredMatrix`]: the trait of all of them: dense form, product, adjoint product, and their vjp.
@@ -36,8 +36,13 @@
 //! - [`ssd::Bidirectional`]: a two-sided matrix, for layers that also look ahead.
 //! - [`ssd::Discretization`]: raw steps and A to steps and decays.
 //!
+//! **Networks**: what is built of them.
+//! - [`nn`]: linear maps, convolution, norms, attention, loss, each with its vjp.
+//! - [`mamba2::Model`]: the language model, from any [`mamba2::State`]; [one token's way](documentation::mamba2) through it.
+//!
 //! **Places**: where it runs, [`ssd::Place`]. That is the CPU, on all threads with the feature `parallel` (results do not
-//! depend on their number), or an NVIDIA GPU with the feature `cuda` (module `backend::cuda`). Numbers are stored as any [`Scalar`] (`f64`, `f32`, `f16`, `bf16`) and computed with as [`Real`].
+//! depend on their number), or an NVIDIA GPU with the feature `cuda` (module `backend::cuda`). Numbers are stored as any
+//! [`Scalar`] (`f64`, `f32`, `f16`, `bf16`) and computed with as [`Real`].
 //!
 //! Whatever can be wrong with an input is a typed [`Error`] that names the tensor, what was expected and what was found.
 //!
@@ -105,6 +110,8 @@ pub mod documentation {
 
     #[doc = include_str!("../docs/kernels.md")]
     pub mod kernels {}
+    #[doc = include_str!("../docs/mamba2.md")]
+    pub mod mamba2 {}
 
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}

@@ -123,6 +123,24 @@ fn a_rewound_state_forgets_what_came_after_and_a_clone_is_a_fork() {
 }
 
 #[test]
+fn a_state_survives_as_tensors() {
+    for (kind, config) in kinds() {
+        let model = random(&config, 1);
+        let state = state_after(&model, &[4, 0, 9], 3);
+        let named = state.to_tensors();
+        let find = |name: &str| named.iter().find(|(other, _)| other == name).map(|(_, of)| of.clone());
+        let mut again = State::new(&config, 3).expect("the configuration is valid");
+        again.assign_tensors(find).expect("all tensors are there");
+        assert_eq!(again, state, "{kind}");
+        let mut other = State::new(&config, 2).expect("the configuration is valid");
+        let before = other.clone();
+        assert!(matches!(other.assign_tensors(find), Err(Error::Shape { tensor: "state", .. })));
+        assert!(matches!(other.assign_tensors(|_| None), Err(Error::Shape { tensor: "state", .. })));
+        assert_eq!(other, before);
+    }
+}
+
+#[test]
 fn memory_of_a_state_does_not_grow_without_attention() {
     let (_, config) = kinds().swap_remove(0);
     let model = random(&config, 1);

@@ -94,6 +94,7 @@ threads, len, seconds, ratio and more; null where a number cannot be had.
 
 Example:
   semisep bench --json bench.json && semisep draw bench --from bench.json -o bench.svg
+  semisep bench --suite mamba2                       prefill and decoding of a random 130M model
   semisep bench --suite matrix                       semiseparable matrices, one thread";
 
 /// `semisep kernels --help`

@@ -179,13 +179,13 @@ impl Config {
                 format!("expected at most expand · d_model = {}, found {}", self.d_inner(), self.d_ssm);
             return wrong("d_ssm", reason);
         }
-        if self.d_ssm % self.head_dim != 0 {
+        if !self.d_ssm.is_multiple_of(self.head_dim) {
             return wrong(
                 "head_dim",
                 format!("expected a divisor of d_ssm = {}, found {}", self.d_ssm, self.head_dim),
             );
         }
-        if self.heads() % self.groups != 0 {
+        if !self.heads().is_multiple_of(self.groups) {
             return wrong(
                 "groups",
                 format!("expected a divisor of heads = {}, found {}", self.heads(), self.groups),
@@ -195,7 +195,8 @@ impl Config {
             return wrong("epsilon", format!("expected a finite number, at least 0, found {}", self.epsilon));
         }
         let (lower, upper) = self.dt_limits;
-        if !(lower <= upper) || lower == f64::INFINITY || upper == f64::NEG_INFINITY {
+        let ordered = lower <= upper; // not so with a NaN
+        if !ordered || lower == f64::INFINITY || upper == f64::NEG_INFINITY {
             return wrong(
                 "dt_limits",
                 format!("expected a lower limit at most the upper one, found {lower} and {upper}"),
@@ -243,11 +244,11 @@ impl AttentionConfig {
         check_size("attn_cfg.d_conv", self.conv_width.max(1))?;
         check_size("attn_cfg.head_dim", self.heads.saturating_mul(self.head_dim).saturating_mul(3))?;
         let wrong = |field, reason| Err(Error::Config { field, reason });
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             let reason = format!("expected a divisor of num_heads = {}, found {}", self.heads, self.kv_heads);
             return wrong("attn_cfg.num_heads_kv", reason);
         }
-        if self.rotary_dim > self.head_dim || self.rotary_dim % 2 != 0 {
+        if self.rotary_dim > self.head_dim || !self.rotary_dim.is_multiple_of(2) {
             let reason = format!(
                 "expected an even number up to head_dim = {}, found {}",
                 self.head_dim, self.rotary_dim

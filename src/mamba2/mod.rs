@@ -16,6 +16,7 @@ mod layer;
 mod mlp;
 mod model;
 mod parameters;
+mod remembered;
 mod state;
 mod tokens;
 

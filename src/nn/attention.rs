@@ -26,7 +26,7 @@ const BLOCK: usize = 128;
 
 impl Heads {
     fn check<A>(&self, q: &ArrayView2<'_, A>, keys: &[usize], values: &[usize]) -> Result<()> {
-        if self.keys == 0 || self.head_dim == 0 || self.queries % self.keys != 0 {
+        if self.keys == 0 || self.head_dim == 0 || !self.queries.is_multiple_of(self.keys) {
             let expected = "heads of queries, a multiple of heads of keys, and a width";
             return Err(Error::shape("heads", expected, &[self.queries, self.keys, self.head_dim]));
         }

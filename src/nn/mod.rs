@@ -22,7 +22,7 @@ pub use conv1d::{Conv1d, Conv1dGrad, causal_conv1d, causal_conv1d_vjp};
 pub use embedding::{embedding, embedding_vjp};
 pub use linear::{Linear, linear, linear_vjp};
 pub use loss::{cross_entropy, cross_entropy_vjp};
-pub use norm::{GatedNorm, gated_rms_norm, gated_rms_norm_vjp, rms_norm, rms_norm_vjp};
+pub use norm::{GatedNorm, GatedNormGrad, gated_rms_norm, gated_rms_norm_vjp, rms_norm, rms_norm_vjp};
 pub use rotary::{Rotary, rotary, rotary_vjp};
 pub use weight::Weight;
 

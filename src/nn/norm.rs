@@ -174,6 +174,9 @@ pub fn gated_rms_norm<A: Real>(
     }
 }
 
+/// Cotangents of the weight, of `y` and of `z`.
+pub type GatedNormGrad<A> = (Option<ArrayD<A>>, Array2<A>, Array2<A>);
+
 /// Cotangents of the inputs of [`gated_rms_norm`], its two steps backwards: of the weight, of `y`, of `z`.
 ///
 /// # Errors
@@ -184,7 +187,7 @@ pub fn gated_rms_norm_vjp<A: Real>(
     w: Option<&Weight<A>>,
     (kind, groups, epsilon): (GatedNorm, usize, f64),
     d_out: ArrayView2<'_, A>,
-) -> Result<(Option<ArrayD<A>>, Array2<A>, Array2<A>)> {
+) -> Result<GatedNormGrad<A>> {
     match kind {
         GatedNorm::GateOnly => {
             let (dy, dz) = gate_vjp(y, z, d_out)?;
@@ -219,7 +222,7 @@ fn present<A: Real>(w: Option<&Weight<A>>) -> Result<&Weight<A>> {
 /// Channels in a group.
 fn group_size<A: Real>(channels: usize, w: &Weight<A>, groups: usize) -> Result<usize> {
     check_shape("norm.weight", "(channels)", &[channels], w.shape())?;
-    if groups == 0 || channels % groups != 0 || channels == 0 {
+    if groups == 0 || !channels.is_multiple_of(groups) || channels == 0 {
         return Err(Error::shape(
             "norm.weight",
             format!("(channels), a multiple of groups = {groups}"),

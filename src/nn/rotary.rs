@@ -24,10 +24,10 @@ pub struct Rotary {
 
 impl Rotary {
     fn check(&self, channels: usize) -> Result<()> {
-        if self.dim % 2 == 0
+        if self.dim.is_multiple_of(2)
             && self.dim <= self.head_dim
             && self.head_dim > 0
-            && channels % self.head_dim == 0
+            && channels.is_multiple_of(self.head_dim)
         {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod clock;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod factors;
+mod mamba2;
 mod matrices;
 mod memory;
 mod problem;
@@ -21,6 +22,7 @@ use super::output::Pending;
 use super::progress::bar;
 use super::put;
 use crate::error::Result;
+use crate::mamba2::Config;
 use crate::parallel;
 use ceilings::{Ceilings, Yardstick};
 use clock::Effort;
@@ -54,6 +56,8 @@ pub enum Subject {
     Ssd,
     /// Semiseparable matrices on one thread
     Matrix,
+    /// The language model of the size of mamba2-130m, random weights
+    Mamba2,
 }
 
 /// How much is measured.
@@ -157,6 +161,7 @@ pub fn bench(options: &Options) -> Result<()> {
             bar.finish_and_clear();
             Ok(())
         })?,
+        Subject::Mamba2 => language_model(options, &suite, &mut ceilings, &mut measured)?,
     }
     put(&report::text(&ceilings, &measured))?;
     match pending {
@@ -178,6 +183,26 @@ fn operator(suite: &Suite, ceilings: &mut Ceilings, measured: &mut Measured) -> 
             scans::rows(suite, threads, &bar, measured)
         })?;
     }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// A model on all threads: of the size of mamba2-130m, or a tiny one to see that all is there.
+fn language_model(
+    options: &Options,
+    suite: &Suite,
+    ceilings: &mut Ceilings,
+    measured: &mut Measured,
+) -> Result<()> {
+    let config = if options.quick { Config::new(64, 2, 512) } else { Config::new(768, 24, 50288) };
+    let lengths = match (options.lengths.is_empty(), options.quick) {
+        (false, _) => suite.lengths.clone(),
+        (true, true) => vec![64],
+        (true, false) => vec![512, 2048],
+    };
+    let bar = bar(3 + mamba2::STEPS + lengths.len());
+    ceilings.measure(suite, parallel::threads(), &bar);
+    mamba2::rows(suite, (&config, &lengths), parallel::threads(), &bar, measured)?;
     bar.finish_and_clear();
     Ok(())
 }
