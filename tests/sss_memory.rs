@@ -127,7 +127,7 @@ impl Case {
             ("regroup", peak(|| s.regroup(&Partition::Equal(8)).unwrap())),
             ("two-sided regroup", peak(|| q.regroup(&Partition::Equal(8)).unwrap())),
             ("sum", peak(|| (s + s).unwrap())),
-            ("difference", peak(|| (q - q).unwrap())),
+            ("difference", peak(|| (q - &(q * 2.0)).unwrap())),
             ("multiple", peak(|| q * 2.0)),
             ("entrywise product", peak(|| f.hadamard(f).unwrap())),
             ("lower times lower", peak(|| (s * s).unwrap())),

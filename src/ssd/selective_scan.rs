@@ -151,7 +151,7 @@ impl<'a, T: Scalar> SelectiveScan<'a, T> {
                     let mut read = self.skip(channel) * x;
                     for (n, h) in h.row_mut(k).iter_mut().enumerate() {
                         *h = (step * self.a[[channel, n]]).exp() * *h + step * x * b[n].widen();
-                        read = read + c[n].widen() * *h;
+                        read += c[n].widen() * *h;
                     }
                     *y = T::narrow(read);
                 }

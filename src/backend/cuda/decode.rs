@@ -299,7 +299,7 @@ impl Parts {
     /// Rows of a warp at a time, as the kernel finds it: lanes that share a row each move 16 bytes of it.
     fn rows(self, bytes: usize, state_dim: usize) -> usize {
         let mut width = 16 / bytes;
-        while state_dim % width != 0 {
+        while !state_dim.is_multiple_of(width) {
             width /= 2;
         }
         let lanes = state_dim.div_ceil(width).next_power_of_two().min(32);

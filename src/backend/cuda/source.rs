@@ -37,7 +37,6 @@ pub const HEADERS: &[Source] = sources![
     "ssd/sm90/forward_mask.cuh",
     "ssd/sm90/forward_plan.cuh",
     "ssd/sm90/forward_state.cuh",
-    "ssd/sm90/hopper.cuh"
     "ssd/sm90/hopper.cuh",
 ];
 

@@ -125,7 +125,8 @@ pub(crate) fn serves<T: Stored>(
     c: &CudaTensor<T>,
     diagonal: Diagonal,
 ) -> bool {
-    let aligned = |tensor: &CudaTensor<T>| tensor.pointer() % 16 == 0 && tensor.pitch() % 8 == 0;
+    let aligned =
+        |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
     ["bf16", "f16"].contains(&T::NAME)
         && x.stream().device().architecture().is_hopper()
         && x.shape()[3] == HEAD_DIM
