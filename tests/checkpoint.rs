@@ -204,7 +204,11 @@ fn weights_may_be_read_by_whoever_may_read_the_configuration() {
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().permissions().mode());
         let modes: Vec<u32> = modes.collect();
-        assert!(modes.len() == 2 && modes[0] == modes[1] && modes[0] & 0o600 == 0o600, "{modes:?}");
+        let (first, rest) = modes.split_first().unwrap();
+        assert!(
+            !rest.is_empty() && rest.iter().all(|mode| mode == first) && first & 0o600 == 0o600,
+            "{modes:?}"
+        );
     }
 }
 

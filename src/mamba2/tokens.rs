@@ -9,7 +9,7 @@ use crate::ssd::{Sequences, States};
 /// # Examples
 /// ```
 /// use semisep::mamba2::Tokens;
-/// let batch = Tokens::packed(&[&[5, 6, 7], &[8]]);
+/// let batch = Tokens::packed(&[vec![5, 6, 7], vec![8]]);
 /// assert_eq!((batch.len(), batch.sequences()), (4, 2));
 /// assert_eq!(batch.next(), [Some(6), Some(7), None, None]);
 /// ```

@@ -324,14 +324,17 @@ struct Cut {
 }
 
 impl Cut {
-    /// Few numbers of a state a thread, so that many threads hide one another's latencies; two channels a thread, for
-    /// which b and c are read once, if that leaves threads enough.
+    /// As measured (`docs/kernels.md`): where there are channels enough to fill the device, sixteen numbers of one state a
+    /// thread, or of wide states eight of two channels, which share what is read of b and c; else four.
     fn forward<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let own = if scan.state_dim() > 32 { 8 } else { 4 };
-        let lanes = scan.state_dim().div_ceil(own).next_power_of_two().min(32);
-        let threads = scan.batch() * scan.channels() * lanes / 2;
-        let enough = 512 * scan.stream().device().multiprocessors() as usize;
-        Self::new(128, lanes, if threads >= enough { 2 } else { 1 }, 8)
+        let (own, side) = if scan.state_dim() > 32 { (8, 2) } else { (16, 1) };
+        let lanes = |own: usize| scan.state_dim().div_ceil(own).next_power_of_two().min(32);
+        let threads = scan.batch() * scan.channels() * lanes(own) / side;
+        if threads >= 256 * scan.stream().device().multiprocessors() as usize {
+            Self::new(128, lanes(own), side, 8)
+        } else {
+            Self::new(128, lanes(4), 1, 8)
+        }
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
@@ -378,7 +381,7 @@ impl Cut {
 /// The programs of scans of the usual state of 16, with inputs of one type.
 pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
     let state_dim = 16;
-    let cuts = [Cut::new(128, 4, 2, 8), Cut::new(128, 4, 1, 8)].into_iter();
+    let cuts = [Cut::new(128, 1, 1, 8), Cut::new(128, 4, 1, 8)].into_iter();
     let forward = cuts.clone().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
     forward.chain(cuts.skip(1).map(move |cut| cut.program("ssd/selective_scan_vjp.cu", stored, state_dim)))
 }

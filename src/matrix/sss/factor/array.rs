@@ -52,7 +52,7 @@ impl<E: Field> StateSpaceRoots<E> {
     /// use ndarray::{Array2, Array3, array};
     /// use semisep::matrix::sss::{StateSpaceRoots, Transition};
     ///
-    /// let column = |value| Array3::from_elem((3, 1, 1), value);
+    /// let column = |value: f64| Array3::from_elem((3, 1, 1), value);
     /// let walk = StateSpaceRoots {
     ///     transition: Transition::Identity,
     ///     noise: column(1.0).into(),
