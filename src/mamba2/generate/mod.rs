@@ -1,7 +1,7 @@
 //! Continuing texts, and how well a model foresees one.
 //!
 //! [`Continuation`] works on token ids and yields one token at a time for one sequence or for many side by side;
-//! [`Sampling`] says how tokens are chosen; [`Text`] (feature `text`) turns what comes into text as it comes.
+//! [`Sampling`] says how tokens are chosen; `Text` (feature `text`) turns what comes into text as it comes.
 
 mod perplexity;
 mod sampling;

@@ -32,7 +32,7 @@ impl<E: Spectral> Sss<E> {
     /// `response`: (len), h_0 on the diagonal.
     ///
     /// # Errors
-    /// [`Error::Value`] if a number is not finite, [`Error::Config`] if the tolerance cannot be.
+    /// [`Error::Value`](crate::Error::Value) if a number is not finite, [`Error::Config`](crate::Error::Config) if the tolerance cannot be.
     ///
     /// # Example
     /// ```
