@@ -13,6 +13,13 @@ struct alignas(64) TensorMap {
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 
+// The same number; the compiler keeps it in a register rather than compute it again at every use.
+__device__ __forceinline__ u32 kept(u32 v) {
+    u32 same;
+    asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(v));
+    return same;
+}
+
 // Byte offset of the 16-byte column `c` of row `r` in a tile.
 __device__ __forceinline__ u32 swizzled(int r, int c) { return (u32)(r * 128 + ((c ^ (r & 7)) << 4)); }
 
@@ -56,11 +63,7 @@ __device__ __forceinline__ void barrier_wait_lazily(u32 bar, u32 parity) {
     }
 }
 
-// All of one warp's work before it, then one arrival.
-__device__ __forceinline__ void warp_arrive(u32 bar) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(bar);
-}
+constexpr int WARP = 32;  // arrivals of a warp: each lane answers for what it read and wrote
 
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
@@ -104,6 +107,10 @@ __device__ __forceinline__ void store_transposed(u32 address, u32 a, u32 b, u32 
                  "r"(c), "r"(d)
                  : "memory");
 }
+
+// Lets the next kernel start where there is room; waits until the kernel before is done, if this one was started beside it.
+__device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+__device__ __forceinline__ void wait_for_former() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 template <int REGISTERS>
 __device__ __forceinline__ void registers_give() {

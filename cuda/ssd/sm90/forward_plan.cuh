@@ -20,7 +20,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = 48, MASK_REGISTERS = 64, WALK_REGISTERS = 200;  // a thread: 512 together
+constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 together
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
 
@@ -147,11 +147,21 @@ constexpr int DECAY_AT = EXCHANGE_AT + (WIDE ? 2 * WALKERS * 16 * 512 : 0);     
 constexpr int DIAGONAL_AT = DECAY_AT + STAGES * BLOCK_HEADS * DECAY_BYTES;  // (MASKS, BLOCK_HEADS, 64) f32
 constexpr int BARRIER_AT = DIAGONAL_AT + MASKS * BLOCK_HEADS * 256;
 constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 8 * STAGES,
-              MASK_EMPTY = MASK_FULL + 8 * MASKS * BLOCK_HEADS;
-constexpr int SHARED_BYTES = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS + 1024;  // and room to align
+              MASK_EMPTY = MASK_FULL + 8 * MASKS * BLOCK_HEADS, CLEARED = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS,
+              EXCHANGE_FULL = CLEARED + 8 * STAGES;  // of buffer and receiver
+constexpr int SHARED_BYTES = EXCHANGE_FULL + 8 * 2 * WALKERS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { CLEARED = 1, STAGED = 2, MASK_ONLY = 4, EXCHANGED = 5 };  // STAGED: one a walker
+enum NamedBarrier { STAGED = 2, MASK_ONLY = 4 };  // STAGED: one a walker
+
+// The barrier of a stage whose chunk is the last of its piece: it ends a phase whenever the rest of the tiles is cleared.
+struct Cleared {
+    u32 parities = 0;
+    __device__ __forceinline__ void wait(u32 shared, int stage) {
+        barrier_wait(shared + CLEARED + 8 * stage, parities >> stage & 1);
+        parities ^= 1u << stage;
+    }
+};
 
 // A place in a ring and the parity of its current round.
 template <int SIZE>

@@ -83,8 +83,8 @@ __device__ void feed_tails(const Forward& f, u32 shared, char* memory, int k) {
                 ((int*)(memory + ALIVE_AT))[ring.at * BLOCK_HEADS + k] = !(after < LEAST);
                 ((float*)rows)[TOTAL * 64] = exp2_fast(after + last);
             }
-            warp_arrive(shared + DECIDED + 8 * ring.at);
-            warp_arrive(shared + READY + 8 * ring.at);
+            barrier_arrive(shared + DECIDED + 8 * ring.at);
+            barrier_arrive(shared + READY + 8 * ring.at);
             barrier_wait(shared + DECIDED + 8 * ring.at, ring.parity);
             alive = any_alive(memory, ring.at);
             after += last;
@@ -123,7 +123,7 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
                 wgmma_wait<0>();
                 pin(h);
             }
-            warp_arrive(shared + FREE + 8 * ring.at);
+            barrier_arrive(shared + FREE + 8 * ring.at);
         }
         int head = head_of(f, s.block, k);
         if (s.segment == 0 && f.initial && head >= 0) {
@@ -142,14 +142,14 @@ extern "C" __device__ int ssd_segment_sm90_shared = SEGMENT_SHARED_BYTES;
 
 extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_segment_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ Forward f) {
-    extern __shared__ char raw[];
-    u32 shared = (shared_address(raw) + 1023) & ~1023u;
-    char* memory = raw + (shared - shared_address(raw));
+    let_next_start();
+    extern __shared__ __align__(1024) char memory[];
+    u32 shared = kept(shared_address(memory));
     if (threadIdx.x == 0) {
         for (int i = 0; i < RING; i++) {
-            barrier_init(shared + READY + 8 * i, 1 + BLOCK_HEADS);
-            barrier_init(shared + FREE + 8 * i, 4 * WALKERS);
-            barrier_init(shared + DECIDED + 8 * i, BLOCK_HEADS);
+            barrier_init(shared + READY + 8 * i, 1 + WARP * BLOCK_HEADS);
+            barrier_init(shared + FREE + 8 * i, 4 * WARP * WALKERS);
+            barrier_init(shared + DECIDED + 8 * i, WARP * BLOCK_HEADS);
         }
         barrier_init_fence();
     }

@@ -227,7 +227,7 @@ pub(crate) fn vjp<T: Stored>(
         splits: splits as i32,
     };
     let grid =
-        Grid { blocks: [2 * splits * groups * chunks, 1, 1], threads: 384, shared: chunks_shared(state_dim) };
+        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 384) };
     // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, and the rooms have a place
     // for every chunk and head.
     unsafe {
@@ -303,8 +303,7 @@ fn walk<T: Stored>(
     let shape = m.shape();
     let pairs = groups * (heads / groups).div_ceil(2);
     let tables = m.tables;
-    let grid =
-        Grid { blocks: [pairs, tables.segments.count, 2], threads: 384, shared: states_shared(state_dim) };
+    let grid = Grid { shared: states_shared(state_dim), ..Grid::new([pairs, tables.segments.count, 2], 384) };
     let kernel = m.kernel(STATES, "ssd_backward_states")?;
     let walks = |from: [u64; 2], to: [u64; 2], kept: bool| {
         let [x, dy, b, c] = [m.x, m.dy, m.b, m.c].map(|tensor| *tensor.pointer());

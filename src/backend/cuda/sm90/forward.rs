@@ -7,7 +7,7 @@ use ndarray::ArrayView1;
 
 use crate::backend::cuda::device::driver;
 use crate::backend::cuda::generators::{Raw, Steps};
-use crate::backend::cuda::launch::{Grid, Parameters};
+use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
@@ -85,7 +85,8 @@ pub(crate) fn serves<T: Stored>(
     c: &CudaTensor<T>,
     (diagonal, sequences): (Diagonal, &Sequences),
 ) -> bool {
-    let aligned = |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
+    let aligned =
+        |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
     let sizes = Sizes::of(x, b);
     let spans = sequences.spans();
     let chunks: usize = spans.iter().map(|span| (span.end - span.start).div_ceil(CHUNK)).sum();
@@ -163,7 +164,7 @@ impl Sizes {
         let exchange = if self.is_wide() { 2 * WALKERS * 16 * 512 } else { 0 };
         let tiles = stages * (2 * depth + x) + 2 * heads + 2 * x;
         let tables = stages * heads * DECAY_BYTES + 2 * heads * 256;
-        (tiles * TILE + exchange + tables + 16 * stages + 32 * heads + 1024) as u32
+        (tiles * TILE + exchange + tables + 24 * stages + 32 * heads + 32 + 1024) as u32
     }
 
     /// `SEGMENT_SHARED_BYTES`.
@@ -228,8 +229,9 @@ pub(crate) fn forward<T: Stored>(
     let grid = units.min(multiprocessors).min(steps);
 
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
-    let handoff = room(&[grid, WALKERS * sizes.state_floats()])?;
-    let flags = CudaTensor::<f32>::filled(stream, &[grid, WALKERS], 0.0)?; // zeros of any type
+    let handing = if grid == units { 0 } else { grid }; // a block for each unit hands nothing over
+    let handoff = room(&[handing, WALKERS * sizes.state_floats()])?;
+    let flags = CudaTensor::<f32>::filled(stream, &[handing, WALKERS], 0.0)?; // zeros of any type
     let (slots, heads) = (batch * (cut.segments - 1) * blocks, sizes.block_heads());
     let local = room(&[slots, WALKERS * sizes.state_floats()])?;
     let local_decay = room(&[slots, heads])?;
@@ -269,12 +271,13 @@ pub(crate) fn forward<T: Stored>(
     };
     if cut.segments > 1 {
         let grid =
-            Grid { blocks: [slots.min(multiprocessors), 1, 1], threads: 384, shared: sizes.segment_shared() };
+            Grid { shared: sizes.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
         // SAFETY: the arguments are those of `ssd_segment_sm90`; `local` and `local_decay` have a place for every segment of
         // a row but the last and every block of heads.
         unsafe { kernel(SEGMENT, "ssd_segment_sm90")?.launch(stream, grid, &[&x, &b, &f]) }?;
     }
-    let grid = Grid { blocks: [grid, 1, 1], threads: 512, shared: sizes.shared() };
+    let start = if cut.segments > 1 { Start::Beside } else { Start::After };
+    let grid = Grid { shared: sizes.shared(), start, ..Grid::new([grid, 1, 1], 512) };
     // SAFETY: the arguments are those of `ssd_forward_sm90`; `handoff` and `flags` have a place for every block, all of which
     // run at once, the flags are zero, and pieces and states lie inside the tensors.
     unsafe { kernel(FORWARD, "ssd_forward_sm90")?.launch(stream, grid, &[&x, &b, &c, &y, &f]) }
