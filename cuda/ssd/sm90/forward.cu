@@ -3,7 +3,7 @@
 //     H_t = a_t H_{t-1} + dt_t x_t B_tᵀ,    y_t = H_t C_t + d x_t        (batch, heads), H: (HEAD_DIM, STATE_DIM)
 //
 // x, y: (batch, len, heads, HEAD_DIM); b, c: (batch, len, groups, STATE_DIM): 16-bit, seen through tensor maps of
-// (batch, len, columns) with boxes of 64 columns and 64 rows; everything else stands in `Forward`.
+// (batch, len, columns) with boxes of 64 columns and 64 rows, of y 32; everything else stands in `Forward`.
 //
 // Chunks of 64 positions. With s_i the inclusive sum of log2 a in the chunk and w = dt, everything transposed, so that
 // the state is an operand in registers and never passes through shared memory:
@@ -100,26 +100,31 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         // Writes y of a chunk, while the products of the next one are under way. If WIDE, each walker has half of the sum over
         // the state's columns, for all positions: it finishes half of the positions with what the other one sent.
         auto finish = [&](int row) {
-            int from = 0, to = piece_end - row;
+            constexpr int ROWS = WIDE ? CHUNK / 2 : CHUNK;
+            const int from = WIDE ? ROWS * walker : 0, there = min(piece_end - row - from, ROWS);
+            const u32 tile = out + 128 * from;
             if constexpr (WIDE) {
-                const float* theirs = (const float*)(memory + EXCHANGE_AT + (2 * exchange.at + walker) * 8192) + thread;
+                const float4* theirs = (const float4*)(memory + EXCHANGE_AT + (2 * exchange.at + walker) * 8192) + thread;
                 barrier_wait(shared + EXCHANGE_FULL + 8 * (2 * exchange.at + walker), exchange.parity);
                 exchange.next();
 #pragma unroll
-                for (int i = 0; i < 16; i++) own[i] += theirs[128 * i];
-                store_rows(own, shared + out + in_tile + 4096 * walker);
-                from = 32 * walker, to = min(to, from + 32);
-            } else {
-                fence_async();
-                if (thread == 0) copy_out_wait();  // of the chunk before: the next one may write there
+                for (int n = 0; n < 4; n++) {
+                    float4 v = theirs[128 * n];
+                    own[4 * n] += v.x, own[4 * n + 1] += v.y, own[4 * n + 2] += v.z, own[4 * n + 3] += v.w;
+                }
+                store_rows(own, shared + tile + in_tile);
             }
+            fence_async();
+            if (thread == 0) copy_out_wait();  // of the chunk before: the next one may write there
             named_sync(STAGED + walker, 128);
-            if (!WIDE && to >= CHUNK) {
-                if (thread == 0 && real) copy_out(y, shared + out, column, row, entry);
-            } else if (real) {  // half a box, or one that would overwrite what follows the piece
-                u16* there = f.y + ((i64)entry * f.len + row) * f.y_pitch + column;
-                for (int i = thread + 8 * from; i < 8 * to; i += 128)
-                    *(uint4*)(there + i / 8 * f.y_pitch + i % 8 * 8) = *(const uint4*)(memory + out + swizzled(i / 8, i % 8));
+            if (there == ROWS) {
+                if (thread == 0 && real)
+                    for (int r = 0; r < ROWS; r += OUT_ROWS) copy_out(y, shared + tile + 128 * r, column, row + from + r, entry);
+            } else if (real) {  // a box would overwrite what follows the piece
+                u16* to = f.y + ((i64)entry * f.len + row + from) * f.y_pitch + column;
+#pragma unroll 1
+                for (int i = kept(thread); i < 8 * there; i += 128)
+                    *(uint4*)(to + i / 8 * f.y_pitch + i % 8 * 8) = *(const uint4*)(memory + tile + swizzled(i / 8, i % 8));
             }
             out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
         };
@@ -162,13 +167,16 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             pin(yt);
             if constexpr (WIDE) {
                 float within[16];
-                float* theirs = (float*)(memory + EXCHANGE_AT + (2 * exchange.at + 1 - walker) * 8192) + thread;
+                float4* theirs = (float4*)(memory + EXCHANGE_AT + (2 * exchange.at + 1 - walker) * 8192) + thread;
 #pragma unroll
-                for (int i = 0; i < 16; i += 2) {
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * (i / 4) + t + 16 * (1 - walker)];
-                    own[i] = walker ? yt[16 + i] : yt[i], own[i + 1] = walker ? yt[17 + i] : yt[i + 1];
-                    theirs[128 * i] = p.x * (walker ? yt[i] : yt[16 + i]);
-                    theirs[128 * (i + 1)] = p.y * (walker ? yt[i + 1] : yt[17 + i]);
+                for (int n = 0; n < 4; n++) {
+                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * n + t + 16 * (1 - walker)];
+                    float4 v;
+                    own[4 * n] = walker ? yt[4 * n + 16] : yt[4 * n], v.x = p.x * (walker ? yt[4 * n] : yt[4 * n + 16]);
+                    own[4 * n + 1] = walker ? yt[4 * n + 17] : yt[4 * n + 1], v.y = p.y * (walker ? yt[4 * n + 1] : yt[4 * n + 17]);
+                    own[4 * n + 2] = walker ? yt[4 * n + 18] : yt[4 * n + 2], v.z = p.x * (walker ? yt[4 * n + 2] : yt[4 * n + 18]);
+                    own[4 * n + 3] = walker ? yt[4 * n + 19] : yt[4 * n + 3], v.w = p.y * (walker ? yt[4 * n + 3] : yt[4 * n + 19]);
+                    theirs[128 * n] = v;
                 }
                 barrier_arrive(shared + EXCHANGE_FULL + 8 * (2 * exchange.at + 1 - walker));
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);

@@ -137,12 +137,13 @@ constexpr int DECAY_BYTES = 2112;
 
 constexpr int C_BYTES = DEPTH_TILES * TILE, X_BYTES = X_TILES * TILE;
 constexpr int STAGE_BYTES = 2 * C_BYTES + X_BYTES;  // C, B, X
+constexpr int OUT_ROWS = 32;                        // of a box of y
 constexpr int MASKS = 2;                            // chunks whose masked scores are in flight
 
 constexpr int STAGE_AT = 0;
 constexpr int MASK_AT = STAGE_AT + STAGES * STAGE_BYTES;             // (MASKS, BLOCK_HEADS) tiles
 constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (2, X_TILES) tiles
-constexpr int EXCHANGE_AT = OUT_AT + 2 * X_TILES * TILE;               // (2, WALKERS, 16, 128) f32 if WIDE
+constexpr int EXCHANGE_AT = OUT_AT + 2 * X_TILES * TILE;               // (2, WALKERS, 4, 128, 4) f32 if WIDE
 constexpr int DECAY_AT = EXCHANGE_AT + (WIDE ? 2 * WALKERS * 16 * 512 : 0);                   // (STAGES, BLOCK_HEADS)
 constexpr int DIAGONAL_AT = DECAY_AT + STAGES * BLOCK_HEADS * DECAY_BYTES;  // (MASKS, BLOCK_HEADS, 64) f32
 constexpr int BARRIER_AT = DIAGONAL_AT + MASKS * BLOCK_HEADS * 256;

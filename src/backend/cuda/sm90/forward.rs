@@ -16,6 +16,7 @@ use crate::ssd::{Diagonal, Sequences, Squash};
 /// Positions of a chunk; as in `forward_plan.cuh`, like all that follows.
 const CHUNK: usize = 64;
 const WALKERS: usize = 2;
+const OUT_ROWS: u32 = 32;
 /// Bytes of a tile: 64 positions of 64 numbers.
 const TILE: usize = 8192;
 const DECAY_BYTES: usize = 2112;
@@ -263,8 +264,8 @@ pub(crate) fn forward<T: Stored>(
         steps: steps as i32,
         ..discretized(m.steps, sizes.heads)
     };
-    let [x, b, c, y] = [m.x, m.b, m.c, m.y].map(tensor_map);
-    let (x, b, c, y) = (x?, b?, c?, y?);
+    let [x, b, c] = [m.x, m.b, m.c].map(|tensor| tensor_map(tensor, CHUNK as u32));
+    let (x, b, c, y) = (x?, b?, c?, tensor_map(m.y, OUT_ROWS)?);
     let kernel = |name, entry| {
         let program = program(name, stored_macro::<T>(), (sizes.head_dim, sizes.state_dim));
         device.kernel(&program, entry)
@@ -337,9 +338,9 @@ fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
     }
 }
 
-/// The map of a tensor (batch, len, groups or heads, columns) as (batch, len, all columns), in boxes of 64 positions and
-/// 64 columns.
-fn tensor_map<T: Stored>(tensor: &CudaTensor<T>) -> Result<TensorMap> {
+/// The map of a tensor (batch, len, groups or heads, columns) as (batch, len, all columns), in boxes of `positions` and 64
+/// columns.
+fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<TensorMap> {
     let [batch, len, parts, columns] = *tensor.shape() else {
         unreachable!("the operator's tensors have four axes");
     };
@@ -350,7 +351,7 @@ fn tensor_map<T: Stored>(tensor: &CudaTensor<T>) -> Result<TensorMap> {
     let row = (tensor.pitch() * size_of::<T>()) as u64;
     let sizes = [(parts * columns) as u64, len as u64, batch as u64];
     let strides = [row, row * len as u64];
-    let (boxes, every) = ([64u32, CHUNK as u32, 1], [1u32; 3]);
+    let (boxes, every) = ([64, positions, 1], [1u32; 3]);
     let mut map = TensorMap([0; 16]);
     // SAFETY: the arrays have as many elements as the rank says, and the driver only reads them; it writes a map, of the size
     // and alignment of ours.
