@@ -56,10 +56,10 @@ __device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)
 // The terms of a position with itself, of two rows and two positions in every four numbers: s += diagonal x, and with a skip of
 // its own for each row s += d x, d of rows 0 and 8.
 template <int COUNT>
-__device__ __forceinline__ void add_near(float (&s)[COUNT], const u32* x, const float2* diagonal) {
+__device__ __forceinline__ void add_near(float (&s)[COUNT], const u32* x, const float2 (&diagonal)[COUNT / 4]) {
 #pragma unroll
     for (int n = 0; n < COUNT / 4; n++) {
-        float2 q = diagonal[4 * n];
+        float2 q = diagonal[n];
         s[4 * n] += q.x * low(x[2 * n]), s[4 * n + 1] += q.y * high(x[2 * n]);
         s[4 * n + 2] += q.x * low(x[2 * n + 1]), s[4 * n + 3] += q.y * high(x[2 * n + 1]);
     }
@@ -72,6 +72,13 @@ __device__ __forceinline__ void add_skip(float (&s)[COUNT], const u32* x, const 
         s[4 * n] += d0 * low(x[2 * n]), s[4 * n + 1] += d0 * high(x[2 * n]);
         s[4 * n + 2] += d1 * low(x[2 * n + 1]), s[4 * n + 3] += d1 * high(x[2 * n + 1]);
     }
+}
+
+// The numbers of a table for every eighth position and the next, `from` those of the lane.
+template <int COUNT>
+__device__ __forceinline__ void load_pairs(float2 (&v)[COUNT], const float* from) {
+#pragma unroll
+    for (int n = 0; n < COUNT; n++) v[n] = ((const float2*)from)[4 * n];
 }
 
 // Walks the chunks of this block's share with the 64 rows of state of `walker`.
@@ -148,7 +155,8 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 hb[i / 2] = pack(h[i], h[i + 1]);
                 h[i] *= total, h[i + 1] *= total;
             }
-            load_scaled<0>(x, first, x_at, decay);
+            load_half<0>(x, x_at);
+            scale_half<0>(x, first, decay);
             pin(h);
             pin(hb);
             pin(first);
@@ -159,9 +167,12 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 product64_rows<0>(yt, hb + 4 * i, moved(rows_deep(c_at), i / 4 * TILE + i % 4 * 32), i > 0);
             wgmma_commit();
             add_to_state<0>(h, first, b_at);
+            load_half<1>(x, x_at);
             if (row > entered) finish(row - CHUNK);
-            load_scaled<1>(x, second, x_at, decay);
+            scale_half<1>(x, second, decay);
             pin(second);
+            float2 theirs_from[WIDE ? 4 : 1];
+            if constexpr (WIDE) load_pairs(theirs_from, decay + FROM_START * 64 + 2 * t + 32 * (1 - walker));
             wgmma_wait<1>();
             pin(hb);
             pin(yt);
@@ -170,7 +181,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 float4* theirs = (float4*)(memory + EXCHANGE_AT + (2 * exchange.at + 1 - walker) * 8192) + thread;
 #pragma unroll
                 for (int n = 0; n < 4; n++) {
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * n + t + 16 * (1 - walker)];
+                    float2 p = theirs_from[n];
                     float4 v;
                     own[4 * n] = walker ? yt[4 * n + 16] : yt[4 * n], v.x = p.x * (walker ? yt[4 * n] : yt[4 * n + 16]);
                     own[4 * n + 1] = walker ? yt[4 * n + 17] : yt[4 * n + 1], v.y = p.y * (walker ? yt[4 * n + 1] : yt[4 * n + 17]);
@@ -187,18 +198,21 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 for (int i = 0; i < 4; i++)
                     product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
+                float2 from[4], near[4];
+                load_pairs(from, decay + FROM_START * 64 + 2 * t + 32 * walker);
+                load_pairs(near, diagonal + 2 * t + 32 * walker);
                 wgmma_wait<0>();
                 pin(within);
                 pin(h);
 #pragma unroll
                 for (int i = 0; i < 16; i += 2) {
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * (i / 4) + t + 16 * walker];
+                    float2 p = from[i / 4];
                     own[i] = within[i] + p.x * own[i], own[i + 1] = within[i + 1] + p.y * own[i + 1];
                 }
                 u32 half[8];
 #pragma unroll
                 for (int i = 0; i < 8; i++) half[i] = walker ? x[8 + i] : x[i];
-                add_near(own, half, (const float2*)diagonal + t + 16 * walker);
+                add_near(own, half, near);
                 if (f.d_per_row) add_skip(own, half, f.d + column + 16 * warp + g);
             } else {
 #pragma unroll
@@ -213,10 +227,12 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
 #pragma unroll
                 for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, moved(rows_deep(mask), 32 * i), 1);
                 wgmma_commit();
+                float2 near[8];
+                load_pairs(near, diagonal + 2 * t);
                 wgmma_wait<0>();
                 pin(yt);
                 pin(h);
-                add_near(yt, x, (const float2*)diagonal + t);
+                add_near(yt, x, near);
                 if (f.d_per_row) add_skip(yt, x, f.d + column + 16 * warp + g);
                 store_rows(yt, shared + out + in_tile);
             }

@@ -49,19 +49,23 @@ __device__ __forceinline__ void join_registers(float (&h)[STATE_REGISTERS], floa
     }
 }
 
-// Half of the 64 positions of Xᵀ as left operand, as they are and scaled to the end of the chunk, in parts that sum to the
-// product more exactly than one 16-bit number could. `decay`: the table of forward_plan.cuh; `x_at`: matrix_row there.
+// Half of the 64 positions of Xᵀ as left operand; `x_at`: matrix_row there.
 template <int HALF>
-__device__ __forceinline__ void load_scaled(u32 (&x)[16], u32 (&scaled)[PARTS][8], u32 x_at, const float* decay) {
+__device__ __forceinline__ void load_half(u32 (&x)[16], u32 x_at) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) load_transposed(x + 8 * HALF + 4 * i, x_at + 2048 * (2 * HALF + i));
+}
+// The same scaled to the end of the chunk, in parts that sum to the product more exactly than one 16-bit number could.
+// `decay`: the table of forward_plan.cuh.
+template <int HALF>
+__device__ __forceinline__ void scale_half(const u32 (&x)[16], u32 (&scaled)[PARTS][8], const float* decay) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        u32* from = x + 8 * HALF + 4 * i;
-        load_transposed(from, x_at + 2048 * (2 * HALF + i));
         const uint2* to_end = (const uint2*)(decay + TO_END * 64) + 16 * HALF + 8 * i + threadIdx.x % 4;
         uint2 w[2] = {to_end[0], to_end[4]};
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            u32 v = from[e];
+            u32 v = x[8 * HALF + 4 * i + e];
 #ifdef STORED_F16
             scaled[0][4 * i + e] = plus(v, w[e / 2].x, times(v, w[e / 2].y));
 #else

@@ -112,8 +112,11 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
             total = decay[TOTAL * 64];
             if (alive) {
                 u32 x[16], first[PARTS][8], second[PARTS][8];
-                load_scaled<0>(x, first, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
-                load_scaled<1>(x, second, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
+                u32 x_at = at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile;
+                load_half<0>(x, x_at);
+                load_half<1>(x, x_at);
+                scale_half<0>(x, first, decay);
+                scale_half<1>(x, second, decay);
                 pin(h);
                 pin(first);
                 pin(second);
