@@ -70,6 +70,18 @@ __device__ __forceinline__ int first_row(int block, int walker) {
     return WIDE ? 64 * (block % HEAD_BLOCKS) : HEAD_DIM == 128 ? 64 * walker : 0;
 }
 
+// The chunks of a row, and those of one of its segments: the first one has what equal shares leave over, since nothing must be
+// waited for before it is walked.
+__device__ __forceinline__ int row_chunks(const Forward& f) { return (f.len + CHUNK - 1) / CHUNK; }
+__device__ __forceinline__ int left_over(const Forward& f) { return row_chunks(f) - f.segments * f.segment_chunks; }
+struct Chunks {
+    int first, count;
+};
+__device__ __forceinline__ Chunks chunks_of(const Forward& f, int segment) {
+    int more = left_over(f);
+    return segment ? Chunks{more + segment * f.segment_chunks, f.segment_chunks} : Chunks{0, more + f.segment_chunks};
+}
+
 // The unit of a step.
 __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
     int blocks = head_blocks(f), chunk = step / blocks, first_chunk;
@@ -85,14 +97,14 @@ __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
         u.row = p.row, u.start = p.start, u.len = p.len, u.enter = p.enter, u.leave = p.leave, u.segment = 0;
         first_chunk = p.first_chunk;
     } else {
-        int row_chunks = (f.len + CHUNK - 1) / CHUNK;
-        u.row = chunk / row_chunks;
-        u.segment = chunk % row_chunks / f.segment_chunks;
-        u.start = u.segment * f.segment_chunks * CHUNK;
-        u.len = min(f.len - u.start, f.segment_chunks * CHUNK);
+        u.row = chunk / row_chunks(f);
+        u.segment = max(chunk % row_chunks(f) - left_over(f), 0) / f.segment_chunks;
+        Chunks of_segment = chunks_of(f, u.segment);
+        u.start = of_segment.first * CHUNK;
+        u.len = min(f.len - u.start, of_segment.count * CHUNK);
         u.enter = u.segment == 0 ? u.row : -1;
         u.leave = u.segment == f.segments - 1 ? u.row : -1;
-        first_chunk = u.row * row_chunks + u.segment * f.segment_chunks;
+        first_chunk = u.row * row_chunks(f) + of_segment.first;
     }
     u.chunks = (u.len + CHUNK - 1) / CHUNK;
     int within = step - first_chunk * blocks;
@@ -109,10 +121,9 @@ struct Share {
 __device__ __forceinline__ Share share_of(const Forward& f) {
     int grid = gridDim.x, k = blockIdx.x, blocks = head_blocks(f);
     if (!f.pieces && grid == f.batch * f.segments * blocks) {  // a block for each unit: nothing to hand over
-        int row_chunks = (f.len + CHUNK - 1) / CHUNK, before = k / blocks % f.segments * f.segment_chunks;
-        int chunks = min(f.segment_chunks, row_chunks - before);
-        int begin = (k / blocks / f.segments * row_chunks + before) * blocks + k % blocks * chunks;
-        return {begin, begin + chunks};
+        Chunks of_segment = chunks_of(f, k / blocks % f.segments);
+        int begin = (k / blocks / f.segments * row_chunks(f) + of_segment.first) * blocks + k % blocks * of_segment.count;
+        return {begin, begin + of_segment.count};
     }
     return {(int)((i64)k * f.steps / grid), (int)((i64)(k + 1) * f.steps / grid)};
 }

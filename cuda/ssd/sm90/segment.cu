@@ -42,10 +42,11 @@ __device__ void feed_pairs(const Forward& f, u32 shared, const char* memory, con
         int head = head_of(f, s.block, 0), second = BLOCK_HEADS == 2 ? head_of(f, s.block, 1) : -1;
         int column = head / (f.heads / f.groups) * STATE_DIM, x_column = head * HEAD_DIM + first_row(s.block, 0);
         int x_second = second < 0 && BLOCK_HEADS == 2 ? x_column : x_column + 64;
+        Chunks chunks = chunks_of(f, s.segment);
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks.count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             u32 ready = shared + READY + 8 * ring.at, at = shared + ring.at * PAIR_BYTES;
-            int row = (s.segment * f.segment_chunks + chunk) * CHUNK;
+            int row = (chunks.first + chunk) * CHUNK;
             barrier_wait(shared + DECIDED + 8 * ring.at, ring.parity);
             alive = any_alive(memory, ring.at);
             if (!alive) {
@@ -68,10 +69,11 @@ __device__ void feed_tails(const Forward& f, u32 shared, char* memory, int k) {
         int head = head_of(f, s.block, k);
         if (head < 0) head = head_of(f, s.block, 0);
         float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f, after = 0.0f;
-        i64 at = ((i64)s.row * f.len + ((s.segment + 1) * f.segment_chunks - 1) * CHUNK + 2 * lane) * f.dt_pitch + head;
+        Chunks chunks = chunks_of(f, s.segment);
+        i64 at = ((i64)s.row * f.len + (chunks.first + chunks.count - 1) * CHUNK + 2 * lane) * f.dt_pitch + head;
         Steps next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks.count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
             at -= CHUNK * f.dt_pitch;
             if (chunk > 0) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
@@ -104,7 +106,7 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
         for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
         float total = 1.0f;
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks_of(f, s.segment).count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             u32 at = shared + ring.at * PAIR_BYTES;
             const float* decay = (const float*)(memory + TABLE_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
             barrier_wait(shared + READY + 8 * ring.at, ring.parity);

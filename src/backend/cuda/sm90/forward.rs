@@ -189,8 +189,7 @@ impl Cut {
         let fit = (multiprocessors / units.max(1)).max(1);
         let more = multiprocessors.div_ceil(units.max(1));
         let wanted = if fit > 1 && chunks >= LONG * more { more } else { fit }.min(chunks);
-        let segment_chunks = chunks.div_ceil(wanted);
-        Self { segments: chunks.div_ceil(segment_chunks), segment_chunks }
+        Self { segments: wanted, segment_chunks: chunks / wanted }
     }
 }
 
@@ -389,7 +388,7 @@ mod tests {
         assert_eq!(cut(2048, 12), 11);
         assert_eq!(cut(1, 1), 1);
         let odd = Cut::of(10, 30, 132);
-        assert_eq!((odd.segments, odd.segment_chunks), (4, 3)); // the last one is shorter
+        assert_eq!((odd.segments, odd.segment_chunks), (4, 2)); // the first one has two more
     }
 
     #[test]
