@@ -36,7 +36,9 @@ macro_rules! sources {
 
 /// What kernels include, by the names they include it by.
 pub const HEADERS: &[Source] = sources![
+    "common/beside.cuh",
     "common/exact.cuh",
+    "common/exp2.cuh",
     "common/hopper.cuh",
     "common/mma.cuh",
     "common/scalar.cuh",
@@ -44,6 +46,7 @@ pub const HEADERS: &[Source] = sources![
     "common/storage.cuh",
     "common/sweep.cuh",
     "common/wgmma.cuh",
+    "ssd/decode.cuh",
     "ssd/selective_scan.cuh",
     "ssd/sm90/backward.cuh",
     "ssd/sm90/backward_columns.cuh",
@@ -71,6 +74,7 @@ pub const KERNELS: &[Source] = sources![
     "ssd/sm90/backward_chunks.cu",
     "ssd/sm90/backward_states.cu",
     "ssd/sm90/backward_steps.cu",
+    "ssd/sm90/decode.cu",
     "ssd/sm90/forward.cu",
     "ssd/sm90/segment.cu",
     "ssd/states.cu",
