@@ -3,6 +3,7 @@
 // A tile is 64 rows of 128 bytes, 1024-byte aligned, in the 128-byte swizzle that the copy engine writes and the
 // warpgroup product reads: the 16-byte column c of row r stands at column c ^ (r & 7).
 #pragma once
+#include "common/beside.cuh"
 #include "common/storage.cuh"
 
 constexpr int TILE = 8192;  // bytes
@@ -91,6 +92,22 @@ __device__ __forceinline__ void fetch_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// `bytes` that follow one another, a multiple of 16, at addresses that are such, too.
+__device__ __forceinline__ void bulk_in(u32 dst, const void* from, int bytes, u32 bar) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst), "l"(from),
+                 "r"(bytes), "r"(bar)
+                 : "memory");
+}
+__device__ __forceinline__ void bulk_out(void* to, u32 src, int bytes) {
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(src), "r"(bytes) : "memory");
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// All but the last PENDING copies out have read their source.
+template <int PENDING>
+__device__ __forceinline__ void bulk_out_wait() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
+}
+
 // Four 8 x 8 matrices, transposed on the way: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_transposed(u32* r, u32 address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -107,10 +124,6 @@ __device__ __forceinline__ void store_transposed(u32 address, u32 a, u32 b, u32 
                  "r"(c), "r"(d)
                  : "memory");
 }
-
-// Lets the next kernel start where there is room; waits until the kernel before is done, if this one was started beside it.
-__device__ __forceinline__ void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
-__device__ __forceinline__ void wait_for_former() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 template <int REGISTERS>
 __device__ __forceinline__ void registers_give() {

@@ -11,6 +11,7 @@
 //
 // Defines: STORED_.. but not f64, STATE (float, bf16 or f16), HEAD_DIM, STATE_DIM, WARPS, STEPS (a power of two: rows of a lane),
 // RESIDENT (blocks of a multiprocessor, at least).
+#include "common/beside.cuh"
 #include "common/scalar.cuh"
 #include "common/softplus.cuh"
 #include "common/sums.cuh"
@@ -90,11 +91,8 @@ struct DecodeArguments {
 extern "C" __global__ void __launch_bounds__(32 * WARPS, RESIDENT) ssd_decode(const DecodeArguments in) {
     using namespace decode;
     __shared__ __align__(16) float shared_b[WIDTH], shared_c[WIDTH], shared_x[HEAD_DIM];
-#if __CUDA_ARCH__ >= 900
-    // The next launch may take its places now; what the launch before this one wrote is there after the wait.
-    asm volatile("griddepcontrol.launch_dependents;");
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+    let_next_start();
+    wait_for_former();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y, group = head / (in.heads / in.groups);
     const i64 sequence = blockIdx.z;
     const i64 slot = in.slots ? in.slots[sequence] : sequence;

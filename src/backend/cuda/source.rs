@@ -36,7 +36,9 @@ macro_rules! sources {
 
 /// What kernels include, by the names they include it by.
 pub const HEADERS: &[Source] = sources![
+    "common/beside.cuh",
     "common/exact.cuh",
+    "common/exp2.cuh",
     "common/hopper.cuh",
     "common/mma.cuh",
     "common/scalar.cuh",
