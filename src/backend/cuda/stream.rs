@@ -96,8 +96,8 @@ impl Stream {
         elapsed.map(|ms| f64::from(ms) / 1e3).map_err(|e| driver("cuEventElapsedTime", e))
     }
 
-    /// Seconds of device time of `work` recorded and replayed as a [`Graph`](super::Graph), the median of `times` replays. The work is also done
-    /// once before, so that its programs are loaded.
+    /// Seconds of device time of `work` recorded and replayed as a [`Graph`](super::Graph), the median of `times` replays. It
+    /// is done once before, so that its programs are loaded.
     ///
     /// # Errors
     /// Those of `work`, of recording it, and as [`Stream::synchronize`].
