@@ -38,23 +38,23 @@ template <> struct Word<2> { typedef u16 type; };
 typedef Word<PER * sizeof(STATE)>::type word;
 struct alignas(VEC * sizeof(STATE)) Pack { word w[VEC / PER]; };
 
-// One access. Volatile, so that all loads are on their way before what is computed from the first of them.
-__device__ __forceinline__ Pack load_pack(const STATE* from) {
-    Pack pack;
-    if constexpr (sizeof(Pack) == 16) {
+// One access of a Pack. Volatile, so that all loads are on their way before what is computed from the first of them.
+template <class P> __device__ __forceinline__ P load_pack(const STATE* from) {
+    P pack;
+    if constexpr (sizeof(P) == 16) {
         asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                      : "=r"(pack.w[0]), "=r"(pack.w[1]), "=r"(pack.w[2]), "=r"(pack.w[3]) : "l"(from));
     } else {
-        pack = *reinterpret_cast<const Pack*>(from);
+        pack = *reinterpret_cast<const P*>(from);
     }
     return pack;
 }
-__device__ __forceinline__ void store_pack(STATE* to, const Pack& pack) {
-    if constexpr (sizeof(Pack) == 16) {
+template <class P> __device__ __forceinline__ void store_pack(STATE* to, const P& pack) {
+    if constexpr (sizeof(P) == 16) {
         asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
                      :: "l"(to), "r"(pack.w[0]), "r"(pack.w[1]), "r"(pack.w[2]), "r"(pack.w[3]) : "memory");
     } else {
-        *reinterpret_cast<Pack*>(to) = pack;
+        *reinterpret_cast<P*>(to) = pack;
     }
 }
 
@@ -114,8 +114,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, RESIDENT) ssd_decode(co
 #pragma unroll
             for (int k = 0; k < COLUMNS; k++) {
                 const int n = start + k * LANES * VEC;
-                if (row_there(p) && column_there(n)) old[s][k] = load_pack(mine + (s * SIDE_BY_SIDE * STATE_DIM + k * LANES * VEC));
-                else old[s][k] = Pack{};
+                old[s][k] = Pack{};
+                if (row_there(p) && column_there(n)) {
+                    old[s][k] = load_pack<Pack>(mine + (s * SIDE_BY_SIDE * STATE_DIM + k * LANES * VEC));
+                }
             }
         }
         const float raw = in.dt[sequence * in.dt_pitch + head] + (in.bias ? in.bias[head] : 0.f), a = in.a[head];
