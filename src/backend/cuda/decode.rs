@@ -1,17 +1,16 @@
 //! One decoding step of a batch: every sequence's state advances by one position, in place.
 #![allow(unsafe_code)]
 
-mod shares;
-
-pub(super) use shares::programs;
-use shares::{Parts, Tiles};
-
 use super::kernels::Shape;
-use super::launch::{Grid, Parameters, Start};
+use super::launch::{Grid, Parameters};
+use super::source::Program;
 use super::steps::{StepRule, check_flat, check_stream};
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
+
+/// Warps of a block.
+const WARPS: usize = 4;
 
 /// A number that states can be kept in: `f32`, `bf16` or `f16`; they are computed with in `f32`.
 pub trait StateElement: Element {
@@ -251,42 +250,15 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
             dt_min,
             dt_max,
         };
-        let (device, shape) = (stream.device(), Shape { head_dim, state_dim });
-        let multiprocessors = device.multiprocessors() as usize;
-        let tiles = Tiles::of(shape, size_of::<S>())
-            .filter(|_| self.is_aligned() && state.pointer().is_multiple_of(16));
         // Few states leave multiprocessors idle unless each is shared out among more blocks.
-        let few = batch * heads < 8 * multiprocessors;
-        let start = if device.architecture().has_dependent_starts() { Start::Beside } else { Start::After };
-        match tiles.filter(|_| !few && device.architecture().is_hopper()) {
-            Some(tiles) if batch * heads * tiles.parts(head_dim) <= i32::MAX as usize => {
-                let count = batch * heads * tiles.parts(head_dim);
-                let program = tiles.program(stored_macro::<T>(), S::KERNEL, shape);
-                let kernel = device.kernel(&program, "ssd_decode_sm90")?;
-                let blocks = count.min(2 * multiprocessors);
-                let grid =
-                    Grid { shared: tiles.shared(), start, ..Grid::new([blocks, 1, 1], Tiles::THREADS) };
-                // SAFETY: the arguments are those of `ssd_decode_sm90`, of as many tiles as the states have; as below.
-                unsafe { kernel.launch(stream, grid, &[&arguments, &(count as i32)]) }
-            }
-            _ => {
-                let parts = if few { Parts::Fine } else { Parts::Coarse };
-                let program = parts.program(stored_macro::<T>(), S::KERNEL, shape);
-                let kernel = device.kernel(&program, "ssd_decode")?;
-                let blocks = head_dim.div_ceil(parts.rows(size_of::<S>(), state_dim));
-                let grid = Grid { start, ..Grid::new([blocks, heads, batch], Parts::THREADS) };
-                // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say,
-                // the slots to be below the number of states and no two alike.
-                unsafe { kernel.launch(stream, grid, &[&arguments]) }
-            }
-        }
-    }
-
-    /// Whether rows of b and c begin at multiples of 16 bytes.
-    fn is_aligned(&self) -> bool {
-        [self.b, self.c].iter().all(|tensor| {
-            tensor.pointer().is_multiple_of(16) && (tensor.pitch() * size_of::<T>()).is_multiple_of(16)
-        })
+        let parts = Parts::of(batch * heads, stream.device().multiprocessors() as usize);
+        let program = program(stored_macro::<T>(), S::KERNEL, Shape { head_dim, state_dim }, parts);
+        let kernel = stream.device().kernel(&program, "ssd_decode")?;
+        let blocks = head_dim.div_ceil(WARPS * parts.rows(size_of::<S>(), state_dim));
+        let grid = Grid::new([blocks, heads, batch], (32 * WARPS) as u32);
+        // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
+        // slots to be below the number of states and no two alike.
+        unsafe { kernel.launch(stream, grid, &[&arguments]) }
     }
 
     fn stream(&self) -> &'a Stream {
@@ -300,4 +272,55 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     fn heads(&self) -> usize {
         self.steps.raw.shape()[2]
     }
+}
+
+/// How finely states are shared out among threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    /// Enough states for every multiprocessor: many rows a thread, all of them on their way at once.
+    Coarse,
+    /// Few states: few rows a thread, many blocks.
+    Fine,
+}
+
+impl Parts {
+    fn of(states: usize, multiprocessors: usize) -> Self {
+        if states >= 8 * multiprocessors { Self::Coarse } else { Self::Fine }
+    }
+
+    /// Rows of a thread.
+    fn steps(self) -> usize {
+        match self {
+            Self::Coarse => 8,
+            Self::Fine => 2,
+        }
+    }
+
+    /// Rows of a warp at a time, as the kernel finds it: lanes that share a row each move 16 bytes of it.
+    fn rows(self, bytes: usize, state_dim: usize) -> usize {
+        let mut width = 16 / bytes;
+        while !state_dim.is_multiple_of(width) {
+            width /= 2;
+        }
+        let lanes = state_dim.div_ceil(width).next_power_of_two().min(32);
+        self.steps().min(lanes) * (32 / lanes)
+    }
+}
+
+/// All programs of steps with inputs of one type.
+pub(super) fn programs(stored: &'static str, shape: Shape) -> impl Iterator<Item = Program> {
+    let states = [f32::KERNEL, half::bf16::KERNEL, half::f16::KERNEL].into_iter();
+    states.flat_map(move |state| {
+        [Parts::Coarse, Parts::Fine].into_iter().map(move |parts| program(stored, state, shape, parts))
+    })
+}
+
+fn program(stored: &'static str, state: &'static str, shape: Shape, parts: Parts) -> Program {
+    Program::new("ssd/decode.cu")
+        .define(stored, 1)
+        .define("STATE", state)
+        .define("HEAD_DIM", shape.head_dim)
+        .define("STATE_DIM", shape.state_dim)
+        .define("WARPS", WARPS)
+        .define("STEPS", parts.steps())
 }
