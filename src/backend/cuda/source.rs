@@ -44,6 +44,7 @@ pub const HEADERS: &[Source] = sources![
     "common/scalar.cuh",
     "common/softplus.cuh",
     "common/storage.cuh",
+    "common/sums.cuh",
     "common/sweep.cuh",
     "common/wgmma.cuh",
     "ssd/selective_scan.cuh",

@@ -4,6 +4,8 @@
 //! written; backwards x, B, C, dt, log a and dy read, the cotangents written) and the time that the products take at the
 //! rate of matrix products, at chunks of 128 with nothing saved for causality.
 
+mod steps;
+
 use super::Options;
 use crate::backend::cuda::{CudaOutput, CudaSsd, CudaTensor, Steps, Stored, Stream};
 use crate::cli::machine::Number;
@@ -66,7 +68,7 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
         let [heads, groups, head_dim, state_dim] = rest;
         [batch, len, heads, groups, head_dim, state_dim]
     });
-    let bar = bar(2 * shapes.len());
+    let bar = bar(2 * shapes.len() + 1);
     let mut rows = Vec::new();
     for shape in shapes {
         bar.set_message(format!("{shape:?}"));
@@ -75,6 +77,9 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
         rows.extend(measure::<f32>(stream, shape, copy)?);
         bar.inc(1);
     }
+    bar.set_message("decoding steps and selective scans");
+    rows.extend(steps::decoding(stream, copy)?);
+    rows.extend(steps::scans(stream, options.quick, copy)?);
     bar.finish_and_clear();
     put(&text(stream, copy, &rows))?;
     match pending {
