@@ -1,10 +1,12 @@
 //! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
 
 mod decompose;
+mod eights;
 mod operator;
 mod sweep;
 
 pub(crate) use decompose::*;
+pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
 pub use operator::Operator;
 pub(crate) use sweep::{Direction, FACTORS, GROUP, STEPS, StateTile, Sweep, Sweeps, TILE_COLUMNS};
 
