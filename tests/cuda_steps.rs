@@ -7,7 +7,7 @@ mod support;
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView, Axis, Dimension};
 use semisep::backend::cuda::{
-    self, CudaTensor, DecodeStep, Device, Graph, Slots, StateElement, StepRule, Stored, Stream,
+    self, CudaTensor, DecodeStep, Device, Slots, StateElement, StepRule, Stored, Stream,
 };
 use semisep::ssd::{self, Algorithm, Discretization, Squash, Ssd};
 use semisep::{DeviceError, Error, Scalar};
@@ -228,12 +228,11 @@ fn recorded_steps_are_those_that_were_recorded() {
     let mut state = start.duplicate().unwrap();
     (0..3).for_each(|_| step.step_into(&x, &mut state, &y).unwrap());
     let expected = (y.download().unwrap(), state.download().unwrap());
-    let graph =
-        Graph::record(&stream, || (0..3).try_for_each(|_| step.step_into(&x, &mut state, &y))).unwrap();
+    let graph = stream.record(|| (0..3).try_for_each(|_| step.step_into(&x, &mut state, &y))).unwrap();
     assert_eq!(state.download().unwrap(), expected.1); // recording is not doing
     state.copy_from(&start).unwrap();
     // SAFETY: all tensors are still here.
-    unsafe { graph.replay() }.unwrap();
+    unsafe { graph.launch() }.unwrap();
     assert_eq!((y.download().unwrap(), state.download().unwrap()), expected);
 }
 

@@ -252,12 +252,11 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         };
         // Few states leave multiprocessors idle unless each is shared out among more blocks.
         let parts = Parts::of(batch * heads, stream.device().multiprocessors() as usize);
-        let program = program(stored_macro::<T>(), S::KERNEL, Shape { head_dim, state_dim }, parts);
+        let program = program::<S>(stored_macro::<T>(), Shape { head_dim, state_dim }, parts);
         let kernel = stream.device().kernel(&program, "ssd_decode")?;
         let blocks = head_dim.div_ceil(WARPS * parts.rows(size_of::<S>(), state_dim));
-        // The kernel waits for the one before it where the architecture has the instruction for that.
-        let waits = stream.device().architecture().number() >= 90;
-        let start = if waits { Start::Beside } else { Start::After };
+        let start =
+            if stream.device().architecture().has_dependent_starts() { Start::Beside } else { Start::After };
         let grid = Grid { start, ..Grid::new([blocks, heads, batch], (32 * WARPS) as u32) };
         // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
         // slots to be below the number of states and no two alike.
@@ -291,21 +290,19 @@ impl Parts {
         if states >= 8 * multiprocessors { Self::Coarse } else { Self::Fine }
     }
 
-    /// Rows of a thread.
-    fn steps(self) -> usize {
+    /// Rows of a thread, as measured (`docs/kernels.md`): of 16-bit numbers eight are on their way at once, of wide ones four
+    /// suffice, and more threads have room.
+    fn steps(self, bytes: usize) -> usize {
         match self {
-            Self::Coarse => 8,
+            Self::Coarse if bytes < 4 => 8,
+            Self::Coarse => 4,
             Self::Fine => 2,
         }
     }
 
-    /// Blocks that a multiprocessor has room for: registers for all loads of a thread, and as many loads on their way as that
-    /// leaves.
-    fn resident(self) -> usize {
-        match self {
-            Self::Coarse => 4,
-            Self::Fine => 8,
-        }
+    /// Blocks that a multiprocessor has registers for.
+    fn resident(self, bytes: usize) -> usize {
+        if self.steps(bytes) > 4 { 4 } else { 8 }
     }
 
     /// Rows of a warp at a time, as the kernel finds it: lanes that share a row each move 16 bytes of it.
@@ -315,25 +312,29 @@ impl Parts {
             width /= 2;
         }
         let lanes = state_dim.div_ceil(width).next_power_of_two().min(32);
-        self.steps().min(lanes) * (32 / lanes)
+        self.steps(bytes).min(lanes) * (32 / lanes)
     }
 }
 
 /// All programs of steps with inputs of one type.
 pub(super) fn programs(stored: &'static str, shape: Shape) -> impl Iterator<Item = Program> {
-    let states = [f32::KERNEL, half::bf16::KERNEL, half::f16::KERNEL].into_iter();
-    states.flat_map(move |state| {
-        [Parts::Coarse, Parts::Fine].into_iter().map(move |parts| program(stored, state, shape, parts))
+    [Parts::Coarse, Parts::Fine].into_iter().flat_map(move |parts| {
+        [
+            program::<f32>(stored, shape, parts),
+            program::<half::bf16>(stored, shape, parts),
+            program::<half::f16>(stored, shape, parts),
+        ]
     })
 }
 
-fn program(stored: &'static str, state: &'static str, shape: Shape, parts: Parts) -> Program {
+fn program<S: StateElement>(stored: &'static str, shape: Shape, parts: Parts) -> Program {
+    let bytes = size_of::<S>();
     Program::new("ssd/decode.cu")
         .define(stored, 1)
-        .define("STATE", state)
+        .define("STATE", S::KERNEL)
         .define("HEAD_DIM", shape.head_dim)
         .define("STATE_DIM", shape.state_dim)
         .define("WARPS", WARPS)
-        .define("STEPS", parts.steps())
-        .define("RESIDENT", parts.resident())
+        .define("STEPS", parts.steps(bytes))
+        .define("RESIDENT", parts.resident(bytes))
 }

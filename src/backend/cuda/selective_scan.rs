@@ -8,9 +8,6 @@ use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
 
-/// Positions of a tile: what is loaded at a time, and how far apart the states are that the vjp keeps.
-const TILE: usize = 8;
-
 /// The matrices of a selective scan by generators on a device; the twin of [`crate::ssd::SelectiveScan`].
 #[derive(Debug, Clone)]
 pub struct SelectiveScan<'a, T> {
@@ -169,7 +166,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         let states = [batch, channels, state_dim];
         check_flat("dfinal_state", "(batch, channels, state_dim)", &cotangent.state, &states, stream)?;
 
-        let cut = Cut::vjp(self);
+        let cut = Cut::vjp(self.state_dim());
         let kept = CudaTensor::room(stream, &[batch, len.div_ceil(cut.tile), state_dim, channels])?;
         self.forward(x, initial, &cut, Some(&kept))?;
         let blocks = cut.blocks(self);
@@ -328,27 +325,28 @@ struct Cut {
 }
 
 impl Cut {
-    /// As measured (`docs/kernels.md`): where there are channels enough to fill the device, sixteen numbers of one state a
-    /// thread, or of wide states eight of two channels, which share what is read of b and c; else four.
+    /// As measured (`docs/kernels.md`): where there are channels enough to fill the device, eight numbers of a state a thread,
+    /// or of wide states eight of two channels, which share what is read of b and c; else four, in longer tiles.
     fn forward<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let (own, side) = if scan.state_dim() > 32 { (8, 2) } else { (16, 1) };
-        let lanes = |own: usize| scan.state_dim().div_ceil(own).next_power_of_two().min(32);
-        let threads = scan.batch() * scan.channels() * lanes(own) / side;
+        let state_dim = scan.state_dim();
+        let side = if state_dim > 32 { 2 } else { 1 };
+        let threads = scan.batch() * scan.channels() * lanes(state_dim, 8) / side;
         if threads >= 256 * scan.stream().device().multiprocessors() as usize {
-            Self::new(128, lanes(own), side, if own * side > 8 { 3 } else { 5 })
+            Self::new(lanes(state_dim, 8), side, 8, if side > 1 { 3 } else { 5 })
+        } else if state_dim > 64 {
+            Self::new(lanes(state_dim, 4), 1, 8, 4)
         } else {
-            Self::new(128, lanes(4), 1, 6)
+            Self::new(lanes(state_dim, 4), 1, 16, 4)
         }
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
-    fn vjp<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        let lanes = scan.state_dim().div_ceil(4).next_power_of_two().min(32);
-        Self::new(128, lanes, 1, if scan.state_dim() > 128 { 3 } else { 4 })
+    fn vjp(state_dim: usize) -> Self {
+        Self::new(lanes(state_dim, 4), 1, 8, if state_dim > 128 { 3 } else { 4 })
     }
 
-    fn new(threads: usize, lanes: usize, side: usize, resident: usize) -> Self {
-        Self { channels: threads / lanes * side, lanes, side, tile: TILE, resident }
+    fn new(lanes: usize, side: usize, tile: usize, resident: usize) -> Self {
+        Self { channels: 128 / lanes * side, lanes, side, tile, resident }
     }
 
     fn threads(&self) -> u32 {
@@ -387,7 +385,12 @@ impl Cut {
 /// The programs of scans of the usual state of 16, with inputs of one type.
 pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
     let state_dim = 16;
-    let cuts = [Cut::new(128, 1, 1, 3), Cut::new(128, 4, 1, 6), Cut::new(128, 4, 1, 4)];
+    let cuts = [Cut::new(2, 1, 8, 5), Cut::new(4, 1, 16, 4), Cut::vjp(state_dim)];
     let forward = cuts.into_iter().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
     forward.chain([cuts[2].program("ssd/selective_scan_vjp.cu", stored, state_dim)])
+}
+
+/// Threads that share a state, `own` numbers each.
+fn lanes(state_dim: usize, own: usize) -> usize {
+    state_dim.div_ceil(own).next_power_of_two().min(32)
 }

@@ -9,7 +9,6 @@ use cudarc::driver::result::{self, event, stream as raw};
 use cudarc::driver::sys;
 
 use super::device::{Device, driver};
-use super::graph::Graph;
 use crate::error::Result;
 
 /// A queue of work, done in the order it was put there; cheap to clone.
@@ -97,16 +96,16 @@ impl Stream {
         elapsed.map(|ms| f64::from(ms) / 1e3).map_err(|e| driver("cuEventElapsedTime", e))
     }
 
-    /// Seconds of device time of `work` recorded and replayed as a [`Graph`], the median of `times` replays. The work is also done
-    /// once before, so that its programs are loaded.
+    /// Seconds of device time of `work` recorded and replayed as a [`Graph`](super::Graph), the median of `times` replays. It
+    /// is done once before, so that its programs are loaded.
     ///
     /// # Errors
     /// Those of `work`, of recording it, and as [`Stream::synchronize`].
     pub fn time_replayed(&self, times: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
         work()?;
-        let graph = Graph::record(self, &mut work)?;
+        let graph = self.record(&mut work)?;
         // SAFETY: `work` keeps what it reads and writes, and what it makes itself is made in the recording.
-        let replay = || self.time(|| unsafe { graph.replay() });
+        let replay = || self.time(|| unsafe { graph.launch() });
         replay()?;
         let mut all = (0..times.max(1)).map(|_| replay()).collect::<Result<Vec<_>>>()?;
         all.sort_by(f64::total_cmp);

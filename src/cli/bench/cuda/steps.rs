@@ -10,7 +10,7 @@ use half::bf16;
 
 /// Batches of decoding steps of 80 heads, P 64, N 128.
 const BATCHES: [usize; 3] = [1, 16, 64];
-/// Bytes of states that steps take in turn, so that none is left in the cache; one state stays there, as a model's would not.
+/// Bytes of states that steps take in turn, so that none is left in the cache.
 const STATES: usize = 768 << 20;
 /// Steps of a recording.
 const RECORDED: usize = 96;
