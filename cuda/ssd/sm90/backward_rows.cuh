@@ -173,16 +173,16 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         float first[32], second[32], pairs[2] = {0.f, 0.f}, states[2] = {0.f, 0.f};
         {
             float beside[16], pairs_left[2] = {0.f, 0.f};
-            const u64 x = rows_operand(stage + X_AT), dy = rows_operand(stage + DY_AT);
             products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product(beside, moved(dy, 64 * 128 + 32 * step), moved(x, 32 * warpgroup * 128 + 32 * step), step > 0);
+                product(beside, rows_operand(stage + DY_AT + 64 * 128 + 32 * step),
+                        rows_operand(stage + X_AT + 32 * warpgroup * 128 + 32 * step), step > 0);
             products_commit();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<0, 0>(first, moved(dy, 64 * warpgroup * 128 + 32 * step), moved(x, 64 * warpgroup * 128 + 32 * step),
-                              step > 0);
+                product<0, 0>(first, rows_operand(stage + DY_AT + 64 * warpgroup * 128 + 32 * step),
+                              rows_operand(stage + X_AT + 64 * warpgroup * 128 + 32 * step), step > 0);
             products_commit();
             const float edge = steps[63], below[2] = {steps[64 + 16 * warp + g], steps[64 + 16 * warp + g + 8]};
             products_wait<1>();
@@ -212,11 +212,10 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         }
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
         // dY H, by panels.
-        const u64 state = columns_operand(stage + STATE_AT);
         products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1, true>(second, dy[step], moved(state, 2048 * step), step > 0);
+            product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         products_commit();
         products_wait<1>();
         pin(first);
@@ -230,7 +229,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
             products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<1, true>(first, dy[step], moved(state, STATE_PANEL + 2048 * step), step > 0);
+                product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
         }
         products_wait<N_PANELS - 1>();
@@ -284,7 +283,8 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
     }
     const long long position = shape.position(end.k, 0);
     for (int panel = 0; panel < N_PANELS; panel++)
-        copy_rows<16>(end.base + STAGES_AT + panel * PANEL, pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
+        copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
+                      pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
                       end.k.len, lane);
     copies_wait();
     fence_async();

@@ -182,9 +182,6 @@ DEVICE u64 rows_operand(u32 address) { return (u64)((address & 0x3ffff) >> 4) | 
 // Operand whose rows are panel columns: one step is 16 panel rows, 2048 bytes, on. 64 of them lie in one panel.
 DEVICE u64 columns_operand(u32 address) { return rows_operand(address) | (64ull << 16); }
 
-// An operand `bytes` further on.
-DEVICE u64 moved(u64 operand, u32 bytes) { return (operand & 0xffffffff00000000ull) | (u32)((u32)operand + (bytes >> 4)); }
-
 DEVICE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;"); }
 template <int N>
