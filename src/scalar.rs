@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::{Decompose, Gemm, Sweeps};
+use crate::linalg::{Decompose, Eights, Gemm, Sweeps};
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -26,6 +26,7 @@ pub trait Field:
     + Gemm
     + Decompose
     + Sweeps
+    + Eights
 {
     /// The real numbers below this field.
     type Real: Real;

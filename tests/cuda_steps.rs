@@ -7,7 +7,7 @@ mod support;
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Array2, Array3, Array4, ArrayView, Axis, Dimension};
 use semisep::backend::cuda::{
-    self, CudaTensor, DecodeStep, Device, Slots, StateElement, StepRule, Stored, Stream,
+    self, CudaTensor, DecodeStep, Device, Graph, Slots, StateElement, StepRule, Stored, Stream,
 };
 use semisep::ssd::{self, Algorithm, Discretization, Squash, Ssd};
 use semisep::{DeviceError, Error, Scalar};
@@ -157,7 +157,10 @@ fn check_decode<T: Stored, S: StateElement + Stored>(stream: &Stream) {
         ((1, 2, 1, 100, 100), 100),
         ((2, 2, 1, 128, 64), 1),
         ((1, 1, 1, 256, 256), 1),
-        ((70, 16, 8, 64, 16), 1), // enough to fill the device
+        ((70, 16, 8, 64, 16), 1), // from here on enough to fill the device
+        ((67, 16, 8, 64, 128), 64),
+        ((67, 16, 1, 128, 64), 1),
+        ((67, 16, 2, 64, 256), 1),
     ] {
         let position = Position::new(sizes, skip, 11);
         let slots: Vec<usize> = (0..sizes.0).map(|k| 2 * (sizes.0 - 1 - k)).collect();
@@ -182,9 +185,18 @@ fn a_decoding_step_equals_the_recurrence() {
 #[test]
 fn a_sequence_decodes_to_the_same_bits_in_any_batch() {
     let Some(stream) = stream() else { return };
-    let all = Position::new((5, 4, 2, 64, 128), 1, 3);
-    let together = all.found::<bf16, f32>(&stream, &[4, 0, 3, 1, 2], 5);
-    for k in 0..5 {
+    for (batch, heads) in [(5, 4), (70, 16)] {
+        let all = Position::new((batch, heads, 2, 64, 128), 1, 3);
+        let slots: Vec<usize> = (0..batch).map(|k| batch - 1 - k).collect();
+        same_alone::<f32>(&stream, &all, &slots);
+        same_alone::<bf16>(&stream, &all, &slots);
+    }
+}
+
+/// The first and the last of a batch have the bits that they have alone.
+fn same_alone<S: StateElement + Stored>(stream: &Stream, all: &Position, slots: &[usize]) {
+    let together = all.found::<bf16, S>(stream, slots, slots.len());
+    for k in [0, slots.len() - 1] {
         let one = |v: &Array4<f64>| v.slice(ndarray::s![k..k + 1, .., .., ..]).to_owned();
         let alone = Position {
             raw: all.raw.slice(ndarray::s![k..k + 1, .., ..]).to_owned(),
@@ -196,10 +208,33 @@ fn a_sequence_decodes_to_the_same_bits_in_any_batch() {
             a: all.a.clone(),
             d: all.d.clone(),
         };
-        let alone = alone.found::<bf16, f32>(&stream, &[0], 1);
+        let alone = alone.found::<bf16, S>(stream, &[0], 1);
         assert_eq!(alone.y.index_axis(Axis(0), 0), together.y.index_axis(Axis(0), k));
         assert_eq!(alone.state.index_axis(Axis(0), 0), together.state.index_axis(Axis(0), k));
     }
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn recorded_steps_are_those_that_were_recorded() {
+    let Some(stream) = stream() else { return };
+    let position = Position::new((2, 4, 1, 64, 128), 1, 7);
+    let (raw, a) =
+        (up(&stream, &position.raw.mapv(|v| v as f32)), up(&stream, &position.a.mapv(|v| v as f32)));
+    let [b, c, x] = [&position.b, &position.c, &position.x].map(|v| up(&stream, &narrow::<bf16, _>(v)));
+    let step = DecodeStep::new(StepRule::new(&raw).squash(Squash::Softplus), &a, &b, &c).unwrap();
+    let y = CudaTensor::<bf16>::filled(&stream, x.shape(), f64::NAN).unwrap();
+    let start = up(&stream, &position.state.mapv(|v| v as f32));
+    let mut state = start.duplicate().unwrap();
+    (0..3).for_each(|_| step.step_into(&x, &mut state, &y).unwrap());
+    let expected = (y.download().unwrap(), state.download().unwrap());
+    let graph =
+        Graph::record(&stream, || (0..3).try_for_each(|_| step.step_into(&x, &mut state, &y))).unwrap();
+    assert_eq!(state.download().unwrap(), expected.1); // recording is not doing
+    state.copy_from(&start).unwrap();
+    // SAFETY: all tensors are still here.
+    unsafe { graph.replay() }.unwrap();
+    assert_eq!((y.download().unwrap(), state.download().unwrap()), expected);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 // A tile is 64 rows of 128 bytes, 1024-byte aligned, in the 128-byte swizzle that the copy engine writes and the
 // warpgroup product reads: the 16-byte column c of row r stands at column c ^ (r & 7).
 #pragma once
+#include "common/beside.cuh"
 #include "common/storage.cuh"
 
 constexpr int TILE = 8192;  // bytes
@@ -12,6 +13,13 @@ struct alignas(64) TensorMap {
 };
 
 __device__ __forceinline__ u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+
+// The same number; the compiler keeps it in a register rather than compute it again at every use.
+__device__ __forceinline__ u32 kept(u32 v) {
+    u32 same;
+    asm volatile("mov.b32 %0, %1;" : "=r"(same) : "r"(v));
+    return same;
+}
 
 // Byte offset of the 16-byte column `c` of row `r` in a tile.
 __device__ __forceinline__ u32 swizzled(int r, int c) { return (u32)(r * 128 + ((c ^ (r & 7)) << 4)); }
@@ -56,11 +64,7 @@ __device__ __forceinline__ void barrier_wait_lazily(u32 bar, u32 parity) {
     }
 }
 
-// All of one warp's work before it, then one arrival.
-__device__ __forceinline__ void warp_arrive(u32 bar) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(bar);
-}
+constexpr int WARP = 32;  // arrivals of a warp: each lane answers for what it read and wrote
 
 __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

@@ -7,6 +7,7 @@
 //
 // STORED_F16 chooses f16, otherwise bf16.
 #pragma once
+#include "common/exp2.cuh"
 
 using u16 = unsigned short;
 using u32 = unsigned int;
@@ -64,10 +65,3 @@ __device__ __forceinline__ u32 plus(u32 a, u32 b, u32 c) {
 }
 
 #endif
-
-// 2^x, 0 far below.
-__device__ __forceinline__ float exp2_fast(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}

@@ -13,20 +13,28 @@
 // * len * channels * STATE_DIM of them, and that at which shared memory gives b and c to the threads.
 #include "ssd/selective_scan.cuh"
 
-extern "C" __global__ void __launch_bounds__(scan::THREADS, 384 / scan::THREADS)
+namespace scan {
+
+// Positions whose arithmetic overlaps, and whose sums over lanes are shared out among them.
+constexpr int TOGETHER = OWN * SIDE > 16 ? 1 : 32 / (OWN * SIDE) < TILE ? 32 / (OWN * SIDE) : TILE;
+constexpr int LEFT = TOGETHER > LANES ? TOGETHER / LANES : 1;  // of them, in one lane afterwards
+
+}  // namespace scan
+
+extern "C" __global__ void __launch_bounds__(scan::THREADS, RESIDENT)
 selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, float* kept) {
     using namespace scan;
-    constexpr int UNROLL = OWN * SIDE > 16 ? 1 : 32 / (OWN * SIDE);  // positions whose arithmetic overlaps
     __shared__ Tile tiles[2];
     const Place place(in);
     const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+    const float bias = load_bias(in, place);
     float rate[SIDE][OWN], h[SIDE][OWN], skip[SIDE];
 #pragma unroll
     for (int j = 0; j < SIDE; j++) {
         const int offset = own + j * APART, channel = place.first + offset;
         const bool inside = offset < place.count;
         load_rates(in, inside ? channel : in.channels, lane, rate[j]);
-        skip[j] = in.d && inside ? in.d[channel] : 0.f;
+        skip[j] = in.d && inside && lane == 0 ? in.d[channel] : 0.f;
 #pragma unroll
         for (int k = 0; k < OWN; k++) {
             const int n = lane * OWN + k;
@@ -40,7 +48,7 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
     int buffer = 0;
     for (i64 at = 0; at < in.len; at += TILE, buffer ^= 1) {
         Tile& tile = tiles[buffer];
-        tile.store(fetch, in, place, at);
+        tile.store(fetch, in, place, bias, at);
         __syncthreads();
         fetch.load(in, place, at + TILE);
         if (kept) {
@@ -56,25 +64,37 @@ selective_scan(const scan::Arguments in, Stored* y, i64 y_pitch, float* state, f
         }
         const int left = (int)min((i64)TILE, in.len - at), pitch = (int)y_pitch;
         Stored* to = y + (place.row * in.len + at) * y_pitch + place.first;
-#pragma unroll UNROLL
-        for (int t = 0; t < TILE; t++) {
-            float b[OWN], c[OWN];
+#pragma unroll 1
+        for (int begin = 0; begin < TILE; begin += TOGETHER) {
+            float total[SIDE][TOGETHER];
 #pragma unroll
-            for (int k = 0; k < OWN; k++) b[k] = tile.b[t][lane * OWN + k], c[k] = tile.c[t][lane * OWN + k];
+            for (int i = 0; i < TOGETHER; i++) {
+                const int t = begin + i;
+                float b[OWN], c[OWN];
+#pragma unroll
+                for (int k = 0; k < OWN; k++) b[k] = tile.b[t][lane * OWN + k], c[k] = tile.c[t][lane * OWN + k];
+#pragma unroll
+                for (int j = 0; j < SIDE; j++) {
+                    const int offset = own + j * APART;
+                    const float x = tile.x[t][offset], dt = tile.dt[t][offset], u = dt * x;
+                    float sum[2] = {skip[j] * x, 0.f};
+#pragma unroll
+                    for (int k = 0; k < OWN; k++) {
+                        h[j][k] = fmaf(exp2_fast(dt * rate[j][k]), h[j][k], u * b[k]);
+                        sum[k % 2] = fmaf(c[k], h[j][k], sum[k % 2]);
+                    }
+                    total[j][i] = sum[0] + sum[1];
+                }
+            }
 #pragma unroll
             for (int j = 0; j < SIDE; j++) {
-                const int offset = own + j * APART;
-                const float x = tile.x[t][offset], dt = tile.dt[t][offset], u = dt * x;
-                float sum[2] = {};
+                const int offset = own + j * APART, first = begin + first_sum<LANES / 2, 1, TOGETHER>(lane);
+                share_sums<LANES / 2, 1>(total[j], lane);
+                if (offset >= place.count || TOGETHER < LANES && lane % (LANES / TOGETHER)) continue;
 #pragma unroll
-                for (int k = 0; k < OWN; k++) {
-                    h[j][k] = fmaf(exp2_fast(dt * rate[j][k]), h[j][k], u * b[k]);
-                    sum[k % 2] = fmaf(c[k], h[j][k], sum[k % 2]);
+                for (int k = 0; k < LEFT; k++) {
+                    if (first + k < left) to[(first + k) * pitch + offset] = narrow<Stored>(total[j][k]);
                 }
-                float total = sum[0] + sum[1];
-#pragma unroll
-                for (int w = LANES / 2; w > 0; w /= 2) total += __shfl_xor_sync(~0u, total, w);
-                if (offset < place.count && lane == 0 && t < left) to[t * pitch + offset] = narrow<Stored>(fmaf(skip[j], x, total));
             }
         }
     }

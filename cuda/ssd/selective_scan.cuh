@@ -5,6 +5,7 @@
 #pragma once
 #include "common/scalar.cuh"
 #include "common/softplus.cuh"
+#include "common/sums.cuh"
 
 namespace scan {
 
@@ -41,13 +42,15 @@ struct Place {
     }
 };
 
-// Positions at .. at + TILE of the block's channels, on their way from memory.
+// Positions at .. at + TILE of the block's channels, on their way from memory: as they are stored, so that nothing waits for
+// them before they are put into a tile.
 struct Fetch {
     static constexpr int STEPS = (TILE * CHANNELS + THREADS - 1) / THREADS;
     static constexpr int PAIRS = (TILE * PADDED + THREADS - 1) / THREADS;
-    float x[STEPS], dt[STEPS], b[PAIRS], c[PAIRS];
+    Stored x[STEPS], b[PAIRS], c[PAIRS];
+    float dt[STEPS];
 
-    __device__ void load(const Arguments& in, const Place& place, i64 at) {
+    __device__ __forceinline__ void load(const Arguments& in, const Place& place, i64 at) {
         const i64 position = place.row * in.len + at;  // offsets inside a tile are short
         const Stored* from_x = in.x + position * in.x_pitch + place.first;
         const float* from_dt = in.dt + position * in.dt_pitch + place.first;
@@ -56,8 +59,8 @@ struct Fetch {
         for (int k = 0; k < STEPS; k++) {
             const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;
             const bool inside = t < left && channel < place.count;
-            x[k] = inside ? widen(from_x[t * x_pitch + channel]) : 0.f;
-            dt[k] = inside ? from_dt[t * dt_pitch + channel] : 0.f;
+            x[k] = Stored{}, dt[k] = 0.f;
+            if (inside) x[k] = from_x[t * x_pitch + channel], dt[k] = from_dt[t * dt_pitch + channel];
         }
         const Stored* from_b = in.b + position * in.b_pitch + place.group * STATE_DIM;
         const Stored* from_c = in.c + position * in.c_pitch + place.group * STATE_DIM;
@@ -66,11 +69,18 @@ struct Fetch {
         for (int k = 0; k < PAIRS; k++) {
             const int i = threadIdx.x + k * THREADS, n = i % PADDED, t = i / PADDED;
             const bool inside = t < left && n < STATE_DIM;
-            b[k] = inside ? widen(from_b[t * b_pitch + n]) : 0.f;
-            c[k] = inside ? widen(from_c[t * c_pitch + n]) : 0.f;
+            b[k] = Stored{}, c[k] = Stored{};
+            if (inside) b[k] = from_b[t * b_pitch + n], c[k] = from_c[t * c_pitch + n];
         }
     }
 };
+
+// The bias of the channel whose steps this thread puts into tiles: always the same one.
+__device__ __forceinline__ float load_bias(const Arguments& in, const Place& place) {
+    static_assert(THREADS % CHANNELS == 0, "LANES is at least SIDE");
+    const int channel = threadIdx.x % CHANNELS;
+    return in.bias && channel < place.count ? in.bias[place.first + channel] : 0.f;
+}
 
 // The same positions in shared memory, steps discretised. Positions past the end have dt = x = b = c = 0: they change no state.
 struct Tile {
@@ -79,15 +89,16 @@ struct Tile {
     alignas(16) float c[TILE][PADDED];
 
     // `slope`, if not null, gets the derivatives of the steps.
-    __device__ void store(const Fetch& fetch, const Arguments& in, const Place& place, i64 at, float (*slope)[CHANNELS] = nullptr) {
+    __device__ __forceinline__ void store(const Fetch& fetch, const Arguments& in, const Place& place, float bias, i64 at,
+                                          float (*slope)[CHANNELS] = nullptr) {
+        const int left = (int)min((i64)TILE, in.len - at);
 #pragma unroll
         for (int k = 0; k < Fetch::STEPS; k++) {
             const int i = threadIdx.x + k * THREADS, channel = i % CHANNELS, t = i / CHANNELS;
             if (TILE * CHANNELS % THREADS && i >= TILE * CHANNELS) break;
-            const bool inside = at + t < in.len && channel < place.count;
-            const float bias = in.bias && inside ? in.bias[place.first + channel] : 0.f;
+            const bool inside = t < left && channel < place.count;
             const SquashedStep step = squash_step(fetch.dt[k] + bias, in.softplus, in.dt_min, in.dt_max);
-            x[t][channel] = fetch.x[k];
+            x[t][channel] = widen(fetch.x[k]);
             dt[t][channel] = inside ? step.dt : 0.f;
             if (slope) slope[t][channel] = inside ? step.slope : 0.f;
         }
@@ -95,8 +106,8 @@ struct Tile {
         for (int k = 0; k < Fetch::PAIRS; k++) {
             const int i = threadIdx.x + k * THREADS;
             if (TILE * PADDED % THREADS && i >= TILE * PADDED) break;
-            b[i / PADDED][i % PADDED] = fetch.b[k];
-            c[i / PADDED][i % PADDED] = fetch.c[k];
+            b[i / PADDED][i % PADDED] = widen(fetch.b[k]);
+            c[i / PADDED][i % PADDED] = widen(fetch.c[k]);
         }
     }
 };

@@ -18,30 +18,6 @@ constexpr int WARPS = THREADS / 32, SIDE_BY_SIDE = 32 / LANES;  // channels of a
 constexpr int VALUES = 2 * OWN;                                 // db and dc of a lane at one position
 constexpr int LEFT = VALUES > SIDE_BY_SIDE ? VALUES / SIDE_BY_SIDE : 1;  // of them, after the sum over channels
 
-// Sums over the channels of a warp: a lane keeps LEFT of its VALUES, number `first` onwards.
-__device__ __forceinline__ void sum_channels(float (&v)[VALUES], int& first) {
-    const int lane = threadIdx.x % 32;
-    int held = VALUES;
-    first = 0;
-#pragma unroll
-    for (int w = 16; w >= LANES; w /= 2) {
-        if (held > 1) {
-            held /= 2;
-            const bool upper = lane & w;
-#pragma unroll
-            for (int k = 0; k < VALUES / 2; k++) {
-                if (k < held) {
-                    const float keep = upper ? v[k + held] : v[k], give = upper ? v[k] : v[k + held];
-                    v[k] = keep + __shfl_xor_sync(~0u, give, w);
-                }
-            }
-            first += upper ? held : 0;
-        } else {
-            v[0] += __shfl_xor_sync(~0u, v[0], w);
-        }
-    }
-}
-
 // The sums of two numbers over the lanes that share a channel: the first in the lower half of them, the second in the upper.
 __device__ __forceinline__ float sum_lanes(float first, float second) {
     if (LANES == 1) return first;
@@ -60,7 +36,7 @@ struct Shared {
 
 }  // namespace scan
 
-extern "C" __global__ void __launch_bounds__(scan::THREADS, 512 / scan::THREADS)
+extern "C" __global__ void __launch_bounds__(scan::THREADS, RESIDENT)
 selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, const float* dstate, const float* kept,
                    Stored* dx, i64 dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
     using namespace scan;
@@ -80,27 +56,44 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
     const float skip = in.d && inside ? in.d[channel] : 0.f;
     float dd = 0.f, dbias = 0.f;
 
+    const float bias = load_bias(in, place);
     const i64 tiles = (in.len + TILE - 1) / TILE;
-    for (i64 number = tiles - 1; number >= 0; number--) {
+    Fetch fetch;
+    Stored fetched_dy[Fetch::STEPS];
+    float before[OWN];  // the state before the tile
+    const auto load = [&](i64 number) {
         const i64 at = number * TILE;
-        Fetch fetch;
         fetch.load(in, place, at);
-        float h[TILE + 1][OWN];  // before each position
+        const Stored* from = dy + (place.row * in.len + at) * dy_pitch + place.first;
+#pragma unroll
+        for (int k = 0; k < Fetch::STEPS; k++) {
+            const int i = threadIdx.x + k * THREADS, t = i / CHANNELS, offset = i % CHANNELS;
+            fetched_dy[k] = Stored{};
+            if (at + t < in.len && offset < place.count) fetched_dy[k] = from[t * (int)dy_pitch + offset];
+        }
+        const float* of = kept + (place.row * tiles + number) * STATE_DIM * in.channels + channel;
 #pragma unroll
         for (int k = 0; k < OWN; k++) {
             const int n = lane * OWN + k;
-            h[0][k] = inside && n < STATE_DIM
-                ? kept[((place.row * tiles + number) * STATE_DIM + n) * in.channels + channel] : 0.f;
+            before[k] = 0.f;
+            if (inside && n < STATE_DIM) before[k] = of[n * in.channels];
         }
-        __syncthreads();  // everybody is done with the tile after this one
-        shared.tile.store(fetch, in, place, at, shared.slope);
-        for (int i = threadIdx.x; i < TILE * CHANNELS; i += THREADS) {
-            const int t = i / CHANNELS, k = i % CHANNELS;
-            const bool there = at + t < in.len && k < place.count;
-            const i64 position = place.row * in.len + at + t;
-            shared.dy[t][k] = there ? widen(dy[position * dy_pitch + place.first + k]) : 0.f;
+    };
+    if (tiles > 0) load(tiles - 1);
+    for (i64 number = tiles - 1; number >= 0; number--) {
+        const i64 at = number * TILE;
+        shared.tile.store(fetch, in, place, bias, at, shared.slope);
+#pragma unroll
+        for (int k = 0; k < Fetch::STEPS; k++) {
+            const int i = threadIdx.x + k * THREADS;
+            if (TILE * CHANNELS % THREADS && i >= TILE * CHANNELS) break;
+            shared.dy[i / CHANNELS][i % CHANNELS] = widen(fetched_dy[k]);
         }
+        float h[TILE + 1][OWN];  // before each position
+#pragma unroll
+        for (int k = 0; k < OWN; k++) h[0][k] = before[k];
         __syncthreads();
+        if (number > 0) load(number - 1);
         const Tile& tile = shared.tile;
         const int left = (int)min((i64)TILE, in.len - at);
         const i64 position = place.row * in.len + at;
@@ -140,8 +133,8 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
                 dbias += d_dt;
                 dd = fmaf(dy, x, dd);
             }
-            int first;
-            sum_channels(v, first);
+            const int first = first_sum<16, LANES, VALUES>(threadIdx.x % 32);
+            share_sums<16, LANES>(v, threadIdx.x % 32);
 #pragma unroll
             for (int k = 0; k < LEFT; k++) {
                 const int value = first + k, kind = value / OWN, n = lane * OWN + value % OWN;

@@ -24,6 +24,9 @@ pub struct Options {
     /// Folder to fill; by default the one that programs look into
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Only programs whose file's name holds this, e.g. sm90
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub only: String,
     /// Print registers and spills of every kernel, and fail if one of the Hopper tier spills
     #[arg(long)]
     pub resources: bool,
@@ -54,7 +57,8 @@ pub fn kernels(options: &Options) -> Result<()> {
     for &arch in &options.arch {
         let target = compiler.target(arch)?;
         for program in shapes.iter().flat_map(|&shape| programs(shape)) {
-            if program.runs_on(target) && !all.contains(&(target, program.clone())) {
+            let wanted = program.source().name.contains(&options.only) && program.runs_on(target);
+            if wanted && !all.contains(&(target, program.clone())) {
                 all.push((target, program));
             }
         }

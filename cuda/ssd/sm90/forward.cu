@@ -3,7 +3,7 @@
 //     H_t = a_t H_{t-1} + dt_t x_t B_tᵀ,    y_t = H_t C_t + d x_t        (batch, heads), H: (HEAD_DIM, STATE_DIM)
 //
 // x, y: (batch, len, heads, HEAD_DIM); b, c: (batch, len, groups, STATE_DIM): 16-bit, seen through tensor maps of
-// (batch, len, columns) with boxes of 64 columns and 64 rows; everything else stands in `Forward`.
+// (batch, len, columns) with boxes of 64 columns and 64 rows, of y 32; everything else stands in `Forward`.
 //
 // Chunks of 64 positions. With s_i the inclusive sum of log2 a in the chunk and w = dt, everything transposed, so that
 // the state is an operand in registers and never passes through shared memory:
@@ -45,6 +45,7 @@ __device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)
     for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
     if (cut) return take_over(f, h, walker);
     if (u.enter >= 0 && f.initial) return load_state(h, f.initial + state + (i64)u.enter * f.heads * HEAD_DIM * STATE_DIM);
+    if (u.segment > 0) wait_for_former();  // segment.cu
     for (int k = 0; k < u.segment; k++) {
         i64 at = local_slot(f, u.row, k, u.block);
         float decay = exp2_fast(f.local_decay[at * BLOCK_HEADS + (BLOCK_HEADS == 2 ? walker : 0)]);
@@ -52,14 +53,32 @@ __device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)
     }
 }
 
-// Adds the terms of a position with itself for two rows and two positions: (d + diagonal) x.
-__device__ __forceinline__ void add_near(const Forward& f, float (&s)[4], u32 x0, u32 x1, float2 diagonal, int row) {
-    float v[4] = {low(x0), high(x0), low(x1), high(x1)};
-    s[0] += diagonal.x * v[0], s[1] += diagonal.y * v[1], s[2] += diagonal.x * v[2], s[3] += diagonal.y * v[3];
-    if (f.d_per_row) {
-        float d0 = f.d[row], d1 = f.d[row + 8];
-        s[0] += d0 * v[0], s[1] += d0 * v[1], s[2] += d1 * v[2], s[3] += d1 * v[3];
+// The terms of a position with itself, of two rows and two positions in every four numbers: s += diagonal x, and with a skip of
+// its own for each row s += d x, d of rows 0 and 8.
+template <int COUNT>
+__device__ __forceinline__ void add_near(float (&s)[COUNT], const u32* x, const float2 (&diagonal)[COUNT / 4]) {
+#pragma unroll
+    for (int n = 0; n < COUNT / 4; n++) {
+        float2 q = diagonal[n];
+        s[4 * n] += q.x * low(x[2 * n]), s[4 * n + 1] += q.y * high(x[2 * n]);
+        s[4 * n + 2] += q.x * low(x[2 * n + 1]), s[4 * n + 3] += q.y * high(x[2 * n + 1]);
     }
+}
+template <int COUNT>
+__device__ __forceinline__ void add_skip(float (&s)[COUNT], const u32* x, const float* d) {
+    float d0 = d[0], d1 = d[8];
+#pragma unroll
+    for (int n = 0; n < COUNT / 4; n++) {
+        s[4 * n] += d0 * low(x[2 * n]), s[4 * n + 1] += d0 * high(x[2 * n]);
+        s[4 * n + 2] += d1 * low(x[2 * n + 1]), s[4 * n + 3] += d1 * high(x[2 * n + 1]);
+    }
+}
+
+// The numbers of a table for every eighth position and the next, `from` those of the lane.
+template <int COUNT>
+__device__ __forceinline__ void load_pairs(float2 (&v)[COUNT], const float* from) {
+#pragma unroll
+    for (int n = 0; n < COUNT; n++) v[n] = ((const float2*)from)[4 * n];
 }
 
 // Walks the chunks of this block's share with the 64 rows of state of `walker`.
@@ -67,12 +86,14 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
     Share share = share_of(f);
     Ring<STAGES> ring;
     Ring<MASKS> masks;
+    Cleared cleared;
     int thread;
     asm volatile("and.b32 %0, %1, 127;" : "=r"(thread) : "r"(threadIdx.x));  // kept, not computed again
     int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
     int k = BLOCK_HEADS == 2 ? walker : 0;  // head of the block
-    u32 in_tile = matrix_row(), out = OUT_AT + (WIDE ? 0 : walker * TILE), exchange = EXCHANGE_AT + 4 * thread;
-    float h[STATE_REGISTERS];
+    u32 in_tile = matrix_row(), out = OUT_AT + (WIDE ? 0 : walker * TILE);
+    Ring<2> exchange;
+    float h[STATE_REGISTERS], own[16];
 
     for (int end = share.end; end > share.begin;) {
         Unit u = unit_of(f, end - 1);
@@ -83,6 +104,39 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         int row = u.start + (begin - u.first_step) * CHUNK, stop = row + (end - begin) * CHUNK, piece_end = u.start + u.len;
         enter_unit(f, u, begin > u.first_step, h, walker, (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0));
 
+        // Writes y of a chunk, while the products of the next one are under way. If WIDE, each walker has half of the sum over
+        // the state's columns, for all positions: it finishes half of the positions with what the other one sent.
+        auto finish = [&](int row) {
+            constexpr int ROWS = WIDE ? CHUNK / 2 : CHUNK;
+            const int from = WIDE ? ROWS * walker : 0, there = min(piece_end - row - from, ROWS);
+            const u32 tile = out + 128 * from;
+            if constexpr (WIDE) {
+                const float4* theirs = (const float4*)(memory + EXCHANGE_AT + (2 * exchange.at + walker) * 8192) + thread;
+                barrier_wait(shared + EXCHANGE_FULL + 8 * (2 * exchange.at + walker), exchange.parity);
+                exchange.next();
+#pragma unroll
+                for (int n = 0; n < 4; n++) {
+                    float4 v = theirs[128 * n];
+                    own[4 * n] += v.x, own[4 * n + 1] += v.y, own[4 * n + 2] += v.z, own[4 * n + 3] += v.w;
+                }
+                store_rows(own, shared + tile + in_tile);
+            }
+            fence_async();
+            if (thread == 0) copy_out_wait();  // of the chunk before: the next one may write there
+            named_sync(STAGED + walker, 128);
+            if (there == ROWS) {
+                if (thread == 0 && real)
+                    for (int r = 0; r < ROWS; r += OUT_ROWS) copy_out(y, shared + tile + 128 * r, column, row + from + r, entry);
+            } else if (real) {  // a box would overwrite what follows the piece
+                u16* to = f.y + ((i64)entry * f.len + row + from) * f.y_pitch + column;
+#pragma unroll 1
+                for (int i = kept(thread); i < 8 * there; i += 128)
+                    *(uint4*)(to + i / 8 * f.y_pitch + i % 8 * 8) = *(const uint4*)(memory + tile + swizzled(i / 8, i % 8));
+            }
+            out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
+        };
+
+        const int entered = row;
         for (; row < stop; row += CHUNK, ring.next(), masks.next()) {
             u32 at = shared + STAGE_AT + ring.at * STAGE_BYTES;
             int slot = masks.at * BLOCK_HEADS + k;
@@ -90,7 +144,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             const float* decay = (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
             const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
             barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
-            if (piece_end - row < CHUNK) named_sync(CLEARED, 128 * (WALKERS + 1));
+            if (piece_end - row < CHUNK) cleared.wait(shared, ring.at);
 
             u32 x[16], first[PARTS][8], second[PARTS][8], hb[STATE_REGISTERS / 2];
             u32 x_at = at + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
@@ -101,7 +155,8 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 hb[i / 2] = pack(h[i], h[i + 1]);
                 h[i] *= total, h[i + 1] *= total;
             }
-            load_scaled<0>(x, first, x_at, decay);
+            load_half<0>(x, x_at);
+            scale_half<0>(x, first, decay);
             pin(h);
             pin(hb);
             pin(first);
@@ -109,49 +164,56 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             wgmma_fence();
 #pragma unroll
             for (int i = 0; i < WALKER_COLUMNS / 16; i++)
-                product64_rows<0>(yt, hb + 4 * i, rows_deep(c_at + i / 4 * TILE + i % 4 * 32), i > 0);
+                product64_rows<0>(yt, hb + 4 * i, moved(rows_deep(c_at), i / 4 * TILE + i % 4 * 32), i > 0);
             wgmma_commit();
             add_to_state<0>(h, first, b_at);
-            load_scaled<1>(x, second, x_at, decay);
+            load_half<1>(x, x_at);
+            if (row > entered) finish(row - CHUNK);
+            scale_half<1>(x, second, decay);
             pin(second);
+            float2 theirs_from[WIDE ? 4 : 1];
+            if constexpr (WIDE) load_pairs(theirs_from, decay + FROM_START * 64 + 2 * t + 32 * (1 - walker));
             wgmma_wait<1>();
             pin(hb);
             pin(yt);
-            u32 packed[WIDE ? 8 : 16];
             if constexpr (WIDE) {
-                // Each walker has half of the sum over the state's columns, for all positions: it finishes half of the
-                // positions and sends what it has for the others.
-                float own[16], within[16];
+                float within[16];
+                float4* theirs = (float4*)(memory + EXCHANGE_AT + (2 * exchange.at + 1 - walker) * 8192) + thread;
 #pragma unroll
-                for (int i = 0; i < 16; i++) {
-                    own[i] = walker ? yt[16 + i] : yt[i];
-                    *(float*)(memory + exchange + (1 - walker) * 8192 + 512 * i) = walker ? yt[i] : yt[16 + i];
+                for (int n = 0; n < 4; n++) {
+                    float2 p = theirs_from[n];
+                    float4 v;
+                    own[4 * n] = walker ? yt[4 * n + 16] : yt[4 * n], v.x = p.x * (walker ? yt[4 * n] : yt[4 * n + 16]);
+                    own[4 * n + 1] = walker ? yt[4 * n + 17] : yt[4 * n + 1], v.y = p.y * (walker ? yt[4 * n + 1] : yt[4 * n + 17]);
+                    own[4 * n + 2] = walker ? yt[4 * n + 18] : yt[4 * n + 2], v.z = p.x * (walker ? yt[4 * n + 2] : yt[4 * n + 18]);
+                    own[4 * n + 3] = walker ? yt[4 * n + 19] : yt[4 * n + 3], v.w = p.y * (walker ? yt[4 * n + 3] : yt[4 * n + 19]);
+                    theirs[128 * n] = v;
                 }
+                barrier_arrive(shared + EXCHANGE_FULL + 8 * (2 * exchange.at + 1 - walker));
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
                 pin(within);
                 wgmma_fence();
                 add_to_state<1>(h, second, b_at);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    product32_rows<0>(within, x + 4 * i, rows_deep(mask + 4096 * walker + 32 * i), i > 0);
+                    product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
-                named_sync(EXCHANGED, 256);
-#pragma unroll
-                for (int i = 0; i < 16; i++) own[i] += *(const float*)(memory + exchange + walker * 8192 + 512 * i);
-                exchange ^= EXCHANGE_AT ^ (EXCHANGE_AT + 16384);
+                float2 from[4], near[4];
+                load_pairs(from, decay + FROM_START * 64 + 2 * t + 32 * walker);
+                load_pairs(near, diagonal + 2 * t + 32 * walker);
                 wgmma_wait<0>();
                 pin(within);
                 pin(h);
 #pragma unroll
-                for (int n = 0; n < 4; n++) {
-                    int at = 4 * n + t + 16 * walker;
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[at], q = ((const float2*)diagonal)[at];
-                    u32 x0 = walker ? x[2 * n + 8] : x[2 * n], x1 = walker ? x[2 * n + 9] : x[2 * n + 1];
-                    float s[4] = {within[4 * n] + p.x * own[4 * n], within[4 * n + 1] + p.y * own[4 * n + 1],
-                                  within[4 * n + 2] + p.x * own[4 * n + 2], within[4 * n + 3] + p.y * own[4 * n + 3]};
-                    add_near(f, s, x0, x1, q, column + 16 * warp + g);
-                    packed[2 * n] = pack(s[0], s[1]), packed[2 * n + 1] = pack(s[2], s[3]);
+                for (int i = 0; i < 16; i += 2) {
+                    float2 p = from[i / 4];
+                    own[i] = within[i] + p.x * own[i], own[i + 1] = within[i + 1] + p.y * own[i + 1];
                 }
+                u32 half[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++) half[i] = walker ? x[8 + i] : x[i];
+                add_near(own, half, near);
+                if (f.d_per_row) add_skip(own, half, f.d + column + 16 * warp + g);
             } else {
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
@@ -163,37 +225,21 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 wgmma_fence();
                 add_to_state<1>(h, second, b_at);
 #pragma unroll
-                for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, rows_deep(mask + 32 * i), 1);
+                for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, moved(rows_deep(mask), 32 * i), 1);
                 wgmma_commit();
+                float2 near[8];
+                load_pairs(near, diagonal + 2 * t);
                 wgmma_wait<0>();
                 pin(yt);
                 pin(h);
-#pragma unroll
-                for (int n = 0; n < 8; n++) {
-                    float s[4] = {yt[4 * n], yt[4 * n + 1], yt[4 * n + 2], yt[4 * n + 3]};
-                    add_near(f, s, x[2 * n], x[2 * n + 1], ((const float2*)diagonal)[4 * n + t], column + 16 * warp + g);
-                    packed[2 * n] = pack(s[0], s[1]), packed[2 * n + 1] = pack(s[2], s[3]);
-                }
+                add_near(yt, x, near);
+                if (f.d_per_row) add_skip(yt, x, f.d + column + 16 * warp + g);
+                store_rows(yt, shared + out + in_tile);
             }
-            warp_arrive(shared + EMPTY + 8 * ring.at);
-            warp_arrive(shared + MASK_EMPTY + 8 * slot);
-#pragma unroll
-            for (int n = 0; n < (WIDE ? 2 : 4); n++)
-                store_transposed(shared + out + in_tile + 2048 * n + (WIDE ? 4096 * walker : 0), packed[4 * n], packed[4 * n + 1],
-                                 packed[4 * n + 2], packed[4 * n + 3]);
-            fence_async();
-            if (thread == 0) copy_out_wait();  // of the chunk before: the next one may write there
-            named_sync(STAGED + walker, 128);
-            if (!WIDE && piece_end - row >= CHUNK) {
-                if (thread == 0 && real) copy_out(y, shared + out, column, row, entry);
-            } else if (real) {  // half a box, or one that would overwrite what follows the piece
-                u16* to = f.y + ((i64)entry * f.len + row) * f.y_pitch + column;
-                int there = min(piece_end - row, WIDE && walker == 0 ? 32 : 64);
-                for (int i = thread + (WIDE ? 256 * walker : 0); i < 8 * there; i += 128)
-                    *(uint4*)(to + i / 8 * f.y_pitch + i % 8 * 8) = *(const uint4*)(memory + out + swizzled(i / 8, i % 8));
-            }
-            out = WIDE ? out ^ OUT_AT ^ (OUT_AT + TILE) : out ^ (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
+            barrier_arrive(shared + EMPTY + 8 * ring.at);
+            barrier_arrive(shared + MASK_EMPTY + 8 * slot);
         }
+        finish(row - CHUNK);
 
         u = unit_of(f, end - 1);
         begin = max(share.begin, u.first_step);
@@ -212,18 +258,19 @@ extern "C" __device__ int ssd_forward_sm90_shared = SHARED_BYTES;
 extern "C" __global__ void __launch_bounds__(512, 1)
     ssd_forward_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c,
                      const __grid_constant__ TensorMap y, const __grid_constant__ Forward f) {
-    extern __shared__ char raw[];
-    u32 shared = (shared_address(raw) + 1023) & ~1023u;
-    char* memory = raw + (shared - shared_address(raw));
+    extern __shared__ __align__(1024) char memory[];
+    u32 shared = kept(shared_address(memory));
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(shared + FULL + 8 * i, 1 + BLOCK_HEADS);
-            barrier_init(shared + EMPTY + 8 * i, 4 * (WALKERS + 1));
+            barrier_init(shared + FULL + 8 * i, 1 + WARP * BLOCK_HEADS);
+            barrier_init(shared + EMPTY + 8 * i, 4 * WARP * (WALKERS + 1));
+            barrier_init(shared + CLEARED + 8 * i, 4 * WARP);
         }
         for (int i = 0; i < MASKS * BLOCK_HEADS; i++) {
-            barrier_init(shared + MASK_FULL + 8 * i, 4);
-            barrier_init(shared + MASK_EMPTY + 8 * i, 4 * WALKERS / BLOCK_HEADS);
+            barrier_init(shared + MASK_FULL + 8 * i, 4 * WARP);
+            barrier_init(shared + MASK_EMPTY + 8 * i, 4 * WARP * WALKERS / BLOCK_HEADS);
         }
+        for (int i = 0; WIDE && i < 2 * WALKERS; i++) barrier_init(shared + EXCHANGE_FULL + 8 * i, 4 * WARP);
         barrier_init_fence();
     }
     __syncthreads();

@@ -114,7 +114,7 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
             rows[(TO_BLOCK + 0) * 32] = {exp2_fast(r1 - s0) * p.dt, exp2_fast(r1 - s1) * q.dt};
             rows[(TO_BLOCK + 1) * 32] = {exp2_fast(r2 - s0) * p.dt, exp2_fast(r2 - s1) * q.dt};
             rows[(TO_BLOCK + 2) * 32] = {exp2_fast(r3 - s0) * p.dt, exp2_fast(r3 - s1) * q.dt};
-            warp_arrive(full);
+            barrier_arrive(full);
         }
         end = begin;
     }

@@ -57,6 +57,7 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
     Share share = share_of(f);
     Ring<STAGES> ring;
     Ring<MASKS> masks;
+    Cleared cleared;
     int thread = threadIdx.x % 128, warp = __shfl_sync(~0u, thread / 32, 0);
     for (int i = thread; i < MASKS * BLOCK_HEADS * TILE / 16; i += 128)
         ((uint4*)(memory + MASK_AT))[i] = {0, 0, 0, 0};  // what lies above the diagonal blocks stays
@@ -77,15 +78,16 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
                     for (int i = 8 * there + thread; i < TILE / 16; i += 128)
                         ((uint4*)(stage + tile * TILE))[i] = {0, 0, 0, 0};
                 fence_async();
-                named_sync(CLEARED, 128 * (WALKERS + 1));
+                barrier_arrive(shared + CLEARED + 8 * ring.at);
+                cleared.wait(shared, ring.at);
             }
             float s[32];
             pin(s);
             wgmma_fence();
 #pragma unroll
             for (int k = 0; k < STATE_DIM / 16; k++) {
-                u32 offset = k / 4 * TILE + k % 4 * 32;
-                product64_shared<0>(s, rows_deep(at + offset), rows_deep(at + C_BYTES + offset), k > 0);
+                u32 c = moved(rows_deep(at), k / 4 * TILE + k % 4 * 32);
+                product64_shared<0>(s, c, moved(c, C_BYTES), k > 0);
             }
             wgmma_commit();
             wgmma_wait<0>();
@@ -99,8 +101,8 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
             else mask_heads<3>(s, shared, memory, ring.at, masks.at, d);
             fence_async();
 #pragma unroll
-            for (int k = 0; k < BLOCK_HEADS; k++) warp_arrive(shared + MASK_FULL + 8 * (masks.at * BLOCK_HEADS + k));
-            warp_arrive(shared + EMPTY + 8 * ring.at);
+            for (int k = 0; k < BLOCK_HEADS; k++) barrier_arrive(shared + MASK_FULL + 8 * (masks.at * BLOCK_HEADS + k));
+            barrier_arrive(shared + EMPTY + 8 * ring.at);
         }
         end = begin;
     }

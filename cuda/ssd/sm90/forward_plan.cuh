@@ -20,7 +20,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = 48, MASK_REGISTERS = 64, WALK_REGISTERS = 200;  // a thread: 512 together
+constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 together
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
 
@@ -70,6 +70,18 @@ __device__ __forceinline__ int first_row(int block, int walker) {
     return WIDE ? 64 * (block % HEAD_BLOCKS) : HEAD_DIM == 128 ? 64 * walker : 0;
 }
 
+// The chunks of a row, and those of one of its segments: the first one has what equal shares leave over, since nothing must be
+// waited for before it is walked.
+__device__ __forceinline__ int row_chunks(const Forward& f) { return (f.len + CHUNK - 1) / CHUNK; }
+__device__ __forceinline__ int left_over(const Forward& f) { return row_chunks(f) - f.segments * f.segment_chunks; }
+struct Chunks {
+    int first, count;
+};
+__device__ __forceinline__ Chunks chunks_of(const Forward& f, int segment) {
+    int more = left_over(f);
+    return segment ? Chunks{more + segment * f.segment_chunks, f.segment_chunks} : Chunks{0, more + f.segment_chunks};
+}
+
 // The unit of a step.
 __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
     int blocks = head_blocks(f), chunk = step / blocks, first_chunk;
@@ -85,14 +97,14 @@ __device__ __forceinline__ Unit unit_of(const Forward& f, int step) {
         u.row = p.row, u.start = p.start, u.len = p.len, u.enter = p.enter, u.leave = p.leave, u.segment = 0;
         first_chunk = p.first_chunk;
     } else {
-        int row_chunks = (f.len + CHUNK - 1) / CHUNK;
-        u.row = chunk / row_chunks;
-        u.segment = chunk % row_chunks / f.segment_chunks;
-        u.start = u.segment * f.segment_chunks * CHUNK;
-        u.len = min(f.len - u.start, f.segment_chunks * CHUNK);
+        u.row = chunk / row_chunks(f);
+        u.segment = max(chunk % row_chunks(f) - left_over(f), 0) / f.segment_chunks;
+        Chunks of_segment = chunks_of(f, u.segment);
+        u.start = of_segment.first * CHUNK;
+        u.len = min(f.len - u.start, of_segment.count * CHUNK);
         u.enter = u.segment == 0 ? u.row : -1;
         u.leave = u.segment == f.segments - 1 ? u.row : -1;
-        first_chunk = u.row * row_chunks + u.segment * f.segment_chunks;
+        first_chunk = u.row * row_chunks(f) + of_segment.first;
     }
     u.chunks = (u.len + CHUNK - 1) / CHUNK;
     int within = step - first_chunk * blocks;
@@ -109,10 +121,9 @@ struct Share {
 __device__ __forceinline__ Share share_of(const Forward& f) {
     int grid = gridDim.x, k = blockIdx.x, blocks = head_blocks(f);
     if (!f.pieces && grid == f.batch * f.segments * blocks) {  // a block for each unit: nothing to hand over
-        int row_chunks = (f.len + CHUNK - 1) / CHUNK, before = k / blocks % f.segments * f.segment_chunks;
-        int chunks = min(f.segment_chunks, row_chunks - before);
-        int begin = (k / blocks / f.segments * row_chunks + before) * blocks + k % blocks * chunks;
-        return {begin, begin + chunks};
+        Chunks of_segment = chunks_of(f, k / blocks % f.segments);
+        int begin = (k / blocks / f.segments * row_chunks(f) + of_segment.first) * blocks + k % blocks * of_segment.count;
+        return {begin, begin + of_segment.count};
     }
     return {(int)((i64)k * f.steps / grid), (int)((i64)(k + 1) * f.steps / grid)};
 }
@@ -137,21 +148,32 @@ constexpr int DECAY_BYTES = 2112;
 
 constexpr int C_BYTES = DEPTH_TILES * TILE, X_BYTES = X_TILES * TILE;
 constexpr int STAGE_BYTES = 2 * C_BYTES + X_BYTES;  // C, B, X
+constexpr int OUT_ROWS = 32;                        // of a box of y
 constexpr int MASKS = 2;                            // chunks whose masked scores are in flight
 
 constexpr int STAGE_AT = 0;
 constexpr int MASK_AT = STAGE_AT + STAGES * STAGE_BYTES;             // (MASKS, BLOCK_HEADS) tiles
 constexpr int OUT_AT = MASK_AT + MASKS * BLOCK_HEADS * TILE;         // (2, X_TILES) tiles
-constexpr int EXCHANGE_AT = OUT_AT + 2 * X_TILES * TILE;               // (2, WALKERS, 16, 128) f32 if WIDE
+constexpr int EXCHANGE_AT = OUT_AT + 2 * X_TILES * TILE;               // (2, WALKERS, 4, 128, 4) f32 if WIDE
 constexpr int DECAY_AT = EXCHANGE_AT + (WIDE ? 2 * WALKERS * 16 * 512 : 0);                   // (STAGES, BLOCK_HEADS)
 constexpr int DIAGONAL_AT = DECAY_AT + STAGES * BLOCK_HEADS * DECAY_BYTES;  // (MASKS, BLOCK_HEADS, 64) f32
 constexpr int BARRIER_AT = DIAGONAL_AT + MASKS * BLOCK_HEADS * 256;
 constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 8 * STAGES,
-              MASK_EMPTY = MASK_FULL + 8 * MASKS * BLOCK_HEADS;
-constexpr int SHARED_BYTES = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS + 1024;  // and room to align
+              MASK_EMPTY = MASK_FULL + 8 * MASKS * BLOCK_HEADS, CLEARED = MASK_EMPTY + 8 * MASKS * BLOCK_HEADS,
+              EXCHANGE_FULL = CLEARED + 8 * STAGES;  // of buffer and receiver
+constexpr int SHARED_BYTES = EXCHANGE_FULL + 8 * 2 * WALKERS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { CLEARED = 1, STAGED = 2, MASK_ONLY = 4, EXCHANGED = 5 };  // STAGED: one a walker
+enum NamedBarrier { STAGED = 2, MASK_ONLY = 4 };  // STAGED: one a walker
+
+// The barrier of a stage whose chunk is the last of its piece: it ends a phase whenever the rest of the tiles is cleared.
+struct Cleared {
+    u32 parities = 0;
+    __device__ __forceinline__ void wait(u32 shared, int stage) {
+        barrier_wait(shared + CLEARED + 8 * stage, parities >> stage & 1);
+        parities ^= 1u << stage;
+    }
+};
 
 // A place in a ring and the parity of its current round.
 template <int SIZE>

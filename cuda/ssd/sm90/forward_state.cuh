@@ -49,19 +49,23 @@ __device__ __forceinline__ void join_registers(float (&h)[STATE_REGISTERS], floa
     }
 }
 
-// Half of the 64 positions of Xᵀ as left operand, as they are and scaled to the end of the chunk, in parts that sum to the
-// product more exactly than one 16-bit number could. `decay`: the table of forward_plan.cuh; `x_at`: matrix_row there.
+// Half of the 64 positions of Xᵀ as left operand; `x_at`: matrix_row there.
 template <int HALF>
-__device__ __forceinline__ void load_scaled(u32 (&x)[16], u32 (&scaled)[PARTS][8], u32 x_at, const float* decay) {
+__device__ __forceinline__ void load_half(u32 (&x)[16], u32 x_at) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) load_transposed(x + 8 * HALF + 4 * i, x_at + 2048 * (2 * HALF + i));
+}
+// The same scaled to the end of the chunk, in parts that sum to the product more exactly than one 16-bit number could.
+// `decay`: the table of forward_plan.cuh.
+template <int HALF>
+__device__ __forceinline__ void scale_half(const u32 (&x)[16], u32 (&scaled)[PARTS][8], const float* decay) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        u32* from = x + 8 * HALF + 4 * i;
-        load_transposed(from, x_at + 2048 * (2 * HALF + i));
         const uint2* to_end = (const uint2*)(decay + TO_END * 64) + 16 * HALF + 8 * i + threadIdx.x % 4;
         uint2 w[2] = {to_end[0], to_end[4]};
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            u32 v = from[e];
+            u32 v = x[8 * HALF + 4 * i + e];
 #ifdef STORED_F16
             scaled[0][4 * i + e] = plus(v, w[e / 2].x, times(v, w[e / 2].y));
 #else
@@ -76,11 +80,11 @@ __device__ __forceinline__ void load_scaled(u32 (&x)[16], u32 (&scaled)[PARTS][8
 // Issues h += scaled Xᵀ B for half of the positions.
 template <int HALF>
 __device__ __forceinline__ void add_to_state(float (&h)[STATE_REGISTERS], u32 (&scaled)[PARTS][8], u32 b) {
+    u32 rows = moved(depth_major(b), 4096 * HALF);
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++, rows = moved(rows, 2048))
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
-            u64 rows = depth_major(b + 2048 * (2 * HALF + i));
             if constexpr (WALKER_COLUMNS == 64) product64_depth<0>(h, scaled[part] + 4 * i, rows, 1);
             else product128_depth<0>(h, scaled[part] + 4 * i, rows, 1);
         }
@@ -96,5 +100,13 @@ __device__ __forceinline__ void pin(u32 (&parts)[PARTS][COUNT]) {
 // Where lane's rows of the four matrices of a depth block of Xᵀ, or of a column block of Yᵀ, lie in a tile.
 __device__ __forceinline__ u32 matrix_row() {
     int lane = threadIdx.x % 32, warp = thread_in_group() / 32;
-    return swizzled(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2);
+    return kept(swizzled(lane / 16 * 8 + lane % 8, 2 * warp + lane / 8 % 2));
+}
+
+// Yᵀ of 8 positions in every four numbers as 16-bit rows of a tile; `at`: matrix_row there.
+template <int COUNT>
+__device__ __forceinline__ void store_rows(const float (&y)[COUNT], u32 at) {
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 8, at += 2048)
+        store_transposed(at, pack(y[i], y[i + 1]), pack(y[i + 2], y[i + 3]), pack(y[i + 4], y[i + 5]), pack(y[i + 6], y[i + 7]));
 }

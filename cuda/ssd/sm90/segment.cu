@@ -42,10 +42,11 @@ __device__ void feed_pairs(const Forward& f, u32 shared, const char* memory, con
         int head = head_of(f, s.block, 0), second = BLOCK_HEADS == 2 ? head_of(f, s.block, 1) : -1;
         int column = head / (f.heads / f.groups) * STATE_DIM, x_column = head * HEAD_DIM + first_row(s.block, 0);
         int x_second = second < 0 && BLOCK_HEADS == 2 ? x_column : x_column + 64;
+        Chunks chunks = chunks_of(f, s.segment);
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks.count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             u32 ready = shared + READY + 8 * ring.at, at = shared + ring.at * PAIR_BYTES;
-            int row = (s.segment * f.segment_chunks + chunk) * CHUNK;
+            int row = (chunks.first + chunk) * CHUNK;
             barrier_wait(shared + DECIDED + 8 * ring.at, ring.parity);
             alive = any_alive(memory, ring.at);
             if (!alive) {
@@ -68,10 +69,11 @@ __device__ void feed_tails(const Forward& f, u32 shared, char* memory, int k) {
         int head = head_of(f, s.block, k);
         if (head < 0) head = head_of(f, s.block, 0);
         float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f, after = 0.0f;
-        i64 at = ((i64)s.row * f.len + ((s.segment + 1) * f.segment_chunks - 1) * CHUNK + 2 * lane) * f.dt_pitch + head;
+        Chunks chunks = chunks_of(f, s.segment);
+        i64 at = ((i64)s.row * f.len + (chunks.first + chunks.count - 1) * CHUNK + 2 * lane) * f.dt_pitch + head;
         Steps next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks.count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
             at -= CHUNK * f.dt_pitch;
             if (chunk > 0) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
@@ -83,8 +85,8 @@ __device__ void feed_tails(const Forward& f, u32 shared, char* memory, int k) {
                 ((int*)(memory + ALIVE_AT))[ring.at * BLOCK_HEADS + k] = !(after < LEAST);
                 ((float*)rows)[TOTAL * 64] = exp2_fast(after + last);
             }
-            warp_arrive(shared + DECIDED + 8 * ring.at);
-            warp_arrive(shared + READY + 8 * ring.at);
+            barrier_arrive(shared + DECIDED + 8 * ring.at);
+            barrier_arrive(shared + READY + 8 * ring.at);
             barrier_wait(shared + DECIDED + 8 * ring.at, ring.parity);
             alive = any_alive(memory, ring.at);
             after += last;
@@ -104,7 +106,7 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
         for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
         float total = 1.0f;
         bool alive = true;
-        for (int chunk = f.segment_chunks - 1; alive && chunk >= 0; chunk--, ring.next()) {
+        for (int chunk = chunks_of(f, s.segment).count - 1; alive && chunk >= 0; chunk--, ring.next()) {
             u32 at = shared + ring.at * PAIR_BYTES;
             const float* decay = (const float*)(memory + TABLE_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
             barrier_wait(shared + READY + 8 * ring.at, ring.parity);
@@ -112,8 +114,11 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
             total = decay[TOTAL * 64];
             if (alive) {
                 u32 x[16], first[PARTS][8], second[PARTS][8];
-                load_scaled<0>(x, first, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
-                load_scaled<1>(x, second, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, decay);
+                u32 x_at = at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile;
+                load_half<0>(x, x_at);
+                load_half<1>(x, x_at);
+                scale_half<0>(x, first, decay);
+                scale_half<1>(x, second, decay);
                 pin(h);
                 pin(first);
                 pin(second);
@@ -123,7 +128,7 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
                 wgmma_wait<0>();
                 pin(h);
             }
-            warp_arrive(shared + FREE + 8 * ring.at);
+            barrier_arrive(shared + FREE + 8 * ring.at);
         }
         int head = head_of(f, s.block, k);
         if (s.segment == 0 && f.initial && head >= 0) {
@@ -142,14 +147,14 @@ extern "C" __device__ int ssd_segment_sm90_shared = SEGMENT_SHARED_BYTES;
 
 extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_segment_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ Forward f) {
-    extern __shared__ char raw[];
-    u32 shared = (shared_address(raw) + 1023) & ~1023u;
-    char* memory = raw + (shared - shared_address(raw));
+    let_next_start();
+    extern __shared__ __align__(1024) char memory[];
+    u32 shared = kept(shared_address(memory));
     if (threadIdx.x == 0) {
         for (int i = 0; i < RING; i++) {
-            barrier_init(shared + READY + 8 * i, 1 + BLOCK_HEADS);
-            barrier_init(shared + FREE + 8 * i, 4 * WALKERS);
-            barrier_init(shared + DECIDED + 8 * i, BLOCK_HEADS);
+            barrier_init(shared + READY + 8 * i, 1 + WARP * BLOCK_HEADS);
+            barrier_init(shared + FREE + 8 * i, 4 * WARP * WALKERS);
+            barrier_init(shared + DECIDED + 8 * i, WARP * BLOCK_HEADS);
         }
         barrier_init_fence();
     }

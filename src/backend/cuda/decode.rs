@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::kernels::Shape;
-use super::launch::{Grid, Parameters};
+use super::launch::{Grid, Parameters, Start};
 use super::source::Program;
 use super::steps::{StepRule, check_flat, check_stream};
 use super::stream::Stream;
@@ -255,7 +255,10 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         let program = program(stored_macro::<T>(), S::KERNEL, Shape { head_dim, state_dim }, parts);
         let kernel = stream.device().kernel(&program, "ssd_decode")?;
         let blocks = head_dim.div_ceil(WARPS * parts.rows(size_of::<S>(), state_dim));
-        let grid = Grid::new([blocks, heads, batch], (32 * WARPS) as u32);
+        // The kernel waits for the one before it where the architecture has the instruction for that.
+        let waits = stream.device().architecture().number() >= 90;
+        let start = if waits { Start::Beside } else { Start::After };
+        let grid = Grid { start, ..Grid::new([blocks, heads, batch], (32 * WARPS) as u32) };
         // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
         // slots to be below the number of states and no two alike.
         unsafe { kernel.launch(stream, grid, &[&arguments]) }
@@ -296,6 +299,15 @@ impl Parts {
         }
     }
 
+    /// Blocks that a multiprocessor has room for: registers for all loads of a thread, and as many loads on their way as that
+    /// leaves.
+    fn resident(self) -> usize {
+        match self {
+            Self::Coarse => 4,
+            Self::Fine => 8,
+        }
+    }
+
     /// Rows of a warp at a time, as the kernel finds it: lanes that share a row each move 16 bytes of it.
     fn rows(self, bytes: usize, state_dim: usize) -> usize {
         let mut width = 16 / bytes;
@@ -323,4 +335,5 @@ fn program(stored: &'static str, state: &'static str, shape: Shape, parts: Parts
         .define("STATE_DIM", shape.state_dim)
         .define("WARPS", WARPS)
         .define("STEPS", parts.steps())
+        .define("RESIDENT", parts.resident())
 }

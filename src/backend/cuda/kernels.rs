@@ -1,6 +1,6 @@
 //! Every program that a shape needs: what is compiled ahead of time.
 
-use super::sm90::backward;
+use super::sm90::{backward, forward};
 use super::source::Program;
 use super::{decode, exact, portable, selective_scan};
 use crate::ssd::Diagonal;
@@ -33,26 +33,12 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         let sized = [Diagonal::Scores, Diagonal::Free].into_iter().flat_map(move |diagonal| {
             exact::SIZED.into_iter().map(move |name| exact::program(name, stored, size, diagonal))
         });
-        plain.chain(sized).chain(backward::programs(stored, size))
+        plain.chain(sized).chain(forward::programs(stored, size)).chain(backward::programs(stored, size))
     };
     let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
     let short = diagonals.map(move |diagonal| portable::program("STORED_BF16", size, diagonal));
     let single = STORED.into_iter().skip(1); // the rest computes in f32 only
     let more =
         single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
-    STORED.into_iter().flat_map(of_type).chain(short).chain(more).chain(hopper(shape)).collect()
-}
-
-/// The programs of the Hopper tier's product, where it knows the shape.
-fn hopper(shape: Shape) -> Vec<Program> {
-    let known = matches!(shape.head_dim, 64 | 128) && matches!(shape.state_dim, 64 | 128 | 256);
-    let of_type = |stored: &'static str| {
-        ["ssd/sm90/forward.cu", "ssd/sm90/segment.cu"].into_iter().map(move |name| {
-            Program::new(name)
-                .define(stored, 1)
-                .define("HEAD_DIM", shape.head_dim)
-                .define("STATE_DIM", shape.state_dim)
-        })
-    };
-    if known { ["STORED_BF16", "STORED_F16"].into_iter().flat_map(of_type).collect() } else { Vec::new() }
+    STORED.into_iter().flat_map(of_type).chain(short).chain(more).collect()
 }

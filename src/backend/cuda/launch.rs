@@ -28,12 +28,23 @@ pub(crate) struct Grid {
     pub blocks: [usize; 3],
     pub threads: u32,
     pub shared: u32,
+    pub start: Start,
+}
+
+/// When a kernel starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Once all before it is done.
+    After,
+    /// Once every block of the kernel before it has begun and lets it (`griddepcontrol.launch_dependents`), and multiprocessors
+    /// are free; it waits itself where it needs what that kernel writes (`griddepcontrol.wait`).
+    Beside,
 }
 
 impl Grid {
     /// `blocks` of `threads` threads, without dynamic shared memory.
     pub fn new(blocks: [usize; 3], threads: u32) -> Self {
-        Self { blocks, threads, shared: 0 }
+        Self { blocks, threads, shared: 0, start: Start::After }
     }
 }
 
@@ -56,7 +67,7 @@ impl Kernel {
         }
         let wrong =
             |reason: String| -> Error { DeviceError::Launch { kernel: self.name.into(), reason }.into() };
-        let refused = |e: DriverError| match driver("cuLaunchKernel", e) {
+        let refused = |e: DriverError| match driver("cuLaunchKernelEx", e) {
             Error::Device(DeviceError::Driver { reason, .. }) => wrong(reason),
             other => other,
         };
@@ -83,18 +94,27 @@ impl Kernel {
             .map_err(refused)?;
         }
         let mut pointers: Vec<*mut c_void> = arguments.iter().map(|a| a.address().cast_mut()).collect();
-        // SAFETY: the caller vouches for the arguments, whose addresses the driver reads before it returns.
-        unsafe {
-            result::launch_kernel(
-                self.raw,
-                (x as u32, y as u32, z as u32),
-                (grid.threads, 1, 1),
-                grid.shared,
-                stream.raw(),
-                &mut pointers,
-            )
-        }
-        .map_err(refused)
+        let mut beside = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: x as u32,
+            gridDimY: y as u32,
+            gridDimZ: z as u32,
+            blockDimX: grid.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: grid.shared,
+            hStream: stream.raw(),
+            attrs: &mut beside,
+            numAttrs: u32::from(grid.start == Start::Beside),
+        };
+        // SAFETY: the caller vouches for the arguments, whose addresses, like the attribute, the driver reads before it returns.
+        unsafe { sys::cuLaunchKernelEx(&config, self.raw, pointers.as_mut_ptr(), ptr::null_mut()) }
+            .result()
+            .map_err(refused)
     }
 }
 

@@ -6,7 +6,7 @@ use super::exact::{self, Operands, blocks, discretize, recurrent};
 use super::generators::{Steps, StepsGrad, contiguous, on};
 use super::plan::{Plan, Work, plan};
 use super::portable;
-use super::sm90::{self, backward};
+use super::sm90::{self, backward, forward};
 use super::spans::Spans;
 use super::tensor::{CudaTensor, Stored};
 use crate::error::{Error, Result, check_shape};
@@ -270,7 +270,18 @@ impl<T: Stored> CudaSsd<T> {
                 let spans = self.spans(Algorithm::CHUNK)?;
                 self.with_operands(x, &spans, |m| portable::forward(m, initial, last, y))
             }
-            Plan::Hopper => unreachable!("the table has no product of the Hopper tier"),
+            Plan::Hopper => {
+                let operands = forward::Operands {
+                    steps: &self.steps,
+                    b: &self.b,
+                    c: &self.c,
+                    d: self.d.as_ref(),
+                    x,
+                    y,
+                    sequences: &self.sequences,
+                };
+                forward::forward(&operands, initial, last)
+            }
         }
     }
 
@@ -280,6 +291,11 @@ impl<T: Stored> CudaSsd<T> {
         let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
         match work {
             Work::Vjp if free && backward::serves(x, y, &self.b, &self.c, self.diagonal) => Plan::Hopper,
+            Work::Product
+                if free && forward::serves(x, y, &self.b, &self.c, (self.diagonal, &self.sequences)) =>
+            {
+                Plan::Hopper
+            }
             _ => plan,
         }
     }

@@ -8,6 +8,9 @@ use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
 
+/// Positions of a tile: what is loaded at a time, and how far apart the states are that the vjp keeps.
+const TILE: usize = 8;
+
 /// The matrices of a selective scan by generators on a device; the twin of [`crate::ssd::SelectiveScan`].
 #[derive(Debug, Clone)]
 pub struct SelectiveScan<'a, T> {
@@ -321,6 +324,7 @@ struct Cut {
     lanes: usize,    // threads that share a state
     side: usize,     // channels of a thread
     tile: usize,     // positions
+    resident: usize, // blocks of a multiprocessor, so that registers suffice for them
 }
 
 impl Cut {
@@ -331,19 +335,20 @@ impl Cut {
         let lanes = |own: usize| scan.state_dim().div_ceil(own).next_power_of_two().min(32);
         let threads = scan.batch() * scan.channels() * lanes(own) / side;
         if threads >= 256 * scan.stream().device().multiprocessors() as usize {
-            Self::new(128, lanes(own), side, 8)
+            Self::new(128, lanes(own), side, if own * side > 8 { 3 } else { 5 })
         } else {
-            Self::new(128, lanes(4), 1, 8)
+            Self::new(128, lanes(4), 1, 6)
         }
     }
 
     /// Four numbers of a state a thread, so that a tile of states fits its registers.
     fn vjp<T: Stored>(scan: &SelectiveScan<'_, T>) -> Self {
-        Self::new(128, scan.state_dim().div_ceil(4).next_power_of_two().min(32), 1, 8)
+        let lanes = scan.state_dim().div_ceil(4).next_power_of_two().min(32);
+        Self::new(128, lanes, 1, if scan.state_dim() > 128 { 3 } else { 4 })
     }
 
-    fn new(threads: usize, lanes: usize, side: usize, tile: usize) -> Self {
-        Self { channels: threads / lanes * side, lanes, side, tile }
+    fn new(threads: usize, lanes: usize, side: usize, resident: usize) -> Self {
+        Self { channels: threads / lanes * side, lanes, side, tile: TILE, resident }
     }
 
     fn threads(&self) -> u32 {
@@ -375,13 +380,14 @@ impl Cut {
             .define("LANES", self.lanes)
             .define("SIDE", self.side)
             .define("TILE", self.tile)
+            .define("RESIDENT", self.resident)
     }
 }
 
 /// The programs of scans of the usual state of 16, with inputs of one type.
 pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
     let state_dim = 16;
-    let cuts = [Cut::new(128, 1, 1, 8), Cut::new(128, 4, 1, 8)].into_iter();
-    let forward = cuts.clone().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
-    forward.chain(cuts.skip(1).map(move |cut| cut.program("ssd/selective_scan_vjp.cu", stored, state_dim)))
+    let cuts = [Cut::new(128, 1, 1, 3), Cut::new(128, 4, 1, 6), Cut::new(128, 4, 1, 4)];
+    let forward = cuts.into_iter().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
+    forward.chain([cuts[2].program("ssd/selective_scan_vjp.cu", stored, state_dim)])
 }

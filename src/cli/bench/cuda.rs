@@ -4,6 +4,8 @@
 //! written; backwards x, B, C, dt, log a and dy read, the cotangents written) and the time that the products take at the
 //! rate of matrix products, at chunks of 128 with nothing saved for causality.
 
+mod steps;
+
 use super::Options;
 use crate::backend::cuda::{CudaOutput, CudaSsd, CudaTensor, Steps, Stored, Stream};
 use crate::cli::machine::Number;
@@ -15,6 +17,7 @@ use crate::error::Result;
 use crate::ssd::Algorithm;
 use half::bf16;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 
 /// Batch, length, heads, groups, head_dim, state_dim.
 type Shape = [usize; 6];
@@ -33,8 +36,12 @@ const SHAPES: [Shape; 7] = [
 /// Chunk that the roof counts operations with.
 const ROOF_CHUNK: f64 = 128.0;
 
-/// How often a call is timed; the median counts.
+/// How often calls are timed; the median counts.
 const TIMES: usize = 9;
+/// Seconds that the calls timed together take, so that what the host does before each is hidden behind the one before.
+const TOGETHER: f64 = 4e-3;
+/// Bytes of x and y from which on nothing of a call is left in the cache for the next.
+const BEYOND_CACHE: usize = 256 << 20;
 
 /// One measurement.
 struct Row {
@@ -61,7 +68,7 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
         let [heads, groups, head_dim, state_dim] = rest;
         [batch, len, heads, groups, head_dim, state_dim]
     });
-    let bar = bar(2 * shapes.len());
+    let bar = bar(2 * shapes.len() + 1);
     let mut rows = Vec::new();
     for shape in shapes {
         bar.set_message(format!("{shape:?}"));
@@ -70,6 +77,9 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
         rows.extend(measure::<f32>(stream, shape, copy)?);
         bar.inc(1);
     }
+    bar.set_message("decoding steps and selective scans");
+    rows.extend(steps::decoding(stream, copy)?);
+    rows.extend(steps::scans(stream, options.quick, copy)?);
     bar.finish_and_clear();
     put(&text(stream, copy, &rows))?;
     match pending {
@@ -82,7 +92,7 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
 fn copy_rate(stream: &Stream, bytes: usize) -> Result<f64> {
     let from = CudaTensor::<f32>::filled(stream, &[bytes / 4], 1.0)?;
     let to = CudaTensor::<f32>::filled(stream, &[bytes / 4], 2.0)?;
-    let seconds = median(|| stream.time(|| to.copy_from(&from)))?;
+    let seconds = median(stream, |_| to.copy_from(&from))?;
     Ok(2.0 * bytes as f64 / seconds)
 }
 
@@ -97,10 +107,13 @@ fn product_rate<T: Stored>(stream: &Stream) -> Option<f64> {
     }
 }
 
-/// The median of several results.
-fn median(mut timed: impl FnMut() -> Result<f64>) -> Result<f64> {
-    timed()?; // compiles, loads, and makes the memory pool grow
-    let mut all = (0..TIMES).map(|_| timed()).collect::<Result<Vec<_>>>()?;
+/// Seconds of a call on the device: the median over several rounds of calls back to back. A call is given its number.
+fn median(stream: &Stream, call: impl Fn(usize) -> Result<()>) -> Result<f64> {
+    call(0)?; // compiles, loads, and makes the memory pool grow
+    let once = stream.time(|| call(0))?;
+    let calls = ((TOGETHER / once) as usize).clamp(1, 100);
+    let round = |_| Ok(stream.time(|| (0..calls).try_for_each(&call))? / calls as f64);
+    let mut all = (0..TIMES).map(round).collect::<Result<Vec<_>>>()?;
     all.sort_by(f64::total_cmp);
     Ok(all[TIMES / 2])
 }
@@ -114,13 +127,20 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
     let steps = Steps::Given { log_a: scalars(1, -0.1, -0.001)?, dt: scalars(2, 0.001, 0.1)? };
     let generators = [batch, len, groups, state_dim];
     let m = CudaSsd::new(steps, tensor(3, generators)?, tensor(4, generators)?)?;
-    let x = tensor(5, [batch, len, heads, head_dim])?;
+    let wide = [batch, len, heads, head_dim];
+    let sets = (BEYOND_CACHE / (2 * size_of::<T>() * wide.iter().product::<usize>())).clamp(1, 8);
+    let x = (0..sets).map(|k| tensor(5 + k as u64, wide)).collect::<Result<Vec<_>>>()?;
     let state = [batch, heads, head_dim, state_dim];
-    let cotangent = CudaOutput {
-        y: tensor(6, [batch, len, heads, head_dim])?,
-        state: CudaTensor::<T::Acc>::noise(stream, &state, 7, -1.0, 1.0)?,
+    let cotangent =
+        CudaOutput { y: tensor(6, wide)?, state: CudaTensor::<T::Acc>::noise(stream, &state, 7, -1.0, 1.0)? };
+    let forward = |how| {
+        let kept = RefCell::new(vec![None; sets]); // so that y is elsewhere each time, too
+        median(stream, |k| {
+            let y = m.matmul(&x[k % sets], None, how)?;
+            kept.borrow_mut()[k % sets] = Some(y);
+            Ok(())
+        })
     };
-    let forward = |how| median(|| stream.time(|| m.matmul(&x, None, how).map(drop)));
     let automatic = Algorithm::Automatic;
     let timed = [
         ("automatic", "forward", forward(automatic)?),
@@ -128,7 +148,7 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
         (
             "automatic",
             "backward",
-            median(|| stream.time(|| m.vjp(&x, None, automatic, &cotangent).map(drop)))?,
+            median(stream, |k| m.vjp(&x[k % sets], None, automatic, &cotangent).map(drop))?,
         ),
     ];
     let tokens = (batch * len) as f64;

@@ -243,7 +243,7 @@ pub(crate) fn vjp<T: Stored>(
         band: 0,
     };
     let grid =
-        Grid { blocks: [2 * splits * groups * chunks, 1, 1], threads: 384, shared: chunks_shared(state_dim) };
+        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 384) };
     let kernel = m.kernel(CHUNKS, "ssd_backward_chunks")?;
     for band in (0..bands as i32).rev() {
         let pass = Pass { band, ..pass };
@@ -321,8 +321,7 @@ fn walk<T: Stored>(
     let shape = m.shape();
     let pairs = groups * (slices / groups).div_ceil(2) * bands(state_dim);
     let tables = m.tables;
-    let grid =
-        Grid { blocks: [pairs, tables.segments.count, 2], threads: 384, shared: states_shared(state_dim) };
+    let grid = Grid { shared: states_shared(state_dim), ..Grid::new([pairs, tables.segments.count, 2], 384) };
     let kernel = m.kernel(STATES, "ssd_backward_states")?;
     let walks = |from: [u64; 2], to: [u64; 2], kept: bool| {
         let [x, dy, b, c] = [m.x, m.dy, m.b, m.c].map(|tensor| *tensor.pointer());

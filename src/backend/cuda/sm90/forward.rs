@@ -1,0 +1,403 @@
+//! The product of the operator: `cuda/ssd/sm90/forward.cu` and `segment.cu`.
+#![allow(unsafe_code)]
+
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys;
+use ndarray::ArrayView1;
+
+use crate::backend::cuda::device::driver;
+use crate::backend::cuda::generators::{Raw, Steps};
+use crate::backend::cuda::launch::{Grid, Parameters, Start};
+use crate::backend::cuda::source::Program;
+use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
+use crate::error::Result;
+use crate::ssd::{Diagonal, Sequences, Squash};
+
+/// Positions of a chunk; as in `forward_plan.cuh`, like all that follows.
+const CHUNK: usize = 64;
+const WALKERS: usize = 2;
+const OUT_ROWS: u32 = 32;
+/// Bytes of a tile: 64 positions of 64 numbers.
+const TILE: usize = 8192;
+const DECAY_BYTES: usize = 2112;
+/// Chunks from which on a segment is long enough that one more of them costs less than idle multiprocessors.
+const LONG: usize = 64;
+
+/// A tensor map, as the driver encodes it.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct TensorMap([u64; 16]);
+
+impl Parameters for TensorMap {}
+
+/// Twin of `Forward` in `forward_plan.cuh`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+struct Forward {
+    dt: u64,
+    log_a: u64,
+    a: u64,
+    bias: u64,
+    d: u64,
+    initial: u64,
+    final_state: u64,
+    y: u64,
+    pieces: u64,
+    handoff: u64,
+    flags: u64,
+    local: u64,
+    local_decay: u64,
+    dt_pitch: i64,
+    y_pitch: i64,
+    dt_min: f32,
+    dt_max: f32,
+    batch: i32,
+    len: i32,
+    heads: i32,
+    groups: i32,
+    dt_is_storage: i32,
+    softplus: i32,
+    d_per_row: i32,
+    segments: i32,
+    segment_chunks: i32,
+    piece_count: i32,
+    steps: i32,
+}
+
+impl Parameters for Forward {}
+
+/// The operator, x and y, shapes checked, tensors of one stream.
+#[derive(Debug)]
+pub(crate) struct Operands<'a, T: Stored> {
+    pub steps: &'a Steps<T>,
+    pub b: &'a CudaTensor<T>,
+    pub c: &'a CudaTensor<T>,
+    pub d: Option<&'a CudaTensor<T::Acc>>,
+    pub x: &'a CudaTensor<T>,
+    pub y: &'a CudaTensor<T>,
+    pub sequences: &'a Sequences,
+}
+
+/// Whether the kernels are made for these tensors: their type, widths, device and alignment; and no sequence is empty.
+pub(crate) fn serves<T: Stored>(
+    x: &CudaTensor<T>,
+    y: &CudaTensor<T>,
+    b: &CudaTensor<T>,
+    c: &CudaTensor<T>,
+    (diagonal, sequences): (Diagonal, &Sequences),
+) -> bool {
+    let aligned =
+        |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
+    let sizes = Sizes::of(x, b);
+    let spans = sequences.spans();
+    let chunks: usize = spans.iter().map(|span| (span.end - span.start).div_ceil(CHUNK)).sum();
+    ["bf16", "f16"].contains(&T::NAME)
+        && x.stream().device().architecture().is_hopper()
+        && Sizes::known(sizes.head_dim, sizes.state_dim)
+        && diagonal == Diagonal::Scores
+        && spans.iter().all(|span| span.start < span.end)
+        && !x.is_empty()
+        && chunks.checked_mul(sizes.head_blocks()).is_some_and(|steps| steps <= i32::MAX as usize)
+        && [x, y, b, c].into_iter().all(aligned)
+}
+
+const FORWARD: &str = "ssd/sm90/forward.cu";
+const SEGMENT: &str = "ssd/sm90/segment.cu";
+
+/// The programs for a shape, of a type of two bytes.
+pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
+    if !Sizes::known(head_dim, state_dim) || !["STORED_BF16", "STORED_F16"].contains(&stored) {
+        return Vec::new();
+    }
+    [FORWARD, SEGMENT].map(|name| program(name, stored, (head_dim, state_dim))).into()
+}
+
+fn program(name: &'static str, stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Program {
+    Program::new(name).define(stored, 1).define("HEAD_DIM", head_dim).define("STATE_DIM", state_dim)
+}
+
+/// What the kernels are made for, and what follows from it.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    heads: usize,
+    groups: usize,
+    head_dim: usize,
+    state_dim: usize,
+}
+
+impl Sizes {
+    fn of<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>) -> Self {
+        Self { heads: x.shape()[2], groups: b.shape()[2], head_dim: x.shape()[3], state_dim: b.shape()[3] }
+    }
+
+    fn known(head_dim: usize, state_dim: usize) -> bool {
+        matches!(head_dim, 64 | 128) && matches!(state_dim, 64 | 128 | 256)
+    }
+
+    fn is_wide(self) -> bool {
+        self.state_dim == 256
+    }
+
+    /// Heads of a block.
+    fn block_heads(self) -> usize {
+        if self.head_dim == 64 && !self.is_wide() { 2 } else { 1 }
+    }
+
+    /// Blocks that all heads of a row take.
+    fn head_blocks(self) -> usize {
+        let parts = if self.is_wide() { self.head_dim / 64 } else { 1 };
+        self.groups * (self.heads / self.groups * parts).div_ceil(self.block_heads())
+    }
+
+    /// Numbers of the state of one walker.
+    fn state_floats(self) -> usize {
+        64 * if self.is_wide() { 128 } else { self.state_dim }
+    }
+
+    fn tiles(self) -> (usize, usize) {
+        (self.state_dim / 64, if self.is_wide() { 1 } else { WALKERS })
+    }
+
+    /// `SHARED_BYTES`.
+    fn shared(self) -> u32 {
+        let (stages, heads, (depth, x)) =
+            (if self.is_wide() { 2 } else { 3 }, self.block_heads(), self.tiles());
+        let exchange = if self.is_wide() { 2 * WALKERS * 16 * 512 } else { 0 };
+        let tiles = stages * (2 * depth + x) + 2 * heads + 2 * x;
+        let tables = stages * heads * DECAY_BYTES + 2 * heads * 256;
+        (tiles * TILE + exchange + tables + 24 * stages + 32 * heads + 32 + 1024) as u32
+    }
+
+    /// `SEGMENT_SHARED_BYTES`.
+    fn segment_shared(self) -> u32 {
+        let (ring, heads, (depth, x)) =
+            (if self.is_wide() { 3 } else { 4 }, self.block_heads(), self.tiles());
+        (ring * ((depth + x) * TILE + heads * DECAY_BYTES + 8 + 24) + 1024) as u32
+    }
+}
+
+/// How rows are cut: into segments if there are too few heads and rows to fill the device, else where sequences begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    segments: usize,
+    segment_chunks: usize,
+}
+
+impl Cut {
+    /// For rows of one sequence of `chunks` chunks, `units` blocks to walk whole rows.
+    fn of(chunks: usize, units: usize, multiprocessors: usize) -> Self {
+        let fit = (multiprocessors / units.max(1)).max(1);
+        let more = multiprocessors.div_ceil(units.max(1));
+        let wanted = if fit > 1 && chunks >= LONG * more { more } else { fit }.min(chunks);
+        Self { segments: wanted, segment_chunks: chunks / wanted }
+    }
+}
+
+/// `y = M x`; the states that enter are read from `initial`, those that leave written to `last`, which may be the same memory.
+pub(crate) fn forward<T: Stored>(
+    m: &Operands<'_, T>,
+    initial: Option<&CudaTensor<T::Acc>>,
+    last: &CudaTensor<T::Acc>,
+) -> Result<()> {
+    let (stream, device) = (m.x.stream(), m.x.stream().device());
+    let sizes = Sizes::of(m.x, m.b);
+    let (batch, len) = (m.x.shape()[0], m.x.shape()[1]);
+    let (blocks, multiprocessors) = (sizes.head_blocks(), device.multiprocessors() as usize);
+    let spans = m.sequences.spans();
+    let whole = spans.len() == batch;
+    let row_chunks = len.div_ceil(CHUNK);
+    let cut = if whole {
+        Cut::of(row_chunks, batch * blocks, multiprocessors)
+    } else {
+        Cut { segments: 1, segment_chunks: row_chunks }
+    };
+
+    let (mut pieces, mut chunks) = (Vec::new(), 0);
+    for span in &spans {
+        let number = |state: Option<usize>| state.map_or(-1, |k| k as i32);
+        let size = span.end - span.start;
+        let place = [span.row as i32, span.start as i32, size as i32, chunks as i32];
+        pieces.extend(place.into_iter().chain([number(span.enters), number(span.leaves), 0, 0]));
+        chunks += size.div_ceil(CHUNK);
+    }
+    let pieces = match whole {
+        true => None,
+        false => Some(CudaTensor::upload(stream, ArrayView1::from(&pieces))?),
+    };
+    let steps = chunks * blocks;
+    let units = if whole { batch * cut.segments * blocks } else { usize::MAX };
+    let grid = units.min(multiprocessors).min(steps);
+
+    let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
+    let handing = if grid == units { 0 } else { grid }; // a block for each unit hands nothing over
+    let handoff = room(&[handing, WALKERS * sizes.state_floats()])?;
+    let flags = CudaTensor::<f32>::filled(stream, &[handing, WALKERS], 0.0)?; // zeros of any type
+    let (slots, heads) = (batch * (cut.segments - 1) * blocks, sizes.block_heads());
+    let local = room(&[slots, WALKERS * sizes.state_floats()])?;
+    let local_decay = room(&[slots, heads])?;
+    // A row's last segment may be done, and its state written, before another block has read the first one's.
+    let aliased = initial.filter(|initial| cut.segments > 1 && initial.pointer() == last.pointer());
+    let copy = aliased.map(CudaTensor::duplicate).transpose()?;
+    let initial = copy.as_ref().or(initial);
+
+    let address = |tensor: Option<&CudaTensor<T::Acc>>| tensor.map_or(0, |tensor| *tensor.pointer());
+    let f = Forward {
+        d: address(m.d),
+        initial: address(initial),
+        final_state: *last.pointer(),
+        y: *m.y.pointer(),
+        pieces: pieces.as_ref().map_or(0, |pieces| *pieces.pointer()),
+        handoff: *handoff.pointer(),
+        flags: *flags.pointer(),
+        local: *local.pointer(),
+        local_decay: *local_decay.pointer(),
+        y_pitch: m.y.pitch() as i64,
+        batch: batch as i32,
+        len: len as i32,
+        heads: sizes.heads as i32,
+        groups: sizes.groups as i32,
+        d_per_row: m.d.map_or(0, |d| i32::from(d.shape()[1] > 1)),
+        segments: cut.segments as i32,
+        segment_chunks: cut.segment_chunks as i32,
+        piece_count: spans.len() as i32,
+        steps: steps as i32,
+        ..discretized(m.steps, sizes.heads)
+    };
+    let [x, b, c] = [m.x, m.b, m.c].map(|tensor| tensor_map(tensor, CHUNK as u32));
+    let (x, b, c, y) = (x?, b?, c?, tensor_map(m.y, OUT_ROWS)?);
+    let kernel = |name, entry| {
+        let program = program(name, stored_macro::<T>(), (sizes.head_dim, sizes.state_dim));
+        device.kernel(&program, entry)
+    };
+    if cut.segments > 1 {
+        let grid =
+            Grid { shared: sizes.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
+        // SAFETY: the arguments are those of `ssd_segment_sm90`; `local` and `local_decay` have a place for every segment of
+        // a row but the last and every block of heads.
+        unsafe { kernel(SEGMENT, "ssd_segment_sm90")?.launch(stream, grid, &[&x, &b, &f]) }?;
+    }
+    let start = if cut.segments > 1 { Start::Beside } else { Start::After };
+    let grid = Grid { shared: sizes.shared(), start, ..Grid::new([grid, 1, 1], 512) };
+    // SAFETY: the arguments are those of `ssd_forward_sm90`; `handoff` and `flags` have a place for every block, all of which
+    // run at once, the flags are zero, and pieces and states lie inside the tensors.
+    unsafe { kernel(FORWARD, "ssd_forward_sm90")?.launch(stream, grid, &[&x, &b, &c, &y, &f]) }
+}
+
+/// The arguments about steps and decays; all others are zero.
+fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
+    let none = Forward {
+        dt: 0,
+        log_a: 0,
+        a: 0,
+        bias: 0,
+        d: 0,
+        initial: 0,
+        final_state: 0,
+        y: 0,
+        pieces: 0,
+        handoff: 0,
+        flags: 0,
+        local: 0,
+        local_decay: 0,
+        dt_pitch: heads as i64,
+        y_pitch: 0,
+        dt_min: f32::NEG_INFINITY,
+        dt_max: f32::INFINITY,
+        batch: 0,
+        len: 0,
+        heads: 0,
+        groups: 0,
+        dt_is_storage: 0,
+        softplus: 0,
+        d_per_row: 0,
+        segments: 0,
+        segment_chunks: 0,
+        piece_count: 0,
+        steps: 0,
+    };
+    match steps {
+        Steps::Given { log_a, dt } => Forward { dt: *dt.pointer(), log_a: *log_a.pointer(), ..none },
+        Steps::Raw(raw) => {
+            let (dt, dt_is_storage) = match &raw.dt {
+                Raw::Computed(dt) => (*dt.pointer(), 0),
+                Raw::Stored(dt) => (*dt.pointer(), 1),
+            };
+            Forward {
+                dt,
+                dt_is_storage,
+                dt_pitch: raw.dt.pitch() as i64,
+                a: *raw.a.pointer(),
+                bias: raw.bias.as_ref().map_or(0, |bias| *bias.pointer()),
+                softplus: i32::from(raw.squash == Squash::Softplus),
+                dt_min: raw.limits.0 as f32,
+                dt_max: raw.limits.1 as f32,
+                ..none
+            }
+        }
+    }
+}
+
+/// The map of a tensor (batch, len, groups or heads, columns) as (batch, len, all columns), in boxes of `positions` and 64
+/// columns.
+fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<TensorMap> {
+    let [batch, len, parts, columns] = *tensor.shape() else {
+        unreachable!("the operator's tensors have four axes");
+    };
+    let kind = match T::NAME {
+        "f16" => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+    };
+    let row = (tensor.pitch() * size_of::<T>()) as u64;
+    let sizes = [(parts * columns) as u64, len as u64, batch as u64];
+    let strides = [row, row * len as u64];
+    let (boxes, every) = ([64, positions, 1], [1u32; 3]);
+    let mut map = TensorMap([0; 16]);
+    // SAFETY: the arrays have as many elements as the rank says, and the driver only reads them; it writes a map, of the size
+    // and alignment of ours.
+    unsafe {
+        sys::cuTensorMapEncodeTiled(
+            std::ptr::from_mut(&mut map).cast(),
+            kind,
+            3,
+            *tensor.pointer() as *mut _,
+            sizes.as_ptr(),
+            strides.as_ptr(),
+            boxes.as_ptr(),
+            every.as_ptr(),
+            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+            sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+        .result()
+    }
+    .map_err(|e: DriverError| driver("cuTensorMapEncodeTiled", e))?;
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cut, Sizes};
+
+    #[test]
+    fn rows_are_cut_so_that_the_device_is_full() {
+        let cut = |chunks, units| Cut::of(chunks, units, 132).segments;
+        assert_eq!(cut(64, 320), 1);
+        assert_eq!(cut(512, 40), 4);
+        assert_eq!(cut(32, 40), 3);
+        assert_eq!(cut(2048, 12), 11);
+        assert_eq!(cut(1, 1), 1);
+        let odd = Cut::of(10, 30, 132);
+        assert_eq!((odd.segments, odd.segment_chunks), (4, 2)); // the first one has two more
+    }
+
+    #[test]
+    fn blocks_hold_two_heads_or_a_half_of_one() {
+        let blocks =
+            |heads, groups, head_dim, state_dim| Sizes { heads, groups, head_dim, state_dim }.head_blocks();
+        assert_eq!(blocks(80, 1, 64, 128), 40);
+        assert_eq!(blocks(6, 2, 64, 128), 4);
+        assert_eq!(blocks(40, 8, 128, 128), 40);
+        assert_eq!(blocks(40, 1, 128, 256), 80);
+    }
+}

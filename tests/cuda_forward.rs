@@ -1,0 +1,143 @@
+//! The product of the Hopper tier against the CPU in f64, on the same rounded inputs. Without a device every test says so and
+//! passes; on one that is not of that tier they judge whatever serves in its place.
+#![cfg(feature = "cuda")]
+
+mod cuda_support;
+#[path = "support/ssd.rs"]
+mod support;
+
+use cuda_support::{Decay, Rounded, device, limit, poison, widened, worst};
+use half::{bf16, f16};
+use ndarray::{Array4, Axis, s};
+use num_traits::ToPrimitive;
+use semisep::backend::cuda::{Cuda, CudaTensor, Device, Stored, Stream};
+use semisep::ssd::{Algorithm, Output};
+use support::Shape;
+
+/// One row of the table: what differs from a plain case.
+fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
+    let mut shape = Shape {
+        batch: 2,
+        len,
+        groups: 1,
+        heads_per_group: 2,
+        head_dim: 64,
+        state_dim: 128,
+        skip: 1,
+        cuts: vec![],
+        per_sequence: false,
+        free_diagonal: false,
+        seed: len as u64,
+    };
+    change(&mut shape);
+    shape
+}
+
+/// The device's product into memory that holds NaN, the states read and written in one place.
+fn product<T: Stored>(cuda: &Cuda<T>, case: &Rounded<T>) -> Output<T> {
+    poison(cuda.stream());
+    let x = CudaTensor::upload(cuda.stream(), case.x.view()).unwrap();
+    let state = CudaTensor::upload(cuda.stream(), case.initial.view()).unwrap();
+    let y = CudaTensor::<T>::filled(cuda.stream(), x.shape(), f64::NAN).unwrap();
+    cuda.upload(&case.matrix()).unwrap().matmul_into(&x, &state, &y, Algorithm::Automatic).unwrap();
+    Output { y: y.download_as().unwrap(), state: state.download_as().unwrap() }
+}
+
+fn check<T: Stored>(device: &Device, shape: &Shape, decay: Decay) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    let case = Rounded::<T>::new(shape, decay);
+    let found = product(&cuda, &case);
+    let (m, initial) = (case.case.matrix(), Some(case.case.initial.view()));
+    let expected = m.matmul(case.case.x.view(), initial, Algorithm::Recurrent).unwrap();
+    let state: Array4<f64> = found.state.map(|v| v.to_f64().unwrap());
+    for (name, error) in
+        [("y", worst(widened(&found.y), &expected.y, 2)), ("state", worst(state, &expected.state, 1))]
+    {
+        let limit = limit::<T>(name);
+        assert!(error <= limit, "{} {decay:?} {shape:?}: {name} off by {error:e}", T::NAME);
+    }
+}
+
+fn check_types(rows: &[Shape], decay: Decay) {
+    let Some(device) = device() else { return };
+    for shape in rows {
+        check::<bf16>(&device, shape, decay);
+        check::<f16>(&device, shape, decay);
+    }
+}
+
+#[test]
+fn products_agree_with_the_cpu_for_lengths_around_the_chunks() {
+    check_types(&[5, 63, 64, 65, 127, 128, 1000].map(|len| row(len, |_| {})), Decay::Mild);
+}
+
+#[test]
+fn products_agree_with_the_cpu_for_every_width_and_any_heads_and_groups() {
+    let mut rows = Vec::new();
+    for (head_dim, state_dim) in [(64, 64), (64, 128), (64, 256), (128, 64), (128, 128), (128, 256)] {
+        rows.push(row(130, |s| (s.head_dim, s.state_dim) = (head_dim, state_dim)));
+        rows.push(row(70, |s| {
+            (s.head_dim, s.state_dim, s.groups, s.heads_per_group) = (head_dim, state_dim, 2, 3);
+            s.skip = 2;
+        }));
+    }
+    rows.push(row(200, |s| (s.groups, s.heads_per_group, s.skip) = (8, 1, 0)));
+    check_types(&rows, Decay::Mild);
+}
+
+#[test]
+fn products_agree_with_the_cpu_for_packed_sequences() {
+    let rows = [
+        row(300, |s| s.cuts = vec![1, 2, 130, 299]),
+        row(300, |s| (s.cuts, s.per_sequence) = (vec![64, 200], true)),
+        row(130, |s| (s.cuts, s.per_sequence, s.state_dim) = (vec![1, 65], true, 256)),
+    ];
+    check_types(&rows, Decay::Mild);
+}
+
+#[test]
+fn products_agree_with_the_cpu_for_hostile_decays() {
+    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
+        check_types(&[row(700, |s| s.batch = 1)], decay);
+    }
+}
+
+#[test]
+fn products_agree_with_the_cpu_where_rows_are_cut_into_segments() {
+    let few = |s: &mut Shape| (s.batch, s.heads_per_group) = (1, 2);
+    check_types(&[row(4097, few), row(700, few)], Decay::Mild);
+    check_types(&[row(2000, few)], Decay::None);
+}
+
+#[test]
+fn states_in_one_place_or_two_give_the_same_bits() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let case = Rounded::<bf16>::new(&row(1500, |s| s.batch = 1), Decay::Mild);
+    let apart =
+        case.matrix().on(&cuda).matmul(case.x.view(), Some(case.initial.view()), Algorithm::Automatic);
+    assert_eq!(product(&cuda, &case), apart.unwrap());
+}
+
+#[test]
+fn the_same_call_gives_the_same_bits_and_a_full_device_those_of_each_row() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let many = row(200, |s| (s.batch, s.heads_per_group) = (30, 10)); // 150 blocks: shares end inside rows
+    let case = Rounded::<bf16>::new(&many, Decay::Mild);
+    let [once, twice] = [0; 2].map(|_| product(&cuda, &case));
+    assert_eq!(once, twice);
+    let fewer = Rounded::<bf16>::new(&row(200, |s| (s.batch, s.heads_per_group) = (30, 10)), Decay::Mild);
+    let part = s![..28, .., .., ..];
+    let x = fewer.x.slice(part);
+    let m = semisep::ssd::Ssd::new(
+        fewer.log_a.slice(s![..28, .., ..]),
+        fewer.dt.slice(s![..28, .., ..]),
+        fewer.b.slice(part),
+        fewer.c.slice(part),
+    );
+    let m = m.unwrap().with_skip(fewer.d.view()).unwrap();
+    let out = m.on(&cuda).matmul(x, Some(fewer.initial.slice(part)), Algorithm::Automatic).unwrap();
+    assert_eq!(out.y, once.y.slice_axis(Axis(0), (..28).into()));
+    assert_eq!(out.state, once.state.slice_axis(Axis(0), (..28).into()));
+}
