@@ -3,9 +3,9 @@
 // A chunk is up to 128 positions of one sequence. Its numbers a position are kept as [chunk][head][128]: positions behind
 // the chunk's end have dt = 0 and the sum of the last one before them, and every tile has zeros there, so they change nothing.
 //
-// A head of 128 is two of 64, its slices, that share steps and decays: the tensors have the same places either way, and `heads`
-// are slices wherever nothing else is said. A state of 256 columns is two of 128, its bands, each with a tile and sizes of
-// its own.
+// A head of 128 is two of 64, its slices, that share steps and decays: the tensors have the same places either way, and
+// `heads` are slices wherever nothing else is said. A state of 256 columns is two of 128, its bands, each with a tile and
+// sizes of its own.
 #pragma once
 #include "ssd/sm90/hopper.cuh"
 

@@ -5,11 +5,12 @@
 //   columns:  dX = dt (e^{s_Q - s_j} B dH^T + (S L)^T dY) + d dY,  dB += dt e^{s_Q - s_j} X dH,  <X_j, e^{s_Q - s_j} dH B_j>, <dH, H>
 //   at the end of the heads of a group: dC += dS B (rows), dB += dS^T C (rows, a part of its own)
 //
-// With two bands the launch of the second one comes first: it leaves its part of B dH^T in `carried`, and the launch of the first
-// band does what belongs to no band.
+// With two bands the launch of the second one comes first: it leaves its part of B dH^T in `carried`, and the launch of the
+// first band does what belongs to no band.
 //
-// Two blocks share a chunk, one for what is summed along rows and one for what is summed along columns; each holds its sums over
-// heads in registers. They run side by side, so that X, dY and H come from device memory once.
+// Two blocks share a chunk, one for what is summed along rows and one for what is summed along columns; each holds its sums
+// over heads in registers. All blocks for columns come first: side by side the two would read the same numbers at the same
+// time, which took longer than reading them twice.
 //
 // Grid 2 x splits x groups x chunks, 384 threads: two warpgroups, of 64 rows or columns each, and one that copies.
 #include "ssd/sm90/backward.cuh"
@@ -37,10 +38,9 @@ struct Pass {
     const Sizes *sizes;      // [chunk][head][band][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
-    float *sums;             // [chunk][head][band][5][128]: rows of K and of the state's output; columns of K strictly below the
-                             //   diagonal, own half and first half, and behind
-                             //   it the other warpgroup's part of rows of the second half; R_tt; columns of the state. Of a second band
-                             //   only the first and the last, and no K in them
+    float *sums;             // [chunk][head][band][5][128]: rows of K and of the state's output; columns of K strictly below
+                             //   the diagonal, own half; first half, and behind it a part of the rows of the second half;
+                             //   R_tt; columns of the state. Of a second band the first and the last only, without K
     float *same;             // [chunk][group][128]: S_tt
     float *passed;           // [chunk][head][band][4]: parts of <dH, H>
     float *carried;          // [chunk][head][half][8][128][4]: e^{s_Q - s_j} B dH^T of the second band; or null
@@ -88,6 +88,7 @@ struct Place {
 DEVICE void copy_generators(const Shape &shape, const Pass &pass, const Place &at, bool columns, int band, u32 row, u32 lane) {
     const long long position = shape.position(at.k, 0);
     const int column = column_of(at.group, band);
+#pragma unroll 1
     for (int panel = 0; panel < N_PANELS; panel++) {
         copy_rows<16>(at.base + (columns ? STAGES_AT : OWN_AT) + panel * PANEL,
                       pass.c + position * shape.c_pitch + column + panel * 64, shape.c_pitch, row, at.k.len, lane);
@@ -102,7 +103,7 @@ DEVICE void copy_generators(const Shape &shape, const Pass &pass, const Place &a
 // warpgroup's own positions and by those from 64 `other`. The other bands are replaced by this pass's.
 DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &shape, const Pass &pass, const Place &at,
                       bool columns, u32 warpgroup, u32 other, u32 row, u32 lane) {
-#pragma unroll
+#pragma unroll 1
     for (int round = 0; round < BANDS; round++) {
         if (round > 0) {
             threads_sync(3, 256);
@@ -191,9 +192,9 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_backward_chunks(Shape shape, Pass pass, const Chunk *chunks) {
     extern __shared__ __align__(1024) unsigned char memory[];
     Place at;
-    u32 block = blockIdx.x;
-    const bool columns = block & 1;
-    block >>= 1;
+    const u32 each_kind = gridDim.x / 2;
+    const bool columns = blockIdx.x < each_kind;
+    u32 block = columns ? blockIdx.x : blockIdx.x - each_kind;
     at.split = block % pass.splits;
     block /= pass.splits;
     at.group = block % shape.groups;

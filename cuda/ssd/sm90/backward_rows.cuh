@@ -283,7 +283,8 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
     }
     const long long position = shape.position(end.k, 0);
     for (int panel = 0; panel < N_PANELS; panel++)
-        copy_rows<16>(end.base + STAGES_AT + panel * PANEL, pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
+        copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
+                      pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
                       end.k.len, lane);
     copies_wait();
     fence_async();

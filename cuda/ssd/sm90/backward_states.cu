@@ -225,8 +225,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     if (walk.kept && thread == 0) bulk_stores_done();
 }
 
-// States between the segments of a sequence, from what each adds: into `in` [segment][head][P][state_dim] the state before the first
-// chunk walked, from `local`, the same axes, the state after the last one had it begun at zero.
+// States between the segments of a sequence, from what each adds: into `in` [segment][head][P][state_dim] the state before the
+// first chunk walked, from `local`, the same axes, the state after the last one had it begun at zero.
 //
 //   in_{i+1} = e^{sum of s_Q over the segment} in_i + local_i
 //
