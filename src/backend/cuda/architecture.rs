@@ -47,6 +47,11 @@ impl Architecture {
         self.number == HOPPER
     }
 
+    /// Whether a kernel may start beside the one before it.
+    pub(super) fn has_dependent_starts(self) -> bool {
+        self.number >= HOPPER
+    }
+
     /// The newest of the architectures `known` to a compiler whose code runs here.
     pub(super) fn target(self, known: &[u32]) -> Result<Self> {
         let runs = |k: &&u32| **k <= self.number && **k / 10 == self.number / 10;

@@ -66,7 +66,7 @@ impl<E> Default for Kept<E> {
 }
 
 /// Steps of the shortest segment whose start is kept.
-const SHORTEST: usize = 16;
+const SHORTEST: usize = 32;
 
 /// The elimination of `l`, with P before every segment of a quarter as many steps as its order; `false` if these loops
 /// do not apply.
@@ -130,7 +130,22 @@ impl<E: Field> State<E> for Tiles<E> {
     }
 
     fn write(&mut self, all: &mut Vec<Eight<E>>) {
-        self.columns(all);
+        dispatch(TileColumns { tiles: self, all });
+    }
+}
+
+/// P of tiles written down, by vectors of any machine.
+struct TileColumns<'a, E> {
+    tiles: &'a Tiles<E>,
+    all: &'a mut Vec<Eight<E>>,
+}
+
+impl<E: Field> WithSimd for TileColumns<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.tiles.columns(simd, self.all);
     }
 }
 

@@ -7,6 +7,7 @@
 mod eliminate;
 mod fixed;
 mod reverse;
+mod small;
 mod solve;
 mod sweep;
 mod tiles;

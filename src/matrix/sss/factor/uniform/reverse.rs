@@ -3,10 +3,11 @@
 use super::super::super::{Sss, Transition};
 use super::super::ldl::Demand;
 use super::eliminate::{Kept, eliminate_keeping};
-use super::sweep::{Cotangents, Out, Segment, Sweep};
-use super::{diagonals, segments};
+use super::small::Small;
+use super::sweep::{Backward, Cotangents, Out, Segment, Sweep};
+use super::{LANES, diagonals, segments};
 use crate::error::Result;
-use crate::linalg::{dispatch, vectorize};
+use crate::linalg::vectorize;
 use crate::scalar::Field;
 
 /// Writes the cotangents of the generators to `grad`; `false` if these loops do not apply.
@@ -50,7 +51,27 @@ pub(in super::super) fn reverse<E: Field>(
             );
         }
     }
-    let mut sweep = Sweep::zeros(n, kept.length);
+    let alpha = alpha.map(|(alpha, states)| (alpha, &states[..]));
+    match n {
+        1 => sweep(l, kept, weight, alpha, grad, Small::<E, 1>::zeros(kept.length)),
+        2 => sweep(l, kept, weight, alpha, grad, Small::<E, 2>::zeros(kept.length)),
+        3 => sweep(l, kept, weight, alpha, grad, Small::<E, 3>::zeros(kept.length)),
+        4 => sweep(l, kept, weight, alpha, grad, Small::<E, 4>::zeros(kept.length)),
+        _ => sweep(l, kept, weight, alpha, grad, Sweep::zeros(n, kept.length)),
+    }
+}
+
+/// The sweep of [`reverse`] in one of its forms, given α and the states before segments.
+fn sweep<E: Field>(
+    l: &Sss<E>,
+    kept: &Kept<E>,
+    weight: E,
+    alpha: Option<(&[E], &[E])>,
+    grad: &mut Sss<E>,
+    mut sweep: impl Backward<E>,
+) {
+    let (n, mut buffer) = (l.orders[0], Vec::new());
+    let size = n * n.div_ceil(LANES);
     for (s, steps) in segments(l.len(), kept.length).enumerate().rev() {
         let rows = steps.start * n..steps.end * n;
         let before = steps.start.saturating_sub(1) * n;
@@ -61,12 +82,11 @@ pub(in super::super) fn reverse<E: Field>(
             gains: &kept.gains[rows.clone()],
             before: &kept.gains[before..before + n],
             pivots: &kept.pivots[steps.clone()],
-            alpha: alpha.as_ref().map(|(alpha, _)| &alpha[steps.clone()]),
+            alpha: alpha.map(|(alpha, _)| &alpha[steps.clone()]),
             weight,
         };
-        let state = alpha.as_ref().map(|(_, states)| &states[s * n..(s + 1) * n]);
-        let size = sweep.size();
-        sweep.start(&kept.starts[s * size..(s + 1) * size], state);
+        let state = alpha.map(|(_, states)| &states[s * n..(s + 1) * n]);
+        let p = &kept.starts[s * size..(s + 1) * size];
         let da = match &mut grad.transition {
             Transition::Diagonal(a) => Cotangents::Each(&mut a.flat_mut()[rows.clone()]),
             Transition::Scalar(a) => {
@@ -80,7 +100,7 @@ pub(in super::super) fn reverse<E: Field>(
             c: &mut grad.c.flat_mut()[rows],
             d: &mut grad.d.flat_mut()[steps],
         };
-        dispatch(sweep.through(segment, out));
+        sweep.through(p, state, segment, out);
     }
 }
 

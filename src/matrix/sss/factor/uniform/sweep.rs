@@ -1,7 +1,7 @@
 //! One segment of the elimination, forward to find every P again and backward for the cotangents.
 
 use super::{LANES, lane, put};
-use crate::linalg::{Eight, Simd, WithSimd};
+use crate::linalg::{Eight, Simd, WithSimd, dispatch};
 use crate::scalar::Field;
 
 /// Generators and factors of the steps of a segment.
@@ -29,6 +29,12 @@ pub(super) struct Out<'a, E> {
     pub(super) b: &'a mut [E],
     pub(super) c: &'a mut [E],
     pub(super) d: &'a mut [E],
+}
+
+/// A sweep backward, a segment after another from the last to the first.
+pub(super) trait Backward<E> {
+    /// Writes the cotangents of a segment, before which P and the state are these.
+    fn through(&mut self, p: &[Eight<E>], x: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>);
 }
 
 /// What the sweep carries from step to step and keeps of a segment: matrices a lane of every column after another.
@@ -61,25 +67,33 @@ impl<E: Field> Sweep<E> {
             da: vec![E::zero(); n],
         }
     }
+}
 
-    /// Vectors of a matrix.
-    pub(super) fn size(&self) -> usize {
-        self.pi.len()
-    }
-
-    /// P and state before a segment.
-    pub(super) fn start(&mut self, p: &[Eight<E>], x: Option<&[E]>) {
-        self.p[..p.len()].copy_from_slice(p);
-        for (lane, x) in self.x.iter_mut().zip(x.into_iter().flat_map(|x| x.chunks(LANES))) {
+impl<E: Field> Backward<E> for Sweep<E> {
+    fn through(&mut self, start: &[Eight<E>], state: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>) {
+        let Self { n, p, f, x, pi, product, lambda, df, da } = self;
+        p[..start.len()].copy_from_slice(start);
+        for (lane, x) in x.iter_mut().zip(state.into_iter().flat_map(|x| x.chunks(LANES))) {
             lane.0[..x.len()].copy_from_slice(x);
         }
+        let carried = Carried { p, f, x, pi, product, lambda, df, da };
+        dispatch(Through { n: *n, carried, segment, out });
     }
+}
 
-    /// The work of a segment.
-    pub(super) fn through<'a>(&'a mut self, segment: Segment<'a, E>, out: Out<'a, E>) -> Through<'a, E> {
-        Through { sweep: self, segment, out }
-    }
+/// The memory of a sweep, as slices: a vector would be looked up again behind every store.
+struct Carried<'a, E> {
+    p: &'a mut [Eight<E>],
+    f: &'a mut [Eight<E>],
+    x: &'a mut [Eight<E>],
+    pi: &'a mut [Eight<E>],
+    product: &'a mut [Eight<E>],
+    lambda: &'a mut [Eight<E>],
+    df: &'a mut [E],
+    da: &'a mut [E],
+}
 
+impl<E: Field> Carried<'_, E> {
     /// f of step k, and P and the state before step k + 1.
     #[inline(always)]
     fn forward<S: Simd>(&mut self, simd: S, (n, blocks): (usize, usize), segment: &Segment<'_, E>, k: usize) {
@@ -141,18 +155,18 @@ impl<E: Field> Sweep<E> {
         for i in 0..blocks {
             let dg = E::times(simd, two, E::load(simd, &self.product[i].0));
             let df = E::add_times(simd, conjugate(a, i), dg, E::times(simd, conjugate(c, i), dd));
-            put(simd, &mut self.df, i, E::less_times(simd, df, E::splat(simd, E::one()), zero));
+            put(simd, self.df, i, E::less_times(simd, df, E::splat(simd, E::one()), zero));
         }
         let (alpha, conjugate_alpha) = (E::splat(simd, alpha), E::splat(simd, alpha.conj()));
         let p = &self.p[k * n * blocks..(k + 1) * n * blocks];
         for i in 0..blocks {
             let dg = E::times(simd, two, E::load(simd, &self.product[i].0));
             let (ai, ci) = (conjugate(a, i), conjugate(c, i));
-            let half_df = E::times(simd, lane(simd, &self.df, i), half);
+            let half_df = E::times(simd, lane(simd, self.df, i), half);
             let half_c = E::times(simd, ci, half);
             let (mut da, mut dc, mut next) = (zero, zero, zero);
             let columns = p[i * n..(i + 1) * n].iter().zip(&mut self.pi[i * n..(i + 1) * n]);
-            let scalars = a.iter().zip(c).zip(&self.df).zip(before);
+            let scalars = a.iter().zip(c).zip(&*self.df).zip(before);
             for ((p, pi), (((a, c), df), w)) in columns.zip(scalars) {
                 let p = E::load(simd, &p.0);
                 let moved = E::times(simd, E::load(simd, &pi.0), E::splat(simd, *a));
@@ -170,7 +184,7 @@ impl<E: Field> Sweep<E> {
             let lambda = E::load(simd, &self.lambda[i].0);
             let da = E::add_times(simd, lambda, x, E::less_times(simd, dg, f, E::times(simd, two, da)));
             let dc = E::less_times(simd, dd, f, E::conjugate(simd, dc));
-            put(simd, &mut self.da, i, da);
+            put(simd, self.da, i, da);
             put(simd, &mut out.b[row.clone()], i, E::add_times(simd, lambda, conjugate_alpha, dg));
             put(simd, &mut out.c[row.clone()], i, E::add_times(simd, alpha, x, dc));
             let lambda = E::add_times(simd, ai, lambda, E::times(simd, ci, alpha));
@@ -180,8 +194,9 @@ impl<E: Field> Sweep<E> {
 }
 
 /// A sweep through a segment.
-pub(super) struct Through<'a, E> {
-    sweep: &'a mut Sweep<E>,
+struct Through<'a, E> {
+    n: usize,
+    carried: Carried<'a, E>,
     segment: Segment<'a, E>,
     out: Out<'a, E>,
 }
@@ -189,17 +204,18 @@ pub(super) struct Through<'a, E> {
 impl<E: Field> Through<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, sizes: (usize, usize)) {
-        let Self { sweep, segment, mut out } = self;
+        let Self { mut carried, segment, mut out, .. } = self;
         let (n, steps) = (sizes.0, segment.pivots.len());
         for k in 0..steps {
-            sweep.forward(simd, sizes, &segment, k);
+            carried.forward(simd, sizes, &segment, k);
         }
         for k in (0..steps).rev() {
-            sweep.backward(simd, sizes, &segment, k, &mut out);
+            carried.backward(simd, sizes, &segment, k, &mut out);
+            let da = &carried.da[..n];
             match &mut out.a {
                 Cotangents::None => {}
-                Cotangents::Sum(da) => da[k] = sweep.da.iter().copied().sum(),
-                Cotangents::Each(da) => da[k * n..(k + 1) * n].copy_from_slice(&sweep.da),
+                Cotangents::Sum(out) => out[k] = da.iter().copied().sum(),
+                Cotangents::Each(out) => out[k * n..(k + 1) * n].copy_from_slice(da),
             }
         }
     }
@@ -210,8 +226,7 @@ impl<E: Field> WithSimd for Through<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.sweep.n {
-            2 => self.run(simd, (2, 1)),
+        match self.n {
             8 => self.run(simd, (8, 1)),
             16 => self.run(simd, (16, 2)),
             n => self.run(simd, (n, n.div_ceil(LANES))),

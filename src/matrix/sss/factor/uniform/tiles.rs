@@ -128,29 +128,40 @@ impl<E: Field> Tiles<E> {
     }
 
     /// Lanes of the columns of P before the next step, appended to `all`: the first lane of all, the second, ...
-    pub(super) fn columns(&self, all: &mut Vec<Eight<E>>) {
-        let blocks = self.vectors.len();
+    #[inline(always)]
+    pub(super) fn columns<S: Simd>(&self, simd: S, all: &mut Vec<Eight<E>>) {
+        let (order, blocks) = (self.order, self.vectors.len());
+        let zero = Eight([E::zero(); LANES]);
         let start = all.len();
-        all.resize(start + blocks * self.order, Eight([E::zero(); LANES]));
+        all.resize(start + blocks * order, zero);
         let columns = &mut all[start..];
         let mut tiles = self.p.as_chunks::<LANES>().0.iter();
         for j in 0..blocks {
-            let width = LANES.min(self.order - j * LANES);
             for (i, tile) in (j..blocks).zip(&mut tiles) {
-                let (u, v) = (&self.vectors[i], &self.vectors[j]);
-                let height = LANES.min(self.order - i * LANES);
-                for (n, p) in tile.iter().enumerate().take(width) {
-                    let a = v.a.0[n].conj();
-                    let mut column = Eight([E::zero(); LANES]);
-                    for l in 0..LANES {
-                        let moved = p.0[l] * (u.a.0[l] * a);
-                        column.0[l] = u.g[1].0[l].fused(v.w[1].0[n], u.g[0].0[l].fused(v.w[0].0[n], moved));
-                    }
-                    columns[i * self.order + j * LANES + n] = column;
-                    // The diagonal tiles are whole; of the others the adjoint stands above the diagonal.
-                    if i > j {
-                        for l in 0..height {
-                            columns[j * self.order + i * LANES + l].0[n] = column.0[l].conj();
+                let (rows, across) = (&self.vectors[i], &self.vectors[j]);
+                let a = E::load(simd, &rows.a.0);
+                let g = [E::load(simd, &rows.g[0].0), E::load(simd, &rows.g[1].0)];
+                let mut whole = [zero; LANES];
+                for n in 0..LANES {
+                    let weight = |v: &Eight<E>| E::splat(simd, v.0[n]);
+                    let moved = E::times(
+                        simd,
+                        E::times(simd, E::load(simd, &tile[n].0), a),
+                        E::splat(simd, across.a.0[n].conj()),
+                    );
+                    let value = E::add_times(simd, g[0], weight(&across.w[0]), moved);
+                    let value = E::add_times(simd, g[1], weight(&across.w[1]), value);
+                    E::store(simd, value, &mut whole[n].0);
+                }
+                let width = LANES.min(order - j * LANES);
+                columns[i * order + j * LANES..][..width].copy_from_slice(&whole[..width]);
+                // The diagonal tiles are whole; of the others the adjoint stands above the diagonal.
+                if i > j {
+                    let height = LANES.min(order - i * LANES);
+                    let mirrored = columns[j * order + i * LANES..][..height].iter_mut().enumerate();
+                    for (l, column) in mirrored {
+                        for n in 0..LANES {
+                            column.0[n] = whole[n].0[l].conj();
                         }
                     }
                 }
