@@ -1,11 +1,15 @@
 //! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
 
 mod decompose;
+mod dots;
 mod operator;
+mod recurrence;
 mod sweep;
 
 pub(crate) use decompose::*;
+pub use dots::Dots;
 pub use operator::Operator;
+pub use recurrence::{Inputs, Reads, Recurrence};
 pub(crate) use sweep::{FACTORS, STEPS, Sweep, Sweeps, TILE_COLUMNS};
 
 mod jacobi;
