@@ -1,13 +1,17 @@
 //! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
 
 mod decompose;
+mod dots;
 mod eights;
 mod operator;
+mod recurrence;
 mod sweep;
 
 pub(crate) use decompose::*;
+pub use dots::Dots;
 pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
 pub use operator::Operator;
+pub use recurrence::{Inputs, Reads, Recurrence};
 pub(crate) use sweep::{Direction, FACTORS, GROUP, STEPS, StateTile, Sweep, Sweeps, TILE_COLUMNS};
 
 mod jacobi;
