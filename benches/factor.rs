@@ -1,13 +1,14 @@
 //! Cholesky factorisations, solutions and likelihood gradients of matrices of numbers with diagonal transitions.
 //!
-//! The factorisation is timed in memory that is already there (`refactor`), as celerite2's is, and solutions in place.
+//! The factorisation is timed in memory that is already there (`refactor`), as celerite2's is, solutions in place, and
+//! the gradient both in memory that is already there and in new memory.
 
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::{Array1, Array2};
-use semisep::matrix::sss::{HermitianQuasiseparable, Sss, Transition};
+use semisep::matrix::sss::{HermitianQuasiseparable, LikelihoodMemory, Sss, Transition};
 
 /// A sum of exponentials at random times, the covariance that celerite2 is made for.
 fn covariance(len: usize, order: usize) -> HermitianQuasiseparable<f64> {
@@ -48,12 +49,14 @@ fn factor(c: &mut Criterion) {
             });
             if len == 100_000 {
                 let y = Array2::from_shape_fn((len, 1), |(k, _)| (k as f64).sin());
-                group.bench_function(BenchmarkId::new("log-likelihood gradient", &id), |bencher| {
-                    bencher.iter_batched(
-                        || (),
-                        |()| m.log_likelihood_vjp(y.view()).expect("positive definite"),
-                        BatchSize::PerIteration,
-                    );
+                let mut memory = LikelihoodMemory::new();
+                group.bench_function(BenchmarkId::new("gradient", &id), |bencher| {
+                    bencher.iter(|| {
+                        m.log_likelihood_vjp_in(y.view(), &mut memory).expect("positive definite").value
+                    });
+                });
+                group.bench_function(BenchmarkId::new("gradient in new memory", &id), |bencher| {
+                    bencher.iter(|| m.log_likelihood_vjp(y.view()).expect("positive definite"));
                 });
             }
         }

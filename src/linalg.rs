@@ -1,12 +1,18 @@
 //! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
 
 mod decompose;
+mod dots;
+mod eights;
 mod operator;
+mod recurrence;
 mod sweep;
 
 pub(crate) use decompose::*;
+pub use dots::Dots;
+pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
 pub use operator::Operator;
-pub(crate) use sweep::{FACTORS, STEPS, Sweep, Sweeps, TILE_COLUMNS};
+pub use recurrence::{Inputs, Reads, Recurrence};
+pub(crate) use sweep::{Direction, FACTORS, GROUP, STEPS, StateTile, Sweep, Sweeps, TILE_COLUMNS};
 
 mod jacobi;
 mod reflect;
@@ -121,6 +127,25 @@ pub(crate) fn singular_values<E: Field>(a: ArrayView2<'_, E>) -> Option<Vec<f64>
 /// `#[inline(always)]`, as do the functions that it calls: what is not inlined keeps the baseline's narrow vectors.
 pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
+}
+
+/// Asks the machine to bring `count` numbers from `start` on into its first cache, as far as there are such.
+#[inline(always)]
+pub(crate) fn prefetch<E>(values: &[E], start: usize, count: usize) {
+    const LINE: usize = 64; // bytes that are brought at once
+    #[cfg(target_arch = "x86_64")]
+    if let Some(values) = values.get(start..) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        for value in values[..count.min(values.len())].iter().step_by(LINE / size_of::<E>()) {
+            // SAFETY: a hint about the address of a value that is borrowed here; nothing is read or written.
+            #[allow(unsafe_code)]
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, start, count, LINE);
 }
 
 /// Partial sums that a dot product keeps, so that additions do not wait for one another.

@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::{Decompose, Gemm, Sweeps};
+use crate::linalg::{Decompose, Dots, Eights, Gemm, Recurrence, Sweeps};
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -26,6 +26,7 @@ pub trait Field:
     + Gemm
     + Decompose
     + Sweeps
+    + Eights
 {
     /// The real numbers below this field.
     type Real: Real;
@@ -43,7 +44,7 @@ pub trait Field:
 
 /// A real number to compute with: `f32` or `f64`.
 pub trait Real:
-    Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + rustfft::FftNum + Native
+    Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + rustfft::FftNum + Native + Dots + Recurrence
 {
     /// A zero with a lifetime, so that an absent tensor can be a broadcast view of it.
     const ZERO: &'static Self;

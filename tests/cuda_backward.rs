@@ -69,6 +69,22 @@ fn cotangents_agree_with_the_cpu_for_both_widths_of_the_state_groups_and_skips()
 }
 
 #[test]
+fn cotangents_agree_with_the_cpu_for_wide_heads_and_wide_states() {
+    let rows = [
+        row(200, |s| (s.head_dim, s.groups, s.heads_per_group, s.skip) = (128, 2, 3, 2)),
+        row(200, |s| (s.head_dim, s.state_dim, s.cuts) = (128, 64, vec![1, 130])),
+        row(200, |s| (s.state_dim, s.groups) = (256, 2)),
+        row(300, |s| (s.state_dim, s.cuts, s.per_sequence) = (256, vec![64, 193], true)),
+        row(300, |s| (s.head_dim, s.state_dim, s.groups, s.heads_per_group) = (128, 256, 2, 1)),
+    ];
+    check_types(&rows, Decay::Mild);
+    let long = |s: &mut Shape| {
+        (s.head_dim, s.state_dim, s.batch, s.heads_per_group) = (128, 256, 1, 1);
+    };
+    check_types(&[row(4200, long)], Decay::Wide);
+}
+
+#[test]
 fn cotangents_agree_with_the_cpu_for_packed_sequences() {
     let rows = [
         row(300, |s| s.cuts = vec![1, 2, 130, 299]),
@@ -79,7 +95,7 @@ fn cotangents_agree_with_the_cpu_for_packed_sequences() {
 
 #[test]
 fn cotangents_agree_with_the_cpu_for_hostile_decays() {
-    for decay in [Decay::Wide, Decay::None, Decay::Alternating] {
+    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
         check_types(&[row(1000, |s| s.batch = 1)], decay);
     }
 }
@@ -108,8 +124,8 @@ fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_row() {
 }
 
 /// Raw steps made on the device, as a part of a wider tensor, against the CPU's discretisation and product in f64.
-fn check_raw<T: Stored>(device: &Device, len: usize) {
-    let shape = row(len, |s| (s.batch, s.heads_per_group) = (2, 4));
+fn check_raw<T: Stored>(device: &Device, len: usize, head_dim: usize) {
+    let shape = row(len, |s| (s.batch, s.heads_per_group, s.head_dim) = (2, 4, head_dim));
     let case = Rounded::<T>::new(&shape, Decay::Mild);
     let mut numbers = Numbers::new(7);
     let narrow = |v: f64| num_traits::FromPrimitive::from_f64(v).unwrap();
@@ -157,15 +173,15 @@ fn check_raw<T: Stored>(device: &Device, len: usize) {
         ("dx", relative(widened(&found.x.download_as().unwrap()).view(), grad.x.view())),
     ] {
         let limit = limit::<T>(if name == "dx" { "dx" } else { "ddt" });
-        assert!(error <= limit, "{} {len}: {name} off by {error:e}", T::NAME);
+        assert!(error <= limit, "{} {len} {head_dim}: {name} off by {error:e}", T::NAME);
     }
 }
 
 #[test]
 fn cotangents_of_raw_steps_agree_with_the_cpu() {
     let Some(device) = device() else { return };
-    for len in [130, 1000] {
-        check_raw::<bf16>(&device, len);
-        check_raw::<f16>(&device, len);
+    for (len, head_dim) in [(130, 64), (1000, 64), (130, 128)] {
+        check_raw::<bf16>(&device, len, head_dim);
+        check_raw::<f16>(&device, len, head_dim);
     }
 }

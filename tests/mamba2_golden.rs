@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, Array3, ArrayD, IxDyn, s};
 use safetensors::SafeTensors;
+use semisep::Real;
 use semisep::mamba2::{Config, Model, Naming, State, Tokens};
 use semisep::nn::Weight;
 
@@ -64,39 +65,55 @@ fn ids(file: &SafeTensors<'_>, name: &str) -> Vec<Vec<u32>> {
     all.chunks(tensor.shape()[1]).map(<[u32]>::to_vec).collect()
 }
 
-fn worst(a: &Array2<f32>, b: &Array2<f32>) -> f32 {
+/// The largest difference, in f64.
+fn worst<A: Real, B: Real>(a: &Array2<A>, b: &Array2<B>) -> f64 {
     assert_eq!(a.dim(), b.dim());
-    a.iter().zip(b).fold(0.0, |worst, (a, b)| worst.max((a - b).abs()))
+    a.iter().zip(b).fold(0.0, |worst, (a, b)| {
+        let difference = a.to_f64().expect("a number") - b.to_f64().expect("a number");
+        difference.abs().max(worst)
+    })
+}
+
+/// The same weights, to compute with in `A`.
+fn computing_in<A: Real>(model: &Model<Weight<f32>>) -> Model<Weight<A>> {
+    model.map(|w| Weight::new(w.shape(), w.numbers().clone()).expect("as many numbers as the shape says"))
+}
+
+fn logits<A: Real>(model: &Model<Weight<A>>, prompts: &[Vec<u32>]) -> Array2<A> {
+    let mut state = State::new(model.config(), prompts.len()).expect("the configuration is valid");
+    model.forward(&Tokens::packed(prompts), &mut state).expect("tokens are valid")
 }
 
 #[test]
 fn logits_are_those_of_the_reference() {
     for (name, case) in cases() {
         let (batch, len, vocabulary) = case.logits.dim();
-        let mut state = State::new(case.model.config(), batch).expect("the configuration is valid");
-        let found = case.model.forward(&Tokens::packed(&case.prompts), &mut state).expect("tokens are valid");
         let expected = case.logits.into_shape_with_order((batch * len, vocabulary)).expect("in order");
-        let worst = worst(&found, &expected);
-        assert!(worst < 2e-4, "{name}: {worst:e}");
+        let exact = logits(&computing_in::<f64>(&case.model), &case.prompts);
+        let from_exact = worst(&exact, &expected);
+        assert!(from_exact < 2e-4, "{name}: {from_exact:e}");
+        // At a few positions of the grouped model one rounding of f32 behind the first projection moves logits by 2e-4, and
+        // whole passes in f32 that round elsewhere end up to 7e-4 apart: the sharp bound is that of f64.
+        let limit = if name == "model_tiny" { 2e-4 } else { 1e-3 };
+        let from_short = worst(&logits(&case.model, &case.prompts), &expected);
+        assert!(from_short < limit, "{name}: {from_short:e}");
     }
 }
 
 #[test]
-fn any_split_gives_the_same_logits() {
+fn any_split_gives_the_same_bits() {
     for (name, case) in cases() {
         let prompt = &case.prompts[1];
-        let new = || State::new(case.model.config(), 1).expect("the configuration is valid");
-        let (mut whole, mut pieces) = (new(), new());
-        let expected = case.model.forward(&Tokens::one(prompt), &mut whole).expect("tokens are valid");
-        let mut at = 0;
-        for len in [7, 1, 20, prompt.len() - 28] {
-            let piece = Tokens::one(&prompt[at..at + len]);
-            let found = case.model.forward(&piece, &mut pieces).expect("tokens are valid");
-            let worst = worst(&found, &expected.slice(s![at..at + len, ..]).to_owned());
-            // Roundings of f32 weigh more in the grouped model; in f64 any split agrees to 1e-9 (`mamba2.rs`).
-            let limit = if name == "model_tiny" { 1e-5 } else { 1e-4 };
-            assert!(worst < limit, "{name}, from {at}: {worst:e}");
-            at += len;
+        let expected = logits(&case.model, std::slice::from_ref(prompt));
+        for split in [vec![7, 1, 20, prompt.len() - 28], vec![1; prompt.len()], vec![prompt.len() - 1, 1]] {
+            let mut state = State::new(case.model.config(), 1).expect("the configuration is valid");
+            let mut at = 0;
+            for len in split {
+                let piece = Tokens::one(&prompt[at..at + len]);
+                let found = case.model.forward(&piece, &mut state).expect("tokens are valid");
+                assert_eq!(found, expected.slice(s![at..at + len, ..]), "{name}, from {at}");
+                at += len;
+            }
         }
     }
 }

@@ -7,9 +7,13 @@ use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;
 use semisep::matrix::StructuredMatrix;
-use semisep::matrix::sss::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition};
+use semisep::matrix::sss::{
+    Blocks, HermitianQuasiseparable, LikelihoodMemory, Quasiseparable, Sss, Transition,
+};
 use support_sss::dense::{Dense, condition, eigenvalues, solve};
-use support_sss::ragged::{Sizes, adjoint, array, dense_hermitian, dense_lower, dense_two_sided, sizes};
+use support_sss::ragged::{
+    Growth, Kind, Sizes, adjoint, array, dense_hermitian, dense_lower, dense_two_sided, sizes,
+};
 use support_sss::{assert_close, distance};
 
 const STEP: f64 = 1e-5;
@@ -185,6 +189,43 @@ fn check_likelihood(sizes: &Sizes, draws: usize) {
         m.cholesky().unwrap().log_likelihood(y.view()).unwrap()
     };
     check_slope(at, expected, 100.0 + expected.abs());
+}
+
+/// The likelihood of one draw from a matrix of numbers, twice in the same memory, against dense cotangents.
+fn check_long(sizes: &Sizes, memory: &mut LikelihoodMemory<f64>) {
+    for seed in [1, 2] {
+        let m = positive::<f64>(&Sizes { seed, ..sizes.clone() });
+        let dense = dense_hermitian(&m);
+        let y = array::<f64>(m.rows(), 1, &mut sizes.random());
+        let alpha = solve(&dense, &y);
+        let inverse = solve(&dense, &Array2::eye(dense.nrows()));
+        let expected = m.pull_back(((alpha.dot(&alpha.t()) - inverse) * 0.5).view()).unwrap();
+        let found = m.log_likelihood_vjp_in(y.view(), memory).unwrap();
+        let tolerance = 1e-12 * condition(&dense).max(10.0);
+        let (cotangents, expected) = (generators(found.covariance.lower()), generators(expected.lower()));
+        assert!(distance(&cotangents, &expected) < tolerance);
+        assert!(distance(&found.y, &(-alpha)) < tolerance);
+        assert_eq!(*found, m.log_likelihood_vjp(y.view()).unwrap());
+    }
+}
+
+#[test]
+fn likelihoods_longer_than_a_segment_have_dense_gradients_in_memory_of_others() {
+    let mut memory = LikelihoodMemory::new();
+    for order in [1, 2, 3, 5, 8, 11, 16, 33] {
+        for kind in [Kind::Identity, Kind::Scalar, Kind::Diagonal] {
+            check_long(&numbers_of_order(37, order, kind), &mut memory);
+        }
+    }
+    for order in [2, 8, 11] {
+        check_hermitian::<Complex<f64>>(&numbers_of_order(35, order, Kind::Diagonal), 1);
+    }
+}
+
+/// Sizes of matrices of numbers.
+fn numbers_of_order(len: usize, order: usize, kind: Kind) -> Sizes {
+    let (inputs, outputs, orders) = (vec![1; len], vec![1; len], vec![order; len + 1]);
+    Sizes { inputs, outputs, orders, kind, growth: Growth::Plain, seed: order as u64 }
 }
 
 proptest! {

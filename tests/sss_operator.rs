@@ -4,11 +4,15 @@ mod support_sss;
 
 use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use faer::matrix_free::conjugate_gradient::{CgParams, conjugate_gradient, conjugate_gradient_scratch};
+use faer::matrix_free::eigen::{
+    PartialEigenParams, partial_self_adjoint_eigen, partial_self_adjoint_eigen_scratch,
+};
 use faer::matrix_free::lsmr::{LsmrParams, lsmr, lsmr_scratch};
 use faer::matrix_free::{BiLinOp, IdentityPrecond, LinOp};
-use faer::{Mat, Par};
+use faer::{Col, Mat, Par, Side};
 use ndarray::Array2;
 use num_complex::Complex;
+use semisep::Error;
 use semisep::matrix::sss::Exponential;
 use semisep::matrix::{HermitianQuasiseparable, Operator, StructuredMatrix};
 use support_sss::ragged::{Growth, Kind, Sizes, dense_hermitian, dense_two_sided};
@@ -63,6 +67,41 @@ fn lsmr_solves_a_two_sided_system() {
     lsmr(x.as_mut(), identity, operator, b.as_ref(), params, |_| {}, Par::Seq, stack)
         .expect("LSMR converges");
     assert!(residual(&dense_two_sided(&m), &x, &b) < 1e-9);
+}
+
+#[test]
+fn partial_eigenvalues_of_a_covariance_are_those_of_the_dense_matrix() {
+    const COUNT: usize = 4;
+    let m = covariance();
+    let operator = Operator::square(&m).unwrap();
+    let dense = dense_hermitian(&m);
+    let exact = Mat::from_fn(LEN, LEN, |i, j| dense[[i, j]]).self_adjoint_eigenvalues(Side::Lower).unwrap();
+    let (mut vectors, mut values) = (Mat::<f64>::zeros(LEN, COUNT), [0.0; COUNT]);
+    let start = Col::from_fn(LEN, |i| 1.0 / (LEN as f64).sqrt() * if i % 3 == 0 { -1.0 } else { 1.0 });
+    let params = PartialEigenParams::default();
+    let scratch = partial_self_adjoint_eigen_scratch::<f64>(&operator, COUNT, Par::Seq, params);
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    let (out, start) = (vectors.as_mut(), start.as_ref());
+    let info = partial_self_adjoint_eigen(out, &mut values, &operator, start, 1e-12, Par::Seq, stack, params);
+    assert_eq!(info.n_converged_eigen, COUNT);
+    for (found, exact) in values.iter().zip(exact.iter().rev()) {
+        assert!((found - exact).abs() < 1e-10 * exact, "{found} instead of {exact}");
+    }
+}
+
+#[test]
+fn operators_of_square_matrices_are_refused_to_others() {
+    let sizes = Sizes {
+        inputs: vec![2, 1],
+        outputs: vec![1, 1],
+        orders: vec![0, 1, 0],
+        kind: Kind::Dense,
+        growth: Growth::Plain,
+        seed: 3,
+    };
+    let m = sizes.lower::<f64>();
+    assert!(matches!(Operator::square(&m), Err(Error::Shape { tensor: "matrix", .. })));
 }
 
 #[test]

@@ -92,22 +92,6 @@ __device__ __forceinline__ void fetch_map(const TensorMap* map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-// `bytes` that follow one another, a multiple of 16, at addresses that are such, too.
-__device__ __forceinline__ void bulk_in(u32 dst, const void* from, int bytes, u32 bar) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(dst), "l"(from),
-                 "r"(bytes), "r"(bar)
-                 : "memory");
-}
-__device__ __forceinline__ void bulk_out(void* to, u32 src, int bytes) {
-    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(src), "r"(bytes) : "memory");
-    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-// All but the last PENDING copies out have read their source.
-template <int PENDING>
-__device__ __forceinline__ void bulk_out_wait() {
-    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
-}
-
 // Four 8 x 8 matrices, transposed on the way: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_transposed(u32* r, u32 address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"

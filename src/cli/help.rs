@@ -105,7 +105,7 @@ Compile the GPU kernels ahead of time, for machines that lack the run-time compi
 Fills a folder with machine code for every architecture and shape (head_dim,state_dim); needs the run-time compiler's
 library (nvrtc), but no GPU and no driver. The folder is the one that programs look into by default (semisep/kernels in
 the user's cache folder) or one that is handed to KernelCache::at. With --resources, registers and spills of every
-kernel are printed, and the exit status is 2 if a kernel of the Hopper tier spills more than is known of it.
+kernel are printed, and the exit status is 2 if a kernel of the Hopper tier spills registers.
 
 Examples:
   semisep kernels --arch sm_90a

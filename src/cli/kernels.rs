@@ -24,14 +24,13 @@ pub struct Options {
     /// Folder to fill; by default the one that programs look into
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print registers and spills of every kernel, and fail if one of the Hopper tier spills more than is known
+    /// Only programs whose file's name holds this, e.g. sm90
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub only: String,
+    /// Print registers and spills of every kernel, and fail if one of the Hopper tier spills
     #[arg(long)]
     pub resources: bool,
 }
-
-/// Bytes that a kernel is known to spill, by its name: a debt, to be paid off and never to be raised. `docs/kernels.md` says
-/// where.
-const KNOWN_SPILLS: [(&str, usize); 1] = [("ssd_backward_chunks", 64)];
 
 fn shape(text: &str) -> std::result::Result<Shape, String> {
     let number = |n: &str| n.trim().parse::<usize>().ok().filter(|n| (1..=256).contains(n));
@@ -58,7 +57,8 @@ pub fn kernels(options: &Options) -> Result<()> {
     for &arch in &options.arch {
         let target = compiler.target(arch)?;
         for program in shapes.iter().flat_map(|&shape| programs(shape)) {
-            if program.runs_on(target) && !all.contains(&(target, program.clone())) {
+            let wanted = program.source().name.contains(&options.only) && program.runs_on(target);
+            if wanted && !all.contains(&(target, program.clone())) {
                 all.push((target, program));
             }
         }
@@ -81,9 +81,7 @@ pub fn kernels(options: &Options) -> Result<()> {
     });
     for ((target, program), resources) in all.iter().zip(compiled) {
         for kernel in resources? {
-            let known =
-                KNOWN_SPILLS.iter().find(|(name, _)| *name == kernel.name).map_or(0, |(_, bytes)| *bytes);
-            if kernel.spilled as usize > known && program.is_hopper() {
+            if kernel.spilled > 0 && program.is_hopper() {
                 spilled.push(format!("{} of {program}", kernel.name));
             }
             table.push(vec![

@@ -8,14 +8,19 @@ use faer::traits::ComplexField;
 use faer::{MatMut, MatRef, Par};
 use ndarray::{Array2, ArrayView2};
 
-use crate::error::Result;
+use crate::error::{Result, check_shape};
 use crate::matrix::StructuredMatrix;
 use crate::scalar::Field;
 
 /// A structured matrix as a linear operator of [`faer`]: conjugate gradients, LSMR and partial eigenvalues take it.
 ///
-/// The traits have no errors: an operand of another size panics, as for the operators of `faer`. They come from `faer`
-/// 0.24, whose version is part of this type's interface.
+/// The traits come from `faer` 0.24, whose version is part of this type's interface.
+///
+/// # Panics
+/// The traits have no errors. Where operands of another size are given to their methods directly, these panic, as those
+/// of every operator of `faer` do; its solvers check sizes before, and panic too. What can be wrong about a matrix is
+/// found by [`square`](Self::square), and products that return errors are [`StructuredMatrix::matmul`] and
+/// [`StructuredMatrix::adjoint_matmul`].
 ///
 /// # Example
 /// ```
@@ -25,7 +30,7 @@ use crate::scalar::Field;
 ///
 /// let ones = Array2::ones((3, 1));
 /// let m = Sss::uniform(Transition::Identity, ones.clone(), ones, array![1.0, 1.0, 1.0])?;
-/// let operator = Operator(&m);
+/// let operator = Operator::square(&m)?;
 /// assert_eq!(LinOp::<f64>::nrows(&operator), 3);
 /// # Ok::<(), semisep::Error>(())
 /// ```
@@ -41,7 +46,20 @@ impl<M> Clone for Operator<'_, M> {
 
 impl<M> Copy for Operator<'_, M> {}
 
-impl<M> Operator<'_, M> {
+impl<'a, M> Operator<'a, M> {
+    /// The operator of a square matrix, as conjugate gradients and partial eigenvalues need it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the matrix is not square.
+    pub fn square<E: Field>(matrix: &'a M) -> Result<Self>
+    where
+        M: StructuredMatrix<E>,
+    {
+        let (rows, columns) = matrix.shape();
+        check_shape("matrix", "(rows, rows)", &[rows, rows], &[rows, columns])?;
+        Ok(Self(matrix))
+    }
+
     /// `out = conj(f(conj(rhs)))`, or without the conjugations.
     fn apply<E: Field>(
         mut out: MatMut<'_, E>,

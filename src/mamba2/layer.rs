@@ -64,7 +64,7 @@ impl<A: Real> Layer<Weight<A>> {
             operator.x(config),
             ssm.view_mut(),
             with_heads(y.view_mut(), config)?,
-            Algorithm::Automatic,
+            Algorithm::Recurrent,
         )?;
         let mut gated = room.take(len, config.d_inner());
         self.gate_into(config, &projected, &y, gated.view_mut())?;

@@ -14,7 +14,7 @@ const PIECE: usize = 512;
 impl<A: Real> Model<Weight<A>> {
     /// Logits at every position: (tokens, vocab_rows). The state goes on from where it was to the end of the tokens.
     ///
-    /// Prefill and decoding are this same function; only the number of tokens differs.
+    /// Prefill and decoding are this same function; only the number of tokens differs, and no cut changes a bit of the logits.
     ///
     /// # Errors
     /// [`Error::Value`] if a token is not in the vocabulary; [`Error::Shape`] if the state is of another number of sequences or of

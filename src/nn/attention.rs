@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{add_matmul, flat_mut, matmul, set_matmul, vectorize};
+use crate::linalg::{add_matmul, flat, flat_mut, matmul, set_matmul, vectorize, with_flat_rows};
 use crate::parallel;
 use crate::scalar::{Real, real};
 
@@ -23,6 +23,9 @@ type OneHead<'a, A> = ((ArrayViewMut2<'a, A>, ArrayViewMut2<'a, A>), ArrayViewMu
 
 /// Queries that are worked on at a time.
 const BLOCK: usize = 128;
+
+/// Values that are added up before they join a longer sum.
+const PAGE: usize = 64;
 
 impl Heads {
     fn check<A>(&self, q: &ArrayView2<'_, A>, keys: &[usize], values: &[usize]) -> Result<()> {
@@ -98,10 +101,40 @@ pub fn attention<A: Real>(
                 past + start,
                 heads.scale(),
             );
-            set_matmul(y.slice_mut(s![block, ..]), p.view(), values.slice(s![..seen, ..]));
+            let mut y = y.slice_mut(s![block, ..]);
+            y.fill(A::zero());
+            add_seen(y, p.view(), values.slice(s![..seen, ..]), past + start);
         }
     });
     Ok(())
+}
+
+/// `y += P V`: row t adds up the values of the positions up to `first + t`, page by page, whatever rows there are beside it, so that
+/// no cut of a sequence changes a bit.
+fn add_seen<A: Real>(
+    mut y: ArrayViewMut2<'_, A>,
+    p: ArrayView2<'_, A>,
+    values: ArrayView2<'_, A>,
+    first: usize,
+) {
+    let values = with_flat_rows(values.into());
+    let mut sum = vec![A::zero(); y.ncols()];
+    for (page, values) in values.axis_chunks_iter(Axis(0), PAGE).enumerate() {
+        for (t, (mut y, p)) in y.outer_iter_mut().zip(p.outer_iter()).enumerate() {
+            let p = &flat(p)[page * PAGE..];
+            let seen = (first + t + 1).saturating_sub(page * PAGE).min(values.nrows());
+            vectorize(
+                #[inline(always)]
+                || {
+                    sum.fill(A::zero());
+                    for (&p, values) in p[..seen].iter().zip(values.outer_iter()) {
+                        sum.iter_mut().zip(flat(values)).for_each(|(sum, &v)| *sum += p * v);
+                    }
+                },
+            );
+            y.iter_mut().zip(&sum).for_each(|(y, &sum)| *y += sum);
+        }
+    }
 }
 
 /// Cotangents of `q`, `keys` and `values`, given that of `y`; the probabilities P are computed again:
@@ -162,7 +195,9 @@ fn probabilities<A: Real>(
     first: usize,
     scale: A,
 ) -> Array2<A> {
-    let mut p = matmul(q, keys.t());
+    let mut p = Array2::zeros((q.nrows(), keys.nrows()));
+    let (q, keys) = (with_flat_rows(q.into()), with_flat_rows(keys.into()));
+    A::add_dots(p.view_mut(), q.view(), keys.view());
     for (t, row) in p.outer_iter_mut().enumerate() {
         let (seen, unseen) = flat_mut(row).split_at_mut(first + t + 1);
         let top = seen.iter().copied().fold(A::neg_infinity(), A::max);

@@ -1,11 +1,11 @@
 //! Linear maps.
 
-use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::Weight;
 use super::rows::sum_rows;
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{LANES, flat, set_matmul, total, vectorize, with_flat_rows};
+use crate::linalg::{set_matmul, vectorize, with_flat_rows};
 use crate::numbers::{Stored, with_slice};
 use crate::parallel;
 use crate::scalar::Real;
@@ -19,15 +19,15 @@ pub struct Linear<V> {
     pub bias: Option<V>,
 }
 
-/// Up to so many positions the weights are read once, row by row, and the product is bound by that; beyond it is a product of
-/// matrices.
-const FEW: usize = 8;
-
 /// Tasks for each thread, so that one that is held up does not hold up all.
 const TASKS: usize = 4;
 
-/// Rows of a short-stored matrix that are widened at a time.
-const PANEL: usize = 256;
+/// Rows of a short-stored matrix that are widened at a time: so many that they stay in the first cache, where each is used but for
+/// a few positions, or in the second, where it is used for many.
+const PANELS: [usize; 2] = [6, 96];
+
+/// What counts as a few positions.
+const FEW: usize = 8;
 
 /// `y = x Wᵀ + bias` for every position.
 ///
@@ -61,68 +61,38 @@ pub(crate) fn linear_into<A: Real>(
     check_shape("y", "(len, outputs)", &[x.nrows(), map.weight.rows()], y.shape())?;
     let x = with_flat_rows(x.into());
     let outputs = map.weight.rows();
-    let per = outputs.div_ceil(TASKS * parallel::threads()).next_multiple_of(16);
+    let per = outputs.div_ceil(TASKS * parallel::threads()).next_multiple_of(PANELS[0]);
     let columns = y.axis_chunks_iter_mut(Axis(1), per).enumerate().collect();
-    let few = x.nrows() <= FEW;
-    with_slice!(map.weight.numbers(), numbers => parallel::for_each(columns, |(k, mut y): (usize, ArrayViewMut2<'_, A>)| {
+    parallel::for_each(columns, |(k, mut y): (usize, ArrayViewMut2<'_, A>)| {
         let rows = k * per..k * per + y.ncols();
-        let part = &numbers[rows.start * x.ncols()..rows.end * x.ncols()];
-        if few {
-            by_rows(x.view(), part, y.view_mut());
-        } else {
-            match map.weight.view() {
-                Some(w) => set_matmul(y.view_mut(), x.view(), w.slice(s![rows.clone(), ..]).t()),
-                None => by_panels(x.view(), part, y.view_mut()),
-            }
+        match &map.bias {
+            Some(bias) => y.assign(&ArrayView1::from(&bias.flat()[rows.clone()])),
+            None => y.fill(A::zero()),
         }
-        if let Some(bias) = &map.bias {
-            y += &ndarray::ArrayView1::from(&bias.flat()[rows]);
+        match map.weight.view() {
+            Some(w) => A::add_dots(y, x.view(), w.slice(s![rows, ..])),
+            None => with_slice!(map.weight.numbers(), numbers => {
+                by_panels(x.view(), &numbers[rows.start * x.ncols()..rows.end * x.ncols()], y);
+            }),
         }
-    }));
+    });
     Ok(())
 }
 
-/// `y = x Wᵀ`, each row of W read once.
-fn by_rows<A: Real, S: Stored>(x: ArrayView2<'_, A>, w: &[S], mut y: ArrayViewMut2<'_, A>) {
-    let inputs = x.ncols();
-    vectorize(
-        #[inline(always)]
-        || {
-            for (o, mut y) in y.axis_iter_mut(Axis(1)).enumerate() {
-                let w = &w[o * inputs..(o + 1) * inputs];
-                for (y, x) in y.iter_mut().zip(x.outer_iter()) {
-                    *y = stored_dot(w, flat(x));
-                }
-            }
-        },
-    );
-}
-
-/// `Σ w x`, with w widened as it is read.
-#[inline(always)]
-fn stored_dot<A: Real, S: Stored>(w: &[S], x: &[A]) -> A {
-    let mut sums = [A::zero(); LANES];
-    let (mut w, mut x) = (w.chunks_exact(LANES), x.chunks_exact(LANES));
-    for (w, x) in (&mut w).zip(&mut x) {
-        for k in 0..LANES {
-            sums[k] += w[k].read::<A>() * x[k];
-        }
-    }
-    let tail: A = w.remainder().iter().zip(x.remainder()).map(|(&w, &x)| w.read::<A>() * x).sum();
-    total(sums) + tail
-}
-
-/// `y = x Wᵀ` with W widened a panel at a time.
+/// `y += x Wᵀ` with W widened a panel at a time.
 fn by_panels<A: Real, S: Stored>(x: ArrayView2<'_, A>, w: &[S], mut y: ArrayViewMut2<'_, A>) {
-    let inputs = x.ncols();
-    let mut panel = Array2::zeros((PANEL.min(y.ncols()), inputs));
-    for (w, y) in w.chunks(PANEL * inputs.max(1)).zip(y.axis_chunks_iter_mut(Axis(1), PANEL)) {
+    let inputs = x.ncols().max(1);
+    let rows = PANELS[usize::from(x.nrows() > FEW)];
+    let mut panel = vec![A::zero(); rows.min(y.ncols()) * inputs];
+    for (w, y) in w.chunks(rows * inputs).zip(y.axis_chunks_iter_mut(Axis(1), rows)) {
+        let panel = &mut panel[..w.len()];
         vectorize(
             #[inline(always)]
             || panel.iter_mut().zip(w).for_each(|(wide, short)| *wide = short.read()),
         );
-        let panel = panel.slice(s![..y.ncols(), ..]);
-        set_matmul(y, x, panel.t());
+        if let Ok(panel) = ArrayView2::from_shape((w.len() / inputs, inputs), &*panel) {
+            A::add_dots(y, x, panel);
+        }
     }
 }
 

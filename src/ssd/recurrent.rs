@@ -12,9 +12,12 @@ use num_traits::Float;
 
 use super::Diagonal;
 use super::run::{BlockGrad, Head, Run, RunGrad};
-use crate::linalg::{LANES, dot, flat, flat_mut, total, vectorize, with_flat_rows};
+use crate::linalg::{Inputs, Reads, Recurrence, dot, flat, flat_mut, vectorize, with_flat_rows};
 use crate::parallel;
 use crate::scalar::{Real, Scalar};
+
+/// Steps that a row of the state takes at a time: it stays in registers, and what the steps read in cache.
+const PASS: usize = 16;
 
 /// Steps between states that the vjp keeps; the states between are computed again.
 const CHECKPOINT: usize = 64;
@@ -29,52 +32,30 @@ pub(super) fn forward<T: Scalar>(
     let heads = state.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate().collect();
     parallel::for_each(heads, |(r, (mut h, mut y))| {
         let head = run.head(r, 0, run.len());
-        vectorize(
-            #[inline(always)]
-            || {
-                for (t, mut y) in y.outer_iter_mut().enumerate() {
-                    let (b, c) = (flat(b.row(t)), flat(c.row(t)));
-                    let (a, dt) = (head.log_a[t].exp(), head.dt[t]);
-                    let own = on_diagonal(run.diagonal, dot(b, c));
-                    for (p, y) in y.iter_mut().enumerate() {
-                        let x = head.x[[t, p]].widen();
-                        let read = step(flat_mut(h.row_mut(p)), a, dt * x, b, c);
-                        *y = T::narrow(read + own * dt * x + head.skip(p) * x);
-                    }
+        let pass = PASS.min(run.len());
+        let mut memory = [(); 2].map(|()| Array2::zeros((pass, run.head_dim())));
+        for start in (0..run.len()).step_by(PASS) {
+            let steps = start..run.len().min(start + PASS);
+            let mut decays = [*T::Acc::ZERO; PASS];
+            decays.iter_mut().zip(steps.clone()).for_each(|(a, t)| *a = head.log_a[t].exp());
+            let [mut u, mut read] = memory.each_mut().map(|of| of.slice_mut(s![..steps.len(), ..]));
+            for ((mut u, mut read), t) in u.outer_iter_mut().zip(read.outer_iter_mut()).zip(steps.clone()) {
+                for (p, ((u, read), x)) in u.iter_mut().zip(&mut read).zip(head.x.row(t)).enumerate() {
+                    let x = x.widen();
+                    (*u, *read) = (head.dt[t] * x, head.skip(p) * x);
                 }
-            },
-        );
-    });
-}
-
-/// One row: returns `⟨a h, c⟩`, then `h = a h + u b`.
-#[inline(always)]
-fn step<A: Real>(h: &mut [A], a: A, u: A, b: &[A], c: &[A]) -> A {
-    let mut sums = [A::zero(); LANES];
-    let mut read = A::zero();
-    let whole = h.len() / LANES * LANES;
-    let (h, h_tail) = h.split_at_mut(whole);
-    for ((h, b), c) in h.chunks_exact_mut(LANES).zip(b.chunks_exact(LANES)).zip(c.chunks_exact(LANES)) {
-        for k in 0..LANES {
-            let kept = a * h[k];
-            sums[k] += kept * c[k];
-            h[k] = kept + u * b[k];
+            }
+            let rows = s![steps.clone(), ..];
+            let inputs =
+                Inputs { a: &decays[..steps.len()], u: u.view(), b: b.slice(rows), c: c.slice(rows) };
+            let reads = match run.diagonal {
+                Diagonal::Scores => Reads::After,
+                Diagonal::Free => Reads::Before,
+            };
+            T::Acc::recur(h.view_mut(), inputs, reads, read.view_mut());
+            y.slice_mut(rows).zip_mut_with(&read, |y, &read| *y = T::narrow(read));
         }
-    }
-    for ((h, &b), &c) in h_tail.iter_mut().zip(&b[whole..]).zip(&c[whole..]) {
-        let kept = a * *h;
-        read += kept * c;
-        *h = kept + u * b;
-    }
-    read + total(sums)
-}
-
-/// What a step's own score counts for.
-fn on_diagonal<A: Real>(diagonal: Diagonal, score: A) -> A {
-    match diagonal {
-        Diagonal::Scores => score,
-        Diagonal::Free => A::zero(),
-    }
+    });
 }
 
 /// Cotangents of one run, by the recurrence run backwards; `dh`: the cotangent of the final state in, of the initial

@@ -9,7 +9,7 @@
 //
 // Grid (sequences, heads, tiles of 64 channels), 256 threads: 8 warps, of which MW share the rows of a product and NW its
 // columns; the 64 x PADDED state is in their registers, with a 16-bit copy in shared memory for the products.
-// Shared memory: `Shared`. The masked scores and the scaled x are sums of two bf16 numbers: rounded once, each would
+// Shared memory: `Shared`. The masked scores, the scaled x and the state are sums of two bf16 numbers: rounded once, each would
 // spend as much of the error as the rounding of y.
 //
 // Defines: STORED_BF16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL, CHUNK (32 or 64).
@@ -118,16 +118,19 @@ portable_forward(const Span* spans, const Dims dims, const float* log_a, const f
                 before += __shfl_sync(~0u, sum, 31);
             }
         }
+        // The state for all warps, rounded; or what the rounding left.
+        auto share_state = [&](bool rest) {
 #pragma unroll
-        for (int k = 0; k < STATES; k++)
+            for (int k = 0; k < STATES; k++)
 #pragma unroll
-            for (int r = 0; r < 4; r += 2) {
-                const int n = (state_tile + k) * 8 + 2 * t;
-                if (n >= PADDED) continue;
-                Stored* to = shared.h + (state_row + g + r / 2 * 8) * WIDE + n;
-                to[0] = narrow<Stored>(h[k][r]);
-                to[1] = narrow<Stored>(h[k][r + 1]);
-            }
+                for (int r = 0; r < 4; r++) {
+                    const int n = (state_tile + k) * 8 + 2 * t + r % 2;
+                    const Stored top = narrow<Stored>(h[k][r]);
+                    if (n < PADDED)
+                        shared.h[(state_row + g + r / 2 * 8) * WIDE + n] = rest ? narrow<Stored>(h[k][r] - widen(top)) : top;
+                }
+        };
+        share_state(false);
         __syncthreads();
 
         // Scores, masked; and x times what is left of it at the end of the chunk.
@@ -171,14 +174,22 @@ portable_forward(const Span* spans, const Dims dims, const float* log_a, const f
         {
             float y[OUT][4] = {};
             const int column = warp / MW * OUT * 8;
+#pragma unroll 1
+            for (int part = 0; part < 2; part++) {
+                if (part == 1) {
+                    __syncthreads();  // everybody is done with the first part
+                    share_state(true);
+                    __syncthreads();
+                }
 #pragma unroll 4
-            for (int k = 0; k < PADDED; k += 16) {
-                u32 left[4], right[2];
-                c.left(left, row, k);
+                for (int k = 0; k < PADDED; k += 16) {
+                    u32 left[4], right[2];
+                    c.left(left, row, k);
 #pragma unroll
-                for (int j = 0; j < OUT; j++) {
-                    h16.right(right, column + j * 8, k);
-                    mma::multiply(y[j], left, right);
+                    for (int j = 0; j < OUT; j++) {
+                        h16.right(right, column + j * 8, k);
+                        mma::multiply(y[j], left, right);
+                    }
                 }
             }
             const float top = exp2_fast(shared.sums[row + g]), bottom = exp2_fast(shared.sums[row + g + 8]);

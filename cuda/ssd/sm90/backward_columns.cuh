@@ -72,19 +72,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
     float db[N_PANELS][32];
     {
         float s[32], right[32];
-        products_begin();
-#pragma unroll
-        for (int step = 0; step < N / 16; step++) {
-            const u32 panel = (step >> 2) * PANEL + (step & 3) * 32;
-            product<0, 0>(s, rows_operand(own + panel + 64 * warpgroup * 128),
-                          rows_operand(at.base + STAGES_AT + panel + 64 * warpgroup * 128), step > 0);
-            product<0, 0>(right, rows_operand(own + panel + 64 * warpgroup * 128),
-                          rows_operand(at.base + STAGES_AT + panel + 64 * 128), step > 0);
-        }
-        products_commit();
-        products_wait<0>();
-        pin(s);
-        pin(right);
+        scores_of(s, right, shape, pass, at, true, warpgroup, 1, row, lane);
         const int below = 16 * warp + g - c; // j - i of the first element
 #pragma unroll
         for (int e = 0; e < 32; e++) s[e] = below <= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? s[e] : 0.f;
@@ -106,39 +94,47 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
     for (int i = 0; i < STAGES; i++) at.release(i, lane);
 
 #pragma unroll 1
-    for (int i = 0; i < at.count; i++) {
-        const int head = at.first + i;
+    for (int i = 0; i < at.again().count; i++) {
         const u32 stage = at.stage(i, COLUMNS_STAGE);
         const float *steps = at.steps(i);
-        const float skip = pass.d && !pass.d_channels ? pass.d[head] : 0.f;
         at.wait_full(i);
         fence_async();
 
-        u32 x[4][4], mask[4][4];
+        // B dH^T, X dH by panels, and what the masks add to dX: each product is on its way while the last one is made use of.
+        u32 x[4][4], mask[4][4], right[4][4];
         float dx[32], t[32];
-#pragma unroll
-        for (int step = 0; step < 4; step++) load_matrices(x[step], tile_address(stage + X_AT, row, 2 * step, lane));
-        const Scale scale = half_scale(at.sizes(i, false));
-        const float dh_unit = at.sizes(i, true).state;
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-#pragma unroll
-            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
         products_begin();
 #pragma unroll
         for (int step = 0; step < N / 16; step++)
             product<0, 0, true>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
                           rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
         products_commit();
+        const Scale scale = half_scale(at.sizes(i, false));
+        const float dh_unit = at.sizes(i, true).state;
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            load_matrices(x[step], tile_address(stage + X_AT, row, 2 * step, lane));
+#pragma unroll
+            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
+        }
+        products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1, true>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         products_commit();
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
+        mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
+        // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups has
+        // alone could not be on its way across the end of a branch.
+        if (warpgroup == 0) {
+            mask_block<false>(right, scores_right, logs, steps + 64, steps[63], warp, lane);
+        } else {
+#pragma unroll
+            for (int e = 0; e < 16; e++) right[e >> 2][e & 3] = 0;
+        }
         const float dt[2] = {steps[Q + row + g], steps[Q + row + g + 8]}, last = steps[Q - 1];
         const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
         const float entering[2] = {faded[0] * (dh_unit * b_unit), faded[1] * (dh_unit * b_unit)};
-        mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
 
         products_wait<1>();
         pin(dx);
@@ -153,11 +149,29 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 dx[e] *= entering[m & 1];
                 dx[e + 1] *= entering[m & 1];
             }
+        if (BANDS == 2) {
+            float4 *carried = (float4 *)pass.carried +
+                              (((long long)at.again().chunk * shape.heads + at.head(i)) * 2 + warpgroup) * 1024 + thread;
+#pragma unroll
+            for (int m = 0; m < 8; m++) {
+                if (m == 4) asm volatile("" ::: "memory"); // not more at once than there are registers
+                if (pass.leads()) {
+                    const float4 v = carried[m * 128];
+                    dx[4 * m] += v.x, dx[4 * m + 1] += v.y, dx[4 * m + 2] += v.z, dx[4 * m + 3] += v.w;
+                } else {
+                    carried[m * 128] = make_float4(dx[4 * m], dx[4 * m + 1], dx[4 * m + 2], dx[4 * m + 3]);
+                }
+            }
+        }
+        const float skip = pass.d && !pass.d_channels ? pass.d[at.head(i) >> shape.slice_bits] : 0.f;
         pin(dx);
         products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * warpgroup * 128 + 2048 * step), 1);
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<1>(dx, right[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
         products_commit();
 
         products_wait<1>();
@@ -173,34 +187,15 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 product<1, true>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
             products_commit();
         }
-        if (warpgroup == 0) {
-            if (N_PANELS == 2) products_wait<1>();
-            else products_wait<0>();
-            pin(dx);
-            mask_block<false>(mask, scores_right, logs, steps + 64, steps[63], warp, lane);
-            products_begin();
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
-            products_commit();
-            if (N_PANELS == 2) products_wait<1>();
-        } else {
-            if (N_PANELS == 2) products_wait<0>();
-        }
-        if (N_PANELS == 2) {
-            pin(t);
-#pragma unroll
-            for (int e = 0; e < 32; e++) db[N_PANELS - 1][e] += weight[(e >> 1) & 1] * t[e];
-        }
 #pragma unroll
         for (int m = 0; m < 2; m++) {
             float sum = entering[m] * scale.from * inner[m];
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0)
-                pass.sums[(((long long)at.chunk * shape.heads + head) * SUMS + 4) * Q + row + g + 8 * m] = sum;
+                pass.sums[(pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 4) * Q + row + g + 8 * m] = sum;
         }
-        products_wait<0>();
+        products_wait<N_PANELS - 1>();
         pin(dx);
 
         // dX takes the place of this warp's rows of X, which nobody else reads.
@@ -214,26 +209,36 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 const float2 wide = unpack(dy[m]);
                 float2 d = make_float2(skip, skip);
                 if (pass.d_channels)
-                    d = *(const float2 *)(pass.d + head * P + 16 * step + 8 * (m >> 1) + c);
+                    d = *(const float2 *)(pass.d + at.head(i) * P + 16 * step + 8 * (m >> 1) + c);
                 out[m] = pack(dt[m & 1] * dx[e] + d.x * wide.x, dt[m & 1] * dx[e + 1] + d.y * wide.y);
             }
             store_matrices(tile_address(stage + X_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
         }
         __syncwarp();
         const unsigned char *from = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + X_AT;
-        storage *to = pass.dx + (shape.position(at.k, 0) * shape.heads + head) * P + (lane & 7) * 8;
+        const Chunk &k = at.again().k;
+        storage *to = pass.dx + (shape.position(k, 0) * shape.heads + at.head(i)) * P + (lane & 7) * 8;
 #pragma unroll
         for (int m = 0; m < 4; m++) {
             const u32 r = row + 4 * m + (lane >> 3);
             const uint4 v = *(const uint4 *)(from + piece(r, lane & 7));
-            if (r < at.k.len) *(uint4 *)(to + (long long)r * shape.heads * P) = v;
+            if (r < k.len && pass.leads()) *(uint4 *)(to + (long long)r * shape.heads * P) = v;
+        }
+        if (N_PANELS == 2) {
+            products_wait<0>();
+            pin(t);
         }
         at.release(i, lane);
+        if (N_PANELS == 2) {
+#pragma unroll
+            for (int e = 0; e < 32; e++) db[N_PANELS - 1][e] += weight[(e >> 1) & 1] * t[e];
+        }
     }
 
     const Place &end = at.again();
-    const long long part_size = pass.positions * shape.groups * N;
+    const long long part_size = pass.positions * shape.groups * STATE_DIM;
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
-        store_part(pass.db + (2 * end.split + 1) * part_size, db[panel], shape, end, row + g, panel * 64 + c);
+        store_part(pass.db + (2 * end.split + 1) * part_size, db[panel], shape, end, row + g,
+                   column_of(end.group, pass.band) + panel * 64 + c);
 }

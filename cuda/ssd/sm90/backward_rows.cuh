@@ -1,7 +1,8 @@
-// The rows of a chunk, backwards: warpgroup w holds rows 64 w .. 64 w + 64 of dC and of the lower half of dS.
+// The rows of a chunk, backwards: warpgroup w holds rows 64 w .. 64 w + 64 of dC and their block on the diagonal of dS, and
+// columns 32 w .. 32 w + 32 of the block left of the diagonal, whose rows are those of the second half.
 //
-// Both warpgroups run the same instructions, but for the block left of the diagonal that only the second one has: two copies
-// of the loop would not fit the instruction cache.
+// Both warpgroups run the same instructions: two copies of the loop would not fit the instruction cache, and a product that only
+// one of them has could not be on its way across the end of a branch.
 
 // No decay inside a block grows beyond this power of two; above the diagonal it only keeps products with zero finite.
 constexpr float GROWTH = 64.f;
@@ -23,21 +24,22 @@ DEVICE float sum_columns(const float (&v)[8], u32 lane) {
     return keep + __shfl_xor_sync(~0u, send, 4);
 }
 
-// One 64 x 64 block of R: adds L R dt to dS and K to the sums of its rows; sums of K's columns, without dt, into `part`.
-// `own` are the sums of logs of the rows that this thread holds, `steps` s and dt of the block's columns. The scores are zero
-// on and above the diagonal; dS above it is not used.
-template <bool DIAGONAL>
-DEVICE void pairs_block(const float (&r)[32], float (&ds)[32], float (&rows)[2], const float (&own)[2],
-                        const float *steps, const float4 *scores, float *part, u32 warp, u32 lane) {
+// A block of R, 64 x 64 on the diagonal or 64 x 32 left of it: adds L R dt to dS and K to the sums of its rows; sums of K's
+// columns, without dt, into `part`. `own` are the sums of logs of the rows that this thread holds, `steps` s and dt of the
+// block's columns, `edge` the sum of logs between the columns and the rows. The scores are zero on and above the diagonal; dS
+// above it is not used.
+template <int COUNT>
+DEVICE void pairs_block(const float (&r)[COUNT], float (&ds)[COUNT], float (&rows)[2], const float (&own)[2],
+                        const float *steps, float edge, const float4 *scores, float *part, u32 warp, u32 lane) {
+    constexpr bool DIAGONAL = COUNT == 32;
     const u32 g = lane >> 2, c = 2 * (lane & 3);
-    const float edge = DIAGONAL ? 0.f : steps[63];
     float left[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) left[i] = DIAGONAL ? own[i] : exp2_fast(own[i] - edge);
     part += 8 * (g >> 1) + c + (g & 1);
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        if (DIAGONAL && half == 1 && warp < 2) { // above the diagonal
+    for (int half = 0; half < COUNT / 16; half++) {
+        if (half == 1 && warp < 2) { // above the diagonal
             part[32] = 0.f;
             continue;
         }
@@ -108,7 +110,7 @@ DEVICE void store_part(float *to, const float (&v)[32], const Shape &shape, cons
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         if (row + 8 * i >= at.k.len) continue;
-        float *own = to + (shape.position(at.k, row + 8 * i) * shape.groups + at.group) * N + column;
+        float *own = to + shape.position(at.k, row + 8 * i) * shape.groups * STATE_DIM + column;
 #pragma unroll
         for (int t = 0; t < 8; t++) *(float2 *)(own + 8 * t) = make_float2(v[4 * t + 2 * i], v[4 * t + 2 * i + 1]);
     }
@@ -135,28 +137,23 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
     const u32 own = at.base + OWN_AT, scores_at = at.base + SCORES_AT;
     // Blocks on the diagonal, then the one left of the second.
     float4 *scores = (float4 *)(at.memory + SCORES_AT) + thread + warpgroup * 1024;
-    float4 *scores_left = (float4 *)(at.memory + SCORES_AT) + thread + 2048;
+    const float4 *scores_left = (float4 *)(at.memory + SCORES_AT) + thread + 2048 + warpgroup * 512;
     float *parts = (float *)(at.memory + PARTS_AT);
-    float dc[N_PANELS][32], ds[32], ds_left[32];
+    float dc[N_PANELS][32], ds[32], ds_left[16];
 
-    products_begin();
-#pragma unroll
-    for (int step = 0; step < N / 16; step++) {
-        const u32 panel = (step >> 2) * PANEL + (step & 3) * 32;
-        product<0, 0>(ds, rows_operand(own + panel + 64 * warpgroup * 128),
-                      rows_operand(at.base + STAGES_AT + panel + 64 * warpgroup * 128), step > 0);
-        product<0, 0>(ds_left, rows_operand(own + panel + 64 * warpgroup * 128),
-                      rows_operand(at.base + STAGES_AT + panel), step > 0);
+    {
+        float s_left[32];
+        scores_of(ds, s_left, shape, pass, at, false, warpgroup, 0, row, lane);
+        store_scores<true>(ds, scores, pass.same + ((long long)at.chunk * shape.groups + at.group) * Q + 64 * warpgroup, warp,
+                           lane);
+        if (warpgroup == 1)
+            store_scores<false>(s_left, (float4 *)(at.memory + SCORES_AT) + thread + 2048, nullptr, warp, lane);
     }
-    products_commit();
-    products_wait<0>();
-    pin(ds);
-    pin(ds_left);
-    store_scores<true>(ds, scores, pass.same + ((long long)at.chunk * shape.groups + at.group) * Q + 64 * warpgroup, warp,
-                       lane);
-    if (warpgroup == 1) store_scores<false>(ds_left, scores_left, nullptr, warp, lane);
+    threads_sync(3, 256);
 #pragma unroll
-    for (int e = 0; e < 32; e++) ds[e] = ds_left[e] = 0.f;
+    for (int e = 0; e < 32; e++) ds[e] = 0.f;
+#pragma unroll
+    for (int e = 0; e < 16; e++) ds_left[e] = 0.f;
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
@@ -164,84 +161,103 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
     for (int i = 0; i < STAGES; i++) at.release(i, lane);
 
 #pragma unroll 1
-    for (int i = 0; i < at.count; i++) {
+    for (int i = 0; i < at.again().count; i++) {
         const u32 stage = at.stage(i, ROWS_STAGE);
         const float *steps = at.steps(i);
-        float *sums = pass.sums + ((long long)at.chunk * shape.heads + at.first + i) * SUMS * Q;
+        float *sums = pass.sums + pass.place(shape, at.again().chunk, at.head(i)) * SUMS * Q;
         float *part = parts + (i & 1) * 12 * 64;
         at.wait_full(i);
         fence_async();
 
-        u32 dy[4][4];
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-            load_matrices(dy[step], tile_address(stage + DY_AT, row, 2 * step, lane));
+        // While one block is made into sums, the next product is on its way into the registers of the last one.
         float first[32], second[32], pairs[2] = {0.f, 0.f}, states[2] = {0.f, 0.f};
-        products_begin();
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-            product<0>(first, dy[step], rows_operand(stage + X_AT + 64 * warpgroup * 128 + 32 * step), step > 0);
-        products_commit();
-        const float logs[2] = {steps[row + g], steps[row + g + 8]};
-        if (warpgroup == 1) {
+        {
+            float beside[16], pairs_left[2] = {0.f, 0.f};
+            products_begin();
 #pragma unroll
             for (int step = 0; step < 4; step++)
-                product<0>(second, dy[step], rows_operand(stage + X_AT + 32 * step), step > 0);
+                product(beside, rows_operand(stage + DY_AT + 64 * 128 + 32 * step),
+                        rows_operand(stage + X_AT + 32 * warpgroup * 128 + 32 * step), step > 0);
             products_commit();
-            products_wait<0>();
-            pin(second);
-            pairs_block<false>(second, ds_left, pairs, logs, steps, scores_left, part + (8 + warp) * 64, warp, lane);
+#pragma unroll
+            for (int step = 0; step < 4; step++)
+                product<0, 0>(first, rows_operand(stage + DY_AT + 64 * warpgroup * 128 + 32 * step),
+                              rows_operand(stage + X_AT + 64 * warpgroup * 128 + 32 * step), step > 0);
+            products_commit();
+            const float edge = steps[63], below[2] = {steps[64 + 16 * warp + g], steps[64 + 16 * warp + g + 8]};
+            products_wait<1>();
+            pin(beside);
+            pairs_block<16>(beside, ds_left, pairs_left, below, steps + 32 * warpgroup, edge, scores_left,
+                            part + 512 + 128 * warpgroup + 32 * warp, warp, lane);
+            if (warpgroup == 1) {
+                pairs[0] = pairs_left[0], pairs[1] = pairs_left[1];
+            } else {
+#pragma unroll
+                for (int m = 0; m < 2; m++) {
+                    float sum = pairs_left[m];
+                    sum += __shfl_xor_sync(~0u, sum, 1);
+                    sum += __shfl_xor_sync(~0u, sum, 2);
+                    if ((lane & 3) == 0) sums[2 * Q + 64 + 16 * warp + g + 8 * m] = sum;
+                }
+            }
         }
-        products_wait<0>();
-        pin(first);
-        pairs_block<true>(first, ds, pairs, logs, steps + 64 * warpgroup, scores, part + (4 * warpgroup + warp) * 64, warp,
-                          lane);
-        store_diagonal(first, sums + 3 * Q + 64 * warpgroup, warp, lane);
         // H is in f16, so dY becomes f16 too.
         const Scale scale = half_scale(at.sizes(i, true));
+        u32 dy[4][4];
 #pragma unroll
         for (int step = 0; step < 4; step++) {
             load_matrices(dy[step], tile_address(stage + DY_AT, row, 2 * step, lane));
 #pragma unroll
             for (int m = 0; m < 4; m++) dy[step][m] = to_half(dy[step][m], scale.to);
         }
-        float low[32], high[32]; // dY H, by panels
+        const float logs[2] = {steps[row + g], steps[row + g + 8]};
+        // dY H, by panels.
         products_begin();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1, true>(low, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
+            product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         products_commit();
-        if (N_PANELS == 2) {
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1, true>(high, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
-            products_commit();
-        }
+        products_wait<1>();
+        pin(first);
+        pairs_block<32>(first, ds, pairs, logs, steps + 64 * warpgroup, 0.f, scores, part + (4 * warpgroup + warp) * 64, warp,
+                        lane);
+        store_diagonal(first, sums + 3 * Q + 64 * warpgroup, warp, lane);
         const float unit = scale.from * at.sizes(i, false).state;
         const float grown[2] = {unit * exp2_fast(logs[0]), unit * exp2_fast(logs[1])};
+        if (N_PANELS == 2) {
+            pin(first);
+            products_begin();
+#pragma unroll
+            for (int step = 0; step < 4; step++)
+                product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
+            products_commit();
+        }
         products_wait<N_PANELS - 1>();
-        pin(low);
-        state_block(low, dc[0], states, grown, own, row, lane);
+        pin(second);
+        if (N_PANELS == 1) at.release(i, lane);
+        state_block(second, dc[0], states, grown, own, row, lane);
         if (N_PANELS == 2) {
             products_wait<0>();
-            pin(high);
+            pin(first);
+            at.release(i, lane);
+            state_block(first, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
         }
-        at.release(i, lane);
-        if (N_PANELS == 2) state_block(high, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
 
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            float sum = pairs[m] + exp2_fast(logs[m]) * (unit * states[m]); // in this order nothing gets too small
+            float sum = exp2_fast(logs[m]) * (unit * states[m]); // in this order nothing gets too small
+            if (pass.leads()) sum += pairs[m];
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0) sums[row + g + 8 * m] = sum;
         }
         threads_sync(1 + warpgroup, 128);
-        if (warpgroup == 1 || thread < 64) {
-            // Threads of the first half: the block on the diagonal; of the second: the one left of it.
-            const float *own_part = part + (thread < 64 ? 4 * 64 * warpgroup : 8 * 64) + (thread & 63);
-            const float sum = (own_part[0] + own_part[64]) + (own_part[128] + own_part[192]);
-            sums[(thread < 64 ? Q + 64 * warpgroup : 2 * Q) + (thread & 63)] = sum;
+        if (thread < 64) { // columns of the block on the diagonal
+            const float *own_part = part + 4 * 64 * warpgroup + thread;
+            sums[Q + 64 * warpgroup + thread] = (own_part[0] + own_part[64]) + (own_part[128] + own_part[192]);
+        } else if (thread < 96) { // and of the one left of it
+            const float *own_part = part + 512 + 128 * warpgroup + (thread & 31);
+            sums[2 * Q + 32 * warpgroup + (thread & 31)] = (own_part[0] + own_part[32]) + (own_part[64] + own_part[96]);
         }
     }
 
@@ -256,19 +272,24 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         store_matrices(tile_address(scores_at + warpgroup * PANEL, row, t, lane), pack(ds[4 * t], ds[4 * t + 1]),
                        pack(ds[4 * t + 2], ds[4 * t + 3]), pack(ds[4 * t + 4], ds[4 * t + 5]),
                        pack(ds[4 * t + 6], ds[4 * t + 7]));
-        // The block left of the diagonal; right of it, for the first half of the rows, zeros.
-        store_matrices(tile_address(scores_at + (1 - warpgroup) * PANEL, row, t, lane),
+    }
+#pragma unroll
+    for (int t = 0; t < 4; t += 2) {
+        // Left of the diagonal; and zeros right of it.
+        store_matrices(tile_address(scores_at, 64 + 16 * warp, 4 * warpgroup + t, lane),
                        pack(ds_left[4 * t], ds_left[4 * t + 1]), pack(ds_left[4 * t + 2], ds_left[4 * t + 3]),
                        pack(ds_left[4 * t + 4], ds_left[4 * t + 5]), pack(ds_left[4 * t + 6], ds_left[4 * t + 7]));
+        store_matrices(tile_address(scores_at + PANEL, 16 * warp, 4 * warpgroup + t, lane), 0, 0, 0, 0);
     }
     const long long position = shape.position(end.k, 0);
     for (int panel = 0; panel < N_PANELS; panel++)
-        copy_rows<16>(end.base + STAGES_AT + panel * PANEL, pass.b + position * shape.b_pitch + end.group * N + panel * 64,
-                      shape.b_pitch, row, end.k.len, lane);
+        copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
+                      pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
+                      end.k.len, lane);
     copies_wait();
     fence_async();
     threads_sync(3, 256);
-    const long long part_size = pass.positions * shape.groups * N;
+    const long long part_size = pass.positions * shape.groups * STATE_DIM;
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++) {
         float db[32];
@@ -286,7 +307,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         products_wait<0>();
         pin(dc[panel]);
         pin(db);
-        const int column = panel * 64 + 2 * (lane & 3);
+        const int column = column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3);
         store_part(pass.dc + end.split * part_size, dc[panel], shape, end, row + g, column);
         store_part(pass.db + 2 * end.split * part_size, db, shape, end, row + g, column);
     }

@@ -7,24 +7,33 @@
 // product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
 // would use up the error allowed to the cotangents of the decays, which are inner products of two states.
 //
-// Grid (pairs of heads of a group, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
+// Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
 // Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
 #include "ssd/sm90/backward.cuh"
 
 constexpr int STAGES = 2;
-constexpr u32 STAGE = N_PANELS * PANEL + 2 * P_PANELS * PANEL + 2048;
+constexpr u32 STAGE = N_PANELS * PANEL + 2 * PANEL + 2048;
 constexpr u32 STATES_AT = STAGES * STAGE;
 constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
 constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
-constexpr u32 BARRIERS_AT = MOST_AT + 2 * 4 * 4;
-static_assert(P == 64, "one warpgroup holds 64 rows of a state");
+constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
+constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
+
+// A power of two that brings the largest of four numbers to about one; and its inverse. Within 2^100 backwards, where no factor is
+// smaller than what fades the state, and within 2^40 forth, where all may be zero and the state is not.
+DEVICE Scale near_one(const float *largest, bool reverse) {
+    const float most = fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3]));
+    const int reach = reverse ? 100 : 40;
+    const int exponent = min(max((int)(__float_as_uint(most) >> 23), 127 - reach), 127 + reach);
+    return {__uint_as_float((u32)(254 - exponent) << 23), __uint_as_float((u32)exponent << 23)};
+}
 
 // One direction's tensors: `left` is X or dY, `right` B or C.
 struct Walk {
     const storage *left, *right;
-    const float *from;  // state before the first chunk walked: [segment or sequence][head][P][N] f32, or null for zero
-    storage *kept;      // [chunk][head] states in f16 as panels (64 columns, head_dim rows), or null
-    Sizes *sizes;       // [chunk][head][direction], written with `kept`
+    const float *from;  // state before the first chunk walked: [segment or sequence][head][P][state_dim] f32, or null for zero
+    storage *kept;      // [chunk][head][band] states in f16 as panels (64 rows of 64 columns), or null
+    Sizes *sizes;       // [chunk][head][band][direction], written with `kept`
     float *to;          // state after the last chunk, as `from`, or null
 };
 
@@ -37,7 +46,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const Walk walk = reverse ? back : forth;
     const Segment segment = segments[blockIdx.y];
     const int in_group = shape.heads_per_group(), pairs = (in_group + 1) / 2;
-    const int group = blockIdx.x / pairs, in_pair = 2 * (blockIdx.x % pairs);
+    const int band = blockIdx.x % BANDS, pair = blockIdx.x / BANDS;
+    const int group = pair / pairs, in_pair = 2 * (pair % pairs);
     const int warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5;
     const u32 full = base + BARRIERS_AT, empty = full + 8 * STAGES;
     const bool two = in_pair + 1 < in_group;
@@ -52,6 +62,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
+        registers_shrink<40>();
         const long long left_pitch = reverse ? shape.dy_pitch : shape.x_pitch;
         const long long right_pitch = reverse ? shape.c_pitch : shape.b_pitch;
         const int head = group * in_group + in_pair;
@@ -62,23 +73,22 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
             const long long position = shape.position(k, 0);
             for (int panel = 0; panel < N_PANELS; panel++)
-                copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + group * N + panel * 64,
+                copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + column_of(group, band) + panel * 64,
                               right_pitch, 32 * warp, k.len, lane);
             for (int h = 0; h < (two ? 2 : 1); h++)
-                for (int panel = 0; panel < P_PANELS; panel++)
-                    copy_rows<32>(stage + (N_PANELS + h * P_PANELS + panel) * PANEL,
-                                  walk.left + position * left_pitch + (head + h) * P + panel * 64, left_pitch, 32 * warp,
-                                  k.len, lane);
+                copy_rows<32>(stage + (N_PANELS + h) * PANEL, walk.left + position * left_pitch + (head + h) * P, left_pitch,
+                              32 * warp, k.len, lane);
             const long long steps = ((long long)at * shape.heads + head) * Q;
             const int which = thread >> 5; // s and dt of each head: 512 bytes a warp
             if (which < 2 || two)
-                copy_piece(stage + (N_PANELS + 2 * P_PANELS) * PANEL + thread * 16,
+                copy_piece(stage + (N_PANELS + 2) * PANEL + thread * 16,
                            ((which & 1) ? dt : s) + steps + (which >> 1) * Q + lane * 4, true);
             copies_arrive(barrier);
         }
         return;
     }
     if (warpgroup == 1 && !two) return;
+    registers_grow<232>();
 
     const int head = group * in_group + in_pair + warpgroup;
     const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
@@ -94,8 +104,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             for (int r = 0; r < 2; r++) {
                 float2 v = make_float2(0.f, 0.f);
                 if (walk.from && entered >= 0)
-                    v = *(const float2 *)(walk.from + (((long long)entered * shape.heads + head) * P + row + 8 * r) * N +
-                                          panel * 64 + t * 8 + column);
+                    v = *(const float2 *)(walk.from + (((long long)entered * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
+                                          band * N + panel * 64 + t * 8 + column);
                 h[panel][4 * t + 2 * r] = v.x;
                 h[panel][4 * t + 2 * r + 1] = v.y;
             }
@@ -103,13 +113,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     for (int i = 0; i < segment.count; i++) {
         const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
         const u32 stage = base + (i % STAGES) * STAGE;
-        const u32 left = stage + (N_PANELS + warpgroup * P_PANELS) * PANEL;
-        const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2 * P_PANELS) * PANEL + warpgroup * 1024;
+        const u32 left = stage + (N_PANELS + warpgroup) * PANEL;
+        const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2) * PANEL + warpgroup * 1024;
         const float *steps = (const float *)(memory + steps_at);
         const u32 factors_at = FACTORS_AT + (warpgroup * 2 + (i & 1)) * Q * 4;
         float *factors = (float *)(memory + factors_at);
 
-        Sizes *sizes = walk.sizes + (((long long)at * shape.heads + head) * 2 + reverse);
+        const long long place = ((long long)at * shape.heads + head) * BANDS + band;
+        Sizes *sizes = walk.sizes + (place * 2 + reverse);
         if (walk.kept) { // the state so far, before this chunk
             float *mosts = (float *)(memory + MOST_AT) + warpgroup * 4, most = 0.f;
 #pragma unroll
@@ -134,13 +145,24 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
-        factors[thread] = reverse ? exp2_fast(steps[thread]) : steps[Q + thread] * exp2_fast(last - steps[thread]);
+        const float factor = reverse ? exp2_fast(steps[thread]) : steps[Q + thread] * exp2_fast(last - steps[thread]);
+#ifdef STORED_F16
+        // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while products
+        // are added.
+        float *largest = (float *)(memory + LARGEST_AT) + warpgroup * 8 + (i & 1) * 4;
+        const float most_factor = warp_most(fabsf(factor));
+        if (lane == 0) largest[warp] = most_factor;
+        threads_sync(1 + warpgroup, 128);
+        const float unit = near_one(largest, reverse).to;
+#else
+        constexpr float unit = 1.f;
+#endif
+        factors[thread] = factor * unit;
         fence_async();
         threads_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
-            bulk_store((unsigned char *)walk.kept + ((long long)at * shape.heads + head) * STATE_BYTES, own_state,
-                       STATE_BYTES);
-        const float through = exp2_fast(last);
+            bulk_store((unsigned char *)walk.kept + place * STATE_BYTES, own_state, STATE_BYTES);
+        const float through = exp2_fast(last) * unit;
 #pragma unroll
         for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
@@ -179,7 +201,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         if (walk.kept && lane == 0) sizes->most[warp] = most;
         products_wait<0>();
 #pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++) pin(h[panel]);
+        for (int panel = 0; panel < N_PANELS; panel++) {
+            pin(h[panel]);
+#ifdef STORED_F16
+            const float back = near_one(largest, reverse).from;
+#pragma unroll
+            for (int e = 0; e < 32; e++) h[panel][e] *= back;
+#endif
+        }
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * (i % STAGES));
     }
@@ -190,18 +219,18 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             for (int t = 0; t < 8; t++)
 #pragma unroll
                 for (int r = 0; r < 2; r++)
-                    *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * N + panel * 64 +
-                                t * 8 + column) = make_float2(h[panel][4 * t + 2 * r], h[panel][4 * t + 2 * r + 1]);
+                    *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
+                                band * N + panel * 64 + t * 8 + column) = make_float2(h[panel][4 * t + 2 * r], h[panel][4 * t + 2 * r + 1]);
     }
     if (walk.kept && thread == 0) bulk_stores_done();
 }
 
-// States between the segments of a sequence, from what each adds: into `in` [segment][head][P][N] the state before the first
-// chunk walked, from `local`, the same axes, the state after the last one had it begun at zero.
+// States between the segments of a sequence, from what each adds: into `in` [segment][head][P][state_dim] the state before the
+// first chunk walked, from `local`, the same axes, the state after the last one had it begun at zero.
 //
 //   in_{i+1} = e^{sum of s_Q over the segment} in_i + local_i
 //
-// Grid (heads, sequences, directions x head_dim x state_dim / 1024), 256 threads. `sequences`: segments first .. first + count.
+// Grid (heads, sequences, directions x 64 x state_dim / 1024), 256 threads. `sequences`: segments first .. first + count.
 struct Join {
     const float *local, *from;
     float *in, *to;
@@ -210,13 +239,13 @@ struct Join {
 extern "C" __global__ void __launch_bounds__(256)
     ssd_backward_segments(Shape shape, const Segment *sequences, const Segment *segments, const float *s, Join forth,
                           Join back) {
-    constexpr int SLICES = P * N / 1024; // of 1024 elements of a state
-    const bool reverse = blockIdx.z >= SLICES;
+    constexpr int PIECES = P * STATE_DIM / 1024; // of 1024 elements of a state
+    const bool reverse = blockIdx.z >= PIECES;
     const Join join = reverse ? back : forth;
     const Segment sequence = sequences[blockIdx.y];
     const int head = blockIdx.x, entered = reverse ? sequence.leaves : sequence.enters,
               left = reverse ? sequence.enters : sequence.leaves;
-    const long long own = (long long)(blockIdx.z % SLICES) * 1024 + threadIdx.x * 4, size = P * N;
+    const long long own = (long long)(blockIdx.z % PIECES) * 1024 + threadIdx.x * 4, size = P * STATE_DIM;
     float4 h = make_float4(0.f, 0.f, 0.f, 0.f);
     if (join.from && entered >= 0)
         h = *(const float4 *)(join.from + ((long long)entered * shape.heads + head) * size + own);

@@ -12,7 +12,10 @@
 
 constexpr int HEADS = 32;    // heads a block
 constexpr int THREADS = 256; // 8 warps, each 4 heads
-constexpr int SUMS = 5;      // vectors a chunk and head: see `backward_chunks`
+constexpr int SUMS = 5;      // vectors a chunk, slice and band: see `backward_chunks`
+
+// Heads, not slices.
+DEVICE int whole_heads(const Shape &shape) { return shape.heads >> shape.slice_bits; }
 
 // How raw steps become dt and log a. `raw` is null if they are given.
 struct Steps {
@@ -37,20 +40,28 @@ DEVICE float logistic(float v) {
     float e = expf(-fabsf(v));
     return (v >= 0.f ? 1.f : e) / (1.f + e);
 }
+DEVICE void read4(float (&to)[4], const float *from) {
+    const float4 v = *(const float4 *)from;
+    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+}
+DEVICE void add4(float (&to)[4], const float *from) {
+    const float4 v = *(const float4 *)from;
+    to[0] += v.x, to[1] += v.y, to[2] += v.z, to[3] += v.w;
+}
 DEVICE float clamp(float v, float lower, float upper) { return fminf(fmaxf(v, lower), upper); }
 
-// Grid (chunks, heads / 32), 256 threads.
+// Grid (chunks, whole heads / 32), 256 threads.
 //   s, dt: [chunk][head][128]
 extern "C" __global__ void __launch_bounds__(THREADS)
     ssd_backward_steps(Shape shape, Steps from, const Chunk *chunks, float *s, float *dt) {
     __shared__ float steps[Q][HEADS + 1], logs[Q][HEADS + 1];
     const Chunk k = chunks[blockIdx.x];
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    int head = first + lane;
+    const int head = first + lane, heads = whole_heads(shape), slices = 1 << shape.slice_bits;
     for (int t = warp; t < Q; t += THREADS / 32) {
         float step = 0.f, log_a = 0.f;
-        if (t < k.len && head < shape.heads) {
-            long long at = shape.position(k, t) * shape.heads + head;
+        if (t < k.len && head < heads) {
+            long long at = shape.position(k, t) * heads + head;
             if (from.raw) {
                 float v = from.read(shape.position(k, t), head) + (from.bias ? from.bias[head] : 0.f);
                 step = clamp(from.softplus ? softplus(v) : v, from.lower, from.upper);
@@ -66,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         logs[t][lane] = log_a < -160.f ? -160.f : log_a;
     }
     __syncthreads();
-    for (int h = warp; h < HEADS && first + h < shape.heads; h += THREADS / 32) {
+    for (int h = warp; h < HEADS && first + h < heads; h += THREADS / 32) {
         float v[4], w[4], sum = 0.f;
         for (int i = 0; i < 4; i++) {
             v[i] = sum += logs[lane * 4 + i][h];
@@ -79,43 +90,54 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         before = __shfl_up_sync(~0u, before, 1);
         if (lane == 0) before = 0.f;
-        long long at = ((long long)blockIdx.x * shape.heads + first + h) * Q + lane * 4;
-        *(float4 *)(s + at) = make_float4(before + v[0], before + v[1], before + v[2], before + v[3]);
-        *(float4 *)(dt + at) = make_float4(w[0], w[1], w[2], w[3]);
+        long long at = (((long long)blockIdx.x * heads + first + h) << shape.slice_bits) * Q + lane * 4;
+        for (int i = 0; i < slices; i++, at += Q) {
+            *(float4 *)(s + at) = make_float4(before + v[0], before + v[1], before + v[2], before + v[3]);
+            *(float4 *)(dt + at) = make_float4(w[0], w[1], w[2], w[3]);
+        }
     }
 }
 
-// Grid (chunks, heads / 32), 256 threads.
-//   sums: [chunk][head][5][128], passed: [chunk][head][4], same: [chunk][group][128]: as `backward_chunks` leaves them
-//   d_dt: (batch, len, heads) of raw (or of dt), d_log_a: the same, or null with raw
-//   parts: [chunk][3][head] of dA, dbias, dD
+// Grid (chunks, whole heads / 32), 256 threads.
+//   sums: [chunk][head][band][5][128], passed: [chunk][head][band][4], same: [chunk][group][128]: as `backward_chunks` leaves them
+//   d_dt: (batch, len, whole heads) of raw (or of dt), d_log_a: the same, or null with raw
+//   parts: [chunk][3][whole head] of dA, dbias, dD
 extern "C" __global__ void __launch_bounds__(THREADS)
     ssd_backward_steps_vjp(Shape shape, Steps from, const Chunk *chunks, const float *s, const float *dt,
                            const float *sums, const float *passed, const float *same_scores, float *d_dt, float *d_log_a, float *parts) {
     __shared__ float first_out[Q][HEADS + 1], second_out[Q][HEADS + 1];
     const Chunk k = chunks[blockIdx.x];
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const int heads = whole_heads(shape), slices = 1 << shape.slice_bits;
     if (from.raw) { // v, read along heads
         for (int t = warp; t < k.len; t += THREADS / 32)
-            if (first + lane < shape.heads)
+            if (first + lane < heads)
                 first_out[t][lane] = from.read(shape.position(k, t), first + lane) +
                                      (from.bias ? from.bias[first + lane] : 0.f);
     }
     __syncthreads();
-    for (int h = warp; h < HEADS && first + h < shape.heads; h += THREADS / 32) {
-        int head = first + h;
-        long long at = (long long)blockIdx.x * shape.heads + head;
-        const float *own = sums + at * SUMS * Q + lane * 4;
-        float4 row4 = *(const float4 *)own, diagonal4 = *(const float4 *)(own + Q), off4 = *(const float4 *)(own + 2 * Q),
-               skip4 = *(const float4 *)(own + 3 * Q), state4 = *(const float4 *)(own + 4 * Q),
-               same4 = *(const float4 *)(same_scores +
-                                         ((long long)blockIdx.x * shape.groups + head / shape.heads_per_group()) * Q +
-                                         lane * 4),
-               dt4 = *(const float4 *)(dt + at * Q + lane * 4);
-        if (lane >= 16) off4 = make_float4(0.f, 0.f, 0.f, 0.f); // only columns of the first half have rows in the second
-        float row[4] = {row4.x, row4.y, row4.z, row4.w}, same[4] = {same4.x * skip4.x, same4.y * skip4.y, same4.z * skip4.z, same4.w * skip4.w};
-        float column[4] = {diagonal4.x + off4.x, diagonal4.y + off4.y, diagonal4.z + off4.z, diagonal4.w + off4.w};
-        float state[4] = {state4.x, state4.y, state4.z, state4.w}, step[4] = {dt4.x, dt4.y, dt4.z, dt4.w};
+    for (int h = warp; h < HEADS && first + h < heads; h += THREADS / 32) {
+        const int head = first + h, group = head / (heads / shape.groups);
+        const long long at = ((long long)blockIdx.x * heads + head) << shape.slice_bits; // the first slice
+        float row[4] = {}, column[4] = {}, skip[4] = {}, state[4] = {}, step[4], same[4];
+        read4(step, dt + at * Q + lane * 4);
+        read4(same, same_scores + ((long long)blockIdx.x * shape.groups + group) * Q + lane * 4);
+        float passed_sum = 0.f;
+#pragma unroll 1
+        for (int i = 0; i < slices * BANDS; i++) {
+            const float *own = sums + (at * BANDS + i) * SUMS * Q + lane * 4;
+            add4(row, own);
+            add4(state, own + 4 * Q);
+            if (i % BANDS == 0) {
+                add4(column, own + Q);
+                // Columns of the first half, and rows of the second, of the block left of the diagonal.
+                add4(lane < 16 ? column : row, own + 2 * Q);
+                add4(skip, own + 3 * Q);
+            }
+            float part[4];
+            read4(part, passed + (at * BANDS + i) * 4);
+            passed_sum += (part[0] + part[1]) + (part[2] + part[3]);
+        }
         float after[4], before[4], after_sum = 0.f, before_sum = 0.f;
         for (int i = 3; i >= 0; i--) after[i] = after_sum += row[i] - step[i] * column[i];
         for (int i = 0; i < 4; i++) {
@@ -132,14 +154,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         earlier = __shfl_up_sync(~0u, earlier, 1);
         if (lane == 31) later = 0.f;
         if (lane == 0) earlier = 0.f;
-        float4 part4 = *(const float4 *)(passed + at * 4);
-        float through = exp2_fast(s[at * Q + Q - 1]) * ((part4.x + part4.y) + (part4.z + part4.w));
-        float da = 0.f, dbias = 0.f, dd = skip4.x + skip4.y + skip4.z + skip4.w;
+        const float through = exp2_fast(s[at * Q + Q - 1]) * passed_sum;
+        float da = 0.f, dbias = 0.f, dd = (skip[0] + skip[1]) + (skip[2] + skip[3]);
         for (int i = 0; i < 4; i++) {
             int t = lane * 4 + i;
             if (t >= k.len) continue;
             float dlog = (later + after[i]) + (earlier + before[i]) + through;
-            float ddt = column[i] + same[i] + state[i];
+            float ddt = column[i] + same[i] * skip[i] + state[i];
             if (from.raw) {
                 float v = first_out[t][h], open = from.softplus ? softplus(v) : v;
                 bool inside = clamp(open, from.lower, from.upper) == open;
@@ -158,23 +179,23 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             dd += __shfl_xor_sync(~0u, dd, d);
         }
         if (lane == 0) {
-            float *part = parts + (long long)blockIdx.x * 3 * shape.heads + head;
+            float *part = parts + (long long)blockIdx.x * 3 * heads + head;
             part[0] = da;
-            part[shape.heads] = dbias;
-            part[2 * shape.heads] = dd;
+            part[heads] = dbias;
+            part[2 * heads] = dd;
         }
     }
     __syncthreads();
     for (int t = warp; t < k.len; t += THREADS / 32) {
-        if (first + lane >= shape.heads) continue;
-        long long at = shape.position(k, t) * shape.heads + first + lane;
+        if (first + lane >= heads) continue;
+        long long at = shape.position(k, t) * heads + first + lane;
         d_dt[at] = first_out[t][lane];
         if (!from.raw) d_log_a[at] = second_out[t][lane];
     }
 }
 
-// da, dbias, dd: (heads), sums over chunks of parts: [chunk][3][head], in a fixed order; a null one is left out.
-// Grid (heads, 3), 128 threads.
+// da, dbias, dd: (whole heads), sums over chunks of parts: [chunk][3][whole head], in a fixed order; a null one is left out.
+// Grid (whole heads, 3), 128 threads.
 extern "C" __global__ void __launch_bounds__(128)
     ssd_backward_sum(Shape shape, const float *parts, float *da, float *dbias, float *dd) {
     __shared__ float warps[4];
@@ -182,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(128)
     if (!out) return;
     float sum = 0.f;
     for (int k = threadIdx.x; k < shape.chunks; k += 128)
-        sum += parts[((long long)k * 3 + blockIdx.y) * shape.heads + blockIdx.x];
+        sum += parts[((long long)k * 3 + blockIdx.y) * whole_heads(shape) + blockIdx.x];
     for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
     if ((threadIdx.x & 31) == 0) warps[threadIdx.x >> 5] = sum;
     __syncthreads();

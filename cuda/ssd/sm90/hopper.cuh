@@ -190,9 +190,10 @@ DEVICE void products_wait() {
 }
 
 // Keeps what reads or writes these registers on its side of this line.
-DEVICE void pin(float (&v)[32]) {
+template <int COUNT>
+DEVICE void pin(float (&v)[COUNT]) {
 #pragma unroll
-    for (int i = 0; i < 32; i++) asm volatile("" : "+f"(v[i]));
+    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(v[i]));
 }
 
 #define ACCUMULATORS                                                                                                \
@@ -237,6 +238,27 @@ DEVICE void product(float (&sum)[32], u64 a, u64 b, int keep) {
         PRODUCT(STORAGE);
     }
 #undef PRODUCT
+}
+
+// A 64 x 32 block, both operands in shared memory, by their rows.
+DEVICE void product(float (&sum)[16], u64 a, u64 b, int keep) {
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %18, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n32k16.f32." STORAGE "." STORAGE
+                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
+                 ", %16, %17, keep, 1, 1, 0, 0;\n}"
+                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]),
+                   "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]),
+                   "+f"(sum[14]), "+f"(sum[15])
+                 : "l"(a), "l"(b), "r"(keep));
+}
+
+// sum += a b by one warp, 8 x 8, depth 16, f16: lane 4 g + t holds words t and t + 4 of row g of a and of column g of b, and
+// (g, 2 t), (g, 2 t + 1) of the sum.
+DEVICE void add_product_half(float (&sum)[4], u32 a0, u32 a1, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %5}, {%7, %8}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a0), "r"(0), "r"(a1), "r"(b0), "r"(b1));
 }
 
 template <int N>

@@ -4,8 +4,7 @@
 //! |---|---|---|
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
-//! | `Automatic` otherwise, on sm_90: product, head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes, no empty sequence | bf16, f16 | Hopper tier |
-//! | the same: vjp, head_dim 64, state_dim 64 or 128 | bf16, f16 | Hopper tier |
+//! | `Automatic` otherwise, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; product: no empty sequence | bf16, f16 | Hopper tier |
 //! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
 //! | the same: vjp, or product | any | exact tier, blocks |
 

@@ -188,7 +188,8 @@ fn text(stream: &Stream, copy: f64, rows: &[Row]) -> String {
     let mut table = Table::new(&header, 7);
     for row in rows {
         let [batch, len, heads, groups, head_dim, state_dim] = row.shape;
-        let milliseconds = |s: f64| format!("{:.3} ms", s * 1e3);
+        let duration =
+            |s: f64| if s < 1e-4 { format!("{:.1} us", s * 1e6) } else { format!("{:.3} ms", s * 1e3) };
         table.push(vec![
             format!("{batch} x {len}"),
             heads.to_string(),
@@ -197,10 +198,10 @@ fn text(stream: &Stream, copy: f64, rows: &[Row]) -> String {
             state_dim.to_string(),
             row.dtype.into(),
             format!("{} {}", row.algorithm, row.pass),
-            milliseconds(row.seconds),
+            duration(row.seconds),
             format!("{:.0}", row.bytes / row.seconds / 1e9),
             format!("{:.1}", row.operations / row.seconds / 1e12),
-            row.roof.map_or("n/a".into(), milliseconds),
+            row.roof.map_or("n/a".into(), duration),
             row.roof.map_or("n/a".into(), |roof| format!("{:.1} x", row.seconds / roof)),
         ]);
     }

@@ -12,7 +12,7 @@ use super::matrices::{Amount, ORDERS, growth, operand, timed};
 use super::problem::noise;
 use super::{Measured, Suite};
 use crate::error::Result;
-use crate::matrix::sss::{HermitianQuasiseparable, Sss, Transition};
+use crate::matrix::sss::{HermitianQuasiseparable, LikelihoodMemory, Sss, Transition};
 
 /// How often the bar moves.
 pub(super) const STEPS: usize = 2 * ORDERS.len();
@@ -50,7 +50,10 @@ pub(super) fn rows(suite: &Suite, bar: &ProgressBar, measured: &mut Measured) ->
             drop(factor);
             if len < suite.scanned {
                 let y = operand(len, 1);
-                let mut work = || drop(black_box(m.log_likelihood_vjp(y.view())));
+                let mut memory = LikelihoodMemory::new();
+                let mut work = || {
+                    let _ = black_box(m.log_likelihood_vjp_in(y.view(), &mut memory));
+                };
                 let name = format!("gradient of a likelihood, order {order}");
                 measured.rows.push(timed(suite, name, len, operations, &mut work));
             }

@@ -80,7 +80,7 @@ fn pieces(split: Option<&[usize]>, len: usize) -> Result<Vec<usize>> {
 }
 
 /// Logits (batch, len, vocabulary), computed in f64 from weights of any type: what is left is the error of the model's own
-/// numbers, and no split of the sequence can be seen in f32.
+/// numbers, where a pass in f32 may be off by hundreds of roundings.
 fn run(model: &Model<Weight<f64>>, ids: &Array2<u32>, pieces: &[usize]) -> Result<Array3<f32>> {
     let (batch, len) = ids.dim();
     let mut state = State::new(model.config(), batch)?;

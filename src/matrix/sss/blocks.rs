@@ -132,6 +132,11 @@ impl<E: Field> Blocks<E> {
         }
     }
 
+    /// Whether as many matrices of the same sizes stand in `other`.
+    pub(crate) fn same_sizes(&self, other: &Self) -> bool {
+        self.layout == other.layout
+    }
+
     /// Matrix k.
     ///
     /// # Panics

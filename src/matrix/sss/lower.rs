@@ -232,6 +232,14 @@ impl<E: Field> Sss<E> {
         Array2::from_shape_vec((states, width), out).expect("apply yields states * width numbers")
     }
 
+    /// Whether generators have the sizes and the kind of transition of those of `other`.
+    pub(super) fn like(&self, other: &Self) -> bool {
+        let blocks = [(&self.b, &other.b), (&self.c, &other.c), (&self.d, &other.d)];
+        self.orders == other.orders
+            && self.transition.kind() == other.transition.kind()
+            && blocks.iter().all(|(own, others)| own.same_sizes(others))
+    }
+
     /// The same shapes holding zeros; the start of a sum of cotangents.
     pub(super) fn zeros_like(&self) -> Self {
         let zero = |blocks: &Blocks<E>| blocks.map(|_| E::zero());

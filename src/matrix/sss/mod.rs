@@ -32,8 +32,8 @@ pub use blocks::Blocks;
 pub use compress::{Canonical, HankelSpectrum, Rounded, Tolerance, TwoSided};
 pub use construct::{Exponential, FilterForm, StateSpace};
 pub use factor::{
-    Cholesky, Inertia, Ldl, LeastSquares, LikelihoodVjp, LogDeterminant, LowerQr, Lu, StateSpaceRoots,
-    TwoSidedQr,
+    Cholesky, Inertia, Ldl, LeastSquares, LikelihoodMemory, LikelihoodVjp, LogDeterminant, LowerQr, Lu,
+    StateSpaceRoots, TwoSidedQr,
 };
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;

@@ -11,13 +11,17 @@ use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
 use crate::ssd::{Diagonal, Squash};
 
-/// The width of a head that the kernels are made for.
-const HEAD_DIM: usize = 64;
+/// The widths of a head that the kernels are made for.
+const HEAD_DIMS: [usize; 2] = [64, 128];
 /// The widths of the state that they are made for.
-const STATE_DIMS: [usize; 2] = [64, 128];
+const STATE_DIMS: [usize; 3] = [64, 128, 256];
+/// The width of a slice: a wider head is several of them.
+const SLICE: usize = 64;
+/// The widest band: a wider state is several of them.
+const BAND: usize = 128;
 /// Bytes of a panel: 128 positions of 64 numbers.
 const PANEL: usize = CHUNK * 128;
-/// Bytes that the sizes of a chunk and head have; as `Sizes` in `backward.cuh`, for both directions.
+/// Bytes that the sizes of a chunk, slice and band have; as `Sizes` in `backward.cuh`, for both directions.
 const SIZES: usize = 64;
 /// Heads that a block of `backward_steps.cu` takes.
 const HEADS: usize = 32;
@@ -34,6 +38,7 @@ struct Shape {
     dy_pitch: i64,
     b_pitch: i64,
     c_pitch: i64,
+    slice_bits: i32,
 }
 
 /// Twin of `Steps` in `backward_steps.cu`.
@@ -94,9 +99,11 @@ struct Pass {
     sums: u64,
     same: u64,
     passed: u64,
+    carried: u64,
     positions: i64,
     d_channels: i32,
     splits: i32,
+    band: i32,
 }
 
 impl Parameters for Shape {}
@@ -129,7 +136,7 @@ pub(crate) fn serves<T: Stored>(
         |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
     ["bf16", "f16"].contains(&T::NAME)
         && x.stream().device().architecture().is_hopper()
-        && x.shape()[3] == HEAD_DIM
+        && HEAD_DIMS.contains(&x.shape()[3])
         && STATE_DIMS.contains(&b.shape()[3])
         && diagonal == Diagonal::Scores
         && !x.is_empty()
@@ -138,7 +145,7 @@ pub(crate) fn serves<T: Stored>(
 
 /// The programs for a shape, of a type of two bytes.
 pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
-    if head_dim != HEAD_DIM
+    if !HEAD_DIMS.contains(&head_dim)
         || !STATE_DIMS.contains(&state_dim)
         || !["STORED_BF16", "STORED_F16"].contains(&stored)
     {
@@ -155,17 +162,22 @@ fn program(name: &'static str, stored: &'static str, state_dim: usize) -> Progra
     Program::new(name).define(stored, 1).define("STATE_DIM", state_dim)
 }
 
-/// Parts that the heads of a group are dealt to, so that a short row has enough blocks.
-fn splits(len: usize, heads_per_group: usize) -> usize {
-    (32 / len.div_ceil(CHUNK).max(1)).clamp(1, 8).min(heads_per_group)
+/// Parts that the slices of a group are dealt to, so that a short row has enough blocks.
+fn splits(len: usize, slices_per_group: usize) -> usize {
+    (32 / len.div_ceil(CHUNK).max(1)).clamp(1, 8).min(slices_per_group)
+}
+
+/// Bands of a state.
+fn bands(state_dim: usize) -> usize {
+    state_dim.div_ceil(BAND)
 }
 
 /// What both walks and the pass over the chunks leave and read.
 struct Rooms<T: Stored> {
-    s: CudaTensor<T::Acc>,      // (chunks, heads, 128)
-    dt: CudaTensor<T::Acc>,     // (chunks, heads, 128)
-    states: [CudaTensor<T>; 2], // (chunks, heads, head_dim, state_dim), f16 whatever T is
-    sizes: CudaTensor<T::Acc>,  // (chunks, heads, 16)
+    s: CudaTensor<T::Acc>,      // (chunks, slices, 128)
+    dt: CudaTensor<T::Acc>,     // (chunks, slices, 128)
+    states: [CudaTensor<T>; 2], // (chunks, slices, bands, 64, columns of a band), f16 whatever T is
+    sizes: CudaTensor<T::Acc>,  // (chunks, slices, bands, 16)
 }
 
 /// Cotangents of every input, given those of y, which is among the operands, and of the states that leave. The skip's is that
@@ -176,16 +188,17 @@ pub(crate) fn vjp<T: Stored>(
     dlast: &CudaTensor<T::Acc>,
 ) -> Result<CudaGrad<T>> {
     let (stream, chunks) = (m.x.stream(), m.tables.chunks.count);
-    let [rows, heads, groups, state_dim] = m.sizes();
-    let splits = splits(m.x.shape()[1], heads / groups);
+    let [rows, slices, groups, state_dim] = m.sizes();
+    let (heads, bands) = (m.x.shape()[2], bands(state_dim));
+    let splits = splits(m.x.shape()[1], slices / groups);
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
     let narrow = |shape: &[usize]| CudaTensor::<T>::room(stream, shape);
-    let states = [chunks, heads, HEAD_DIM, state_dim];
+    let states = [chunks, slices, SLICE, state_dim];
     let rooms = Rooms::<T> {
-        s: room(&[chunks, heads, CHUNK])?,
-        dt: room(&[chunks, heads, CHUNK])?,
+        s: room(&[chunks, slices, CHUNK])?,
+        dt: room(&[chunks, slices, CHUNK])?,
         states: [narrow(&states)?, narrow(&states)?],
-        sizes: room(&[chunks, heads, SIZES / 4])?,
+        sizes: room(&[chunks, slices, bands, SIZES / 4])?,
     };
     let shape = m.shape();
     let steps = m.discretized();
@@ -201,8 +214,9 @@ pub(crate) fn vjp<T: Stored>(
     let d_state = room(dlast.shape())?;
     walk(m, initial, dlast, &rooms, &d_state)?;
 
-    let (sums, same) = (room(&[chunks, heads, 5, CHUNK])?, room(&[chunks, groups, CHUNK])?);
-    let passed = room(&[chunks, heads, 4])?;
+    let (sums, same) = (room(&[chunks, slices, bands, 5, CHUNK])?, room(&[chunks, groups, CHUNK])?);
+    let passed = room(&[chunks, slices, bands, 4])?;
+    let carried = (bands > 1).then(|| room(&[chunks, slices, CHUNK, SLICE])).transpose()?;
     let (db, dc) = (room(&[2 * splits, rows, groups, state_dim])?, room(&[splits, rows, groups, state_dim])?);
     let dx = narrow(m.x.shape())?;
     let pass = Pass {
@@ -222,17 +236,21 @@ pub(crate) fn vjp<T: Stored>(
         sums: *sums.pointer(),
         same: *same.pointer(),
         passed: *passed.pointer(),
+        carried: carried.as_ref().map_or(0, |tensor| *tensor.pointer()),
         positions: rows as i64,
         d_channels: i32::from(m.d.is_some_and(|d| d.shape()[1] > 1)),
         splits: splits as i32,
+        band: 0,
     };
     let grid =
         Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 384) };
-    // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, and the rooms have a place
-    // for every chunk and head.
-    unsafe {
-        m.kernel(CHUNKS, "ssd_backward_chunks")?.launch(stream, grid, &[&shape, &pass, &m.tables.chunks.rows])
-    }?;
+    let kernel = m.kernel(CHUNKS, "ssd_backward_chunks")?;
+    for band in (0..bands as i32).rev() {
+        let pass = Pass { band, ..pass };
+        // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, the rooms have a place
+        // for every chunk, slice and band, and the last band, which leaves what the first one carries on, comes first.
+        unsafe { kernel.launch(stream, grid, &[&shape, &pass, &m.tables.chunks.rows]) }?;
+    }
 
     let axes = [m.x.shape()[0], m.x.shape()[1], heads];
     let d_steps = room(&axes)?;
@@ -299,9 +317,9 @@ fn walk<T: Stored>(
     d_state: &CudaTensor<T::Acc>,
 ) -> Result<()> {
     let stream = m.x.stream();
-    let [_, heads, groups, state_dim] = m.sizes();
+    let [_, slices, groups, state_dim] = m.sizes();
     let shape = m.shape();
-    let pairs = groups * (heads / groups).div_ceil(2);
+    let pairs = groups * (slices / groups).div_ceil(2) * bands(state_dim);
     let tables = m.tables;
     let grid = Grid { shared: states_shared(state_dim), ..Grid::new([pairs, tables.segments.count, 2], 384) };
     let kernel = m.kernel(STATES, "ssd_backward_states")?;
@@ -338,7 +356,7 @@ fn walk<T: Stored>(
     if !tables.cut() {
         return start(walks(ends, [0, *d_state.pointer()], true), 0);
     }
-    let room = || CudaTensor::<T::Acc>::room(stream, &[tables.segments.count, heads, HEAD_DIM, state_dim]);
+    let room = || CudaTensor::<T::Acc>::room(stream, &[tables.segments.count, slices, SLICE, state_dim]);
     let (local, entering) = ([room()?, room()?], [room()?, room()?]);
     start(walks([0, 0], [*local[0].pointer(), *local[1].pointer()], false), 1)?;
     let join = |direction: usize, to: u64| Join {
@@ -347,12 +365,12 @@ fn walk<T: Stored>(
         entering: *entering[direction].pointer(),
         to,
     };
-    let slices = 2 * HEAD_DIM * state_dim / 1024;
+    let pieces = 2 * SLICE * state_dim / 1024;
     // SAFETY: the arguments are those of `ssd_backward_segments`; every segment has a place in the four tensors.
     unsafe {
         m.kernel(STATES, "ssd_backward_segments")?.launch(
             stream,
-            Grid::new([heads, tables.sequences.count, slices], 256),
+            Grid::new([slices, tables.sequences.count, pieces], 256),
             &[
                 &shape,
                 &tables.sequences.rows,
@@ -368,36 +386,38 @@ fn walk<T: Stored>(
 
 /// Shared memory of `ssd_backward_states`; as its constants have it.
 fn states_shared(state_dim: usize) -> u32 {
-    let panels = state_dim / 64;
+    let panels = state_dim.min(BAND) / 64;
     let stage = (panels + 2) * PANEL + 2048;
-    (2 * stage + 2 * panels * PANEL / 2 + 2048 + 32 + 32) as u32
+    (2 * stage + 2 * panels * PANEL / 2 + 2048 + 32 + 64 + 32) as u32
 }
 
 /// Shared memory of `ssd_backward_chunks`; as its constants have it.
 fn chunks_shared(state_dim: usize) -> u32 {
-    let panels = state_dim / 64;
+    let panels = state_dim.min(BAND) / 64;
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
     (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
-    /// Positions of all rows, heads, groups, state_dim.
+    /// Positions of all rows, slices, groups, state_dim.
     fn sizes(&self) -> [usize; 4] {
-        [self.x.rows(), self.x.shape()[2], self.b.shape()[2], self.b.shape()[3]]
+        let slices = self.x.shape()[2] * self.x.shape()[3] / SLICE;
+        [self.x.rows(), slices, self.b.shape()[2], self.b.shape()[3]]
     }
 
     fn shape(&self) -> Shape {
-        let [_, heads, groups, _] = self.sizes();
+        let [_, slices, groups, _] = self.sizes();
         Shape {
             len: self.x.shape()[1] as i32,
-            heads: heads as i32,
+            heads: slices as i32,
             groups: groups as i32,
             chunks: self.tables.chunks.count as i32,
             x_pitch: self.x.pitch() as i64,
             dy_pitch: self.dy.pitch() as i64,
             b_pitch: self.b.pitch() as i64,
             c_pitch: self.c.pitch() as i64,
+            slice_bits: (self.x.shape()[3] / SLICE).ilog2() as i32,
         }
     }
 

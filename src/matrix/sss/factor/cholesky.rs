@@ -4,8 +4,8 @@ use ndarray::{Array2, ArrayView2};
 use num_traits::Zero;
 
 use super::super::{Blocks, HermitianQuasiseparable, Sss};
-use super::Ldl;
 use super::ldl::Demand;
+use super::{Ldl, log_of_product};
 use crate::error::{Error, Result};
 use crate::linalg::{cholesky, product};
 use crate::scalar::Field;
@@ -90,10 +90,9 @@ impl<E: Field> Cholesky<E> {
 
     /// Logarithm of the determinant of M, which is positive.
     pub fn log_determinant(&self) -> E::Real {
-        use num_traits::Float;
         let blocks = &self.ldl.factor.d;
         if blocks.uniform() == Some((1, 1)) {
-            return blocks.flat().iter().map(|d| d.modulus().ln()).sum();
+            return log_of_product(blocks.flat());
         }
         self.ldl.log_determinant().map_or(E::Real::zero(), |d| d.log_modulus)
     }

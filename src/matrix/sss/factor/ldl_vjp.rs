@@ -25,7 +25,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// \end{aligned}
     /// ```
     ///
-    /// One P in every 2N steps is kept and the others are computed again, so that the memory is that of the generators.
+    /// One P in some tens of steps is kept and the others are computed again, so that the memory is that of the generators.
     ///
     /// # Errors
     /// As [`ldl`](Self::ldl).

@@ -1,11 +1,11 @@
 //! The likelihood of a Gaussian with a semiseparable covariance, and its derivative.
 
-use super::super::HermitianQuasiseparable;
-use super::super::recurrent::flat;
+use super::super::recurrent::flat_mut;
+use super::super::{HermitianQuasiseparable, Sss};
 use super::ldl::Demand;
-use super::{Cholesky, Ldl, uniform};
+use super::{Cholesky, log_of_product, uniform};
 use crate::error::Result;
-use crate::matrix::{Cotangent, StructuredMatrix};
+use crate::matrix::{Cotangent, StructuredMatrix, check};
 use crate::scalar::{Real, real};
 use ndarray::{Array2, ArrayView2};
 
@@ -35,14 +35,48 @@ impl<E: Real> Cholesky<E> {
     /// [`Error::Shape`](crate::Error::Shape) if `y` has another number of rows.
     pub fn log_likelihood(&self, y: ArrayView2<'_, E>) -> Result<E> {
         let weighted = self.solve(y)?;
-        Ok(self.value(y, weighted.view()))
+        Ok(log_likelihood(y, weighted.view(), self.log_determinant()))
+    }
+}
+
+/// The log-likelihood of y, given M⁻¹ y and the logarithm of the determinant of M.
+fn log_likelihood<E: Real>(y: ArrayView2<'_, E>, weighted: ArrayView2<'_, E>, log_determinant: E) -> E {
+    let number = |n: usize| E::from_usize(n).unwrap_or_else(E::nan);
+    let squares: E = y.iter().zip(weighted).map(|(y, w)| *y * *w).sum();
+    let constant = number(y.nrows()) * real::<E>(std::f64::consts::TAU.ln()) + log_determinant;
+    -(squares + number(y.ncols()) * constant) / number(2)
+}
+
+/// Memory for likelihoods and their derivatives of matrices of one shape, one after another, as in an optimisation.
+///
+/// New memory costs about as much as the derivative itself: it comes from the operating system page by page.
+#[derive(Debug, Clone)]
+pub struct LikelihoodMemory<E> {
+    found: Option<LikelihoodVjp<E>>,
+    kept: uniform::Kept<E>,
+    states: Vec<E>,
+}
+
+impl<E: Real> LikelihoodMemory<E> {
+    /// None yet: the first derivative takes what it needs.
+    pub fn new() -> Self {
+        Self { found: None, kept: uniform::Kept::default(), states: Vec::new() }
     }
 
-    fn value(&self, y: ArrayView2<'_, E>, weighted: ArrayView2<'_, E>) -> E {
-        let number = |n: usize| E::from_usize(n).unwrap_or_else(E::nan);
-        let squares: E = y.iter().zip(weighted).map(|(y, w)| *y * *w).sum();
-        let constant = number(y.nrows()) * real::<E>(std::f64::consts::TAU.ln()) + self.log_determinant();
-        -(squares + number(y.ncols()) * constant) / number(2)
+    /// Cotangents like the generators `l` and one column of residuals, with any numbers.
+    fn cotangents(&mut self, l: &Sss<E>) -> (Sss<E>, Array2<E>) {
+        match self.found.take() {
+            Some(found) if found.covariance.lower().like(l) && found.y.dim() == (l.len(), 1) => {
+                (found.covariance.into_lower(), found.y)
+            }
+            _ => (l.zeros_like(), Array2::zeros((l.len(), 1))),
+        }
+    }
+}
+
+impl<E: Real> Default for LikelihoodMemory<E> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -59,12 +93,49 @@ impl<E: Real> HermitianQuasiseparable<E> {
     /// # Errors
     /// As [`cholesky`](Self::cholesky); [`Error::Shape`](crate::Error::Shape) if `y` has another number of rows.
     pub fn log_likelihood_vjp(&self, y: ArrayView2<'_, E>) -> Result<LikelihoodVjp<E>> {
-        if let Some(vjp) = self.log_likelihood_vjp_of_numbers(y)? {
+        self.in_memory(y, &mut LikelihoodMemory::new())
+    }
+
+    /// [`log_likelihood_vjp`](Self::log_likelihood_vjp) in memory that is already there, if the last derivative in it was
+    /// of the same shapes.
+    ///
+    /// # Shapes
+    /// `y`: (rows, draws).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Example
+    /// ```
+    /// use ndarray::{Array2, array};
+    /// use semisep::matrix::sss::{HermitianQuasiseparable, LikelihoodMemory, Sss, Transition};
+    ///
+    /// let (ones, y) = (Array2::ones((3, 1)), array![[1.0], [2.0], [3.0]]);
+    /// let mut memory = LikelihoodMemory::new();
+    /// for noise in [1.0, 2.0] {
+    ///     let lower = Sss::uniform(Transition::Identity, ones.clone(), ones.clone(), array![noise, noise, noise] + 1.0)?;
+    ///     let found = HermitianQuasiseparable::new(lower)?.log_likelihood_vjp_in(y.view(), &mut memory)?;
+    ///     assert!(found.value.is_finite());
+    /// }
+    /// # Ok::<(), semisep::Error>(())
+    /// ```
+    pub fn log_likelihood_vjp_in<'m>(
+        &self,
+        y: ArrayView2<'_, E>,
+        memory: &'m mut LikelihoodMemory<E>,
+    ) -> Result<&'m LikelihoodVjp<E>> {
+        let found = self.in_memory(y, memory)?;
+        Ok(memory.found.insert(found))
+    }
+
+    fn in_memory(&self, y: ArrayView2<'_, E>, memory: &mut LikelihoodMemory<E>) -> Result<LikelihoodVjp<E>> {
+        check::operand("y", self.rows(), y)?;
+        if let Some(vjp) = self.log_likelihood_vjp_of_numbers(y, memory)? {
             return Ok(vjp);
         }
         let factor = self.cholesky()?;
         let alpha = factor.solve(y)?;
-        let value = factor.value(y, alpha.view());
+        let value = log_likelihood(y, alpha.view(), factor.log_determinant());
         drop(factor);
         let half = E::one() / (E::one() + E::one());
         let draws = E::from_usize(y.ncols()).unwrap_or_else(E::nan);
@@ -75,19 +146,22 @@ impl<E: Real> HermitianQuasiseparable<E> {
     }
 
     /// The same for one draw of a matrix of numbers, by one elimination forward and one backward.
-    fn log_likelihood_vjp_of_numbers(&self, y: ArrayView2<'_, E>) -> Result<Option<LikelihoodVjp<E>>> {
+    fn log_likelihood_vjp_of_numbers(
+        &self,
+        y: ArrayView2<'_, E>,
+        memory: &mut LikelihoodMemory<E>,
+    ) -> Result<Option<LikelihoodVjp<E>>> {
         let l = self.lower();
-        if y.ncols() != 1 {
+        if y.ncols() != 1 || !uniform::eliminate_keeping(l, Demand::Positive, &mut memory.kept)? {
             return Ok(None);
         }
-        let Some(kept) = uniform::eliminate_keeping(l, Demand::Positive) else { return Ok(None) };
-        let (factor, kept) = kept?;
-        let factor = Cholesky::from_ldl(Ldl::from_positive_factor(factor));
-        let alpha = factor.solve(y)?;
-        let value = factor.value(y, alpha.view());
-        let mut gradient = l.zeros_like();
+        let (mut gradient, mut alpha) = memory.cotangents(l);
+        let (kept, states) = (&memory.kept, &mut memory.states);
+        alpha.assign(&y);
+        uniform::solve_column(l, kept, flat_mut(&mut alpha));
+        let value = log_likelihood(y, alpha.view(), log_of_product(&kept.pivots));
         let half = E::one() / (E::one() + E::one());
-        uniform::reverse(l, (&factor.ldl().factor, &kept), -half, Some(flat(&alpha)), &mut gradient);
+        uniform::reverse(l, kept, -half, Some((flat_mut(&mut alpha), states)), &mut gradient);
         let covariance = HermitianQuasiseparable::from_lower(gradient);
         Ok(Some(LikelihoodVjp { value, covariance, y: alpha.mapv_into(|v| -v) }))
     }

@@ -27,7 +27,7 @@ mod uniform;
 pub use array::StateSpaceRoots;
 pub use cholesky::Cholesky;
 pub use ldl::{Inertia, Ldl};
-pub use likelihood::LikelihoodVjp;
+pub use likelihood::{LikelihoodMemory, LikelihoodVjp};
 pub use lower_qr::LowerQr;
 pub use lu::Lu;
 pub use two_sided_qr::{LeastSquares, TwoSidedQr};
@@ -64,6 +64,19 @@ impl<E: Field> LogDeterminant<E> {
         }
         Ok(all)
     }
+}
+
+/// The logarithm of the modulus of the product of some numbers.
+fn log_of_product<E: Field>(values: &[E]) -> E::Real {
+    let product = |a: E::Real, b: E::Real| Some(a * b).filter(|product| product.is_normal());
+    // A logarithm costs as much as a step of a small elimination: one for four numbers, where nothing over- or underflows.
+    let (fours, rest) = values.as_chunks::<4>();
+    let whole = fours.iter().map(|values| {
+        let [a, b, c, d] = values.map(E::modulus);
+        let all = product(a, b).zip(product(c, d)).and_then(|(ab, cd)| product(ab, cd));
+        all.map_or_else(|| a.ln() + b.ln() + c.ln() + d.ln(), E::Real::ln)
+    });
+    whole.chain(rest.iter().map(|v| v.modulus().ln())).sum()
 }
 
 /// The factors of a block that must be inverted at step k.

@@ -12,65 +12,35 @@
 
 use super::super::kernels::Apply;
 use super::uniform::{Numbers, Uniform};
-use crate::linalg::{FACTORS, Into, STEPS, Sweep, TILE_COLUMNS, vectorize};
+use crate::linalg::{Direction, FACTORS, GROUP, Into, STEPS, StateTile, Sweep, TILE_COLUMNS, vectorize};
 use crate::scalar::Field;
 
-/// Numbers of the state whose factors are computed together: one vector of the widest machine for `f64`.
-const GROUP: usize = 8;
 /// Numbers of factors that are kept at once: they stay in the first cache beside a tile of the state.
 const KEPT: usize = 2048;
-/// Merged steps that are taken at once at most: their inputs and outputs stay in the second cache.
+/// Merged steps that are taken at once at most.
 const STRETCH: usize = 16;
 
 /// `y = M x` or `y += M x`; `x`, `y`: (len, width).
-///
-/// Rows of x are read once, in order, into tiles of columns, and rows of y written once, in order, from tiles.
 pub(super) fn multiply<E: Field>(u: Uniform<'_, E>, into: Into, (x, width): (&[E], usize), y: &mut [E]) {
-    let merged = u.len.div_ceil(STEPS);
-    let stretch = (KEPT / (u.order * FACTORS)).clamp(1, STRETCH);
-    let tiles = width.div_ceil(TILE_COLUMNS);
-    let zero = [E::zero(); TILE_COLUMNS];
-    let mut factors = vec![[E::zero(); FACTORS]; stretch * u.order];
+    let (order, merged, groups) = (u.order, u.len.div_ceil(STEPS), u.order.div_ceil(GROUP));
+    let stretch = (KEPT / (groups * GROUP * FACTORS)).clamp(1, STRETCH);
+    let mut factors = vec![[[E::zero(); GROUP]; FACTORS]; stretch * groups];
     let mut diagonals = vec![[[E::zero(); STEPS]; STEPS]; stretch];
-    let mut states = vec![zero; tiles * u.order];
-    let (mut inputs, mut outputs) =
-        (vec![zero; tiles * stretch * STEPS], vec![zero; tiles * stretch * STEPS]);
-    for first in (0..merged).step_by(stretch) {
-        let count = stretch.min(merged - first);
-        let (factors, diagonals) = (&mut factors[..count * u.order], &mut diagonals[..count]);
+    let mut state = vec![StateTile::new(E::zero()); width.div_ceil(TILE_COLUMNS) * order];
+    let direction = if u.how == Apply::Plain { Direction::Forward } else { Direction::Backward };
+    for start in (0..merged).step_by(stretch) {
+        let (first, count) = (start * STEPS, stretch.min(merged - start));
+        let (factors, diagonals) = (&mut factors[..count * groups], &mut diagonals[..count]);
         vectorize(
             #[inline(always)]
             || {
-                let merged = factors.chunks_exact_mut(u.order).zip(diagonals.iter_mut());
+                let merged = factors.chunks_exact_mut(groups).zip(diagonals.iter_mut());
                 for (offset, (factors, diagonal)) in merged.enumerate() {
-                    merge(&u, (first + offset) * STEPS, factors, diagonal);
+                    merge(&u, first + offset * STEPS, factors, diagonal);
                 }
             },
         );
-        let (start, rows) = (first * STEPS, count * STEPS);
-        let present = rows.min(u.len - start);
-        let row = |position: usize| {
-            let at = u.step(start + position) * width;
-            at..at + width
-        };
-        for position in 0..present {
-            for (tile, x) in x[row(position)].chunks(TILE_COLUMNS).enumerate() {
-                inputs[tile * rows + position][..x.len()].copy_from_slice(x);
-            }
-        }
-        let tiles = inputs.chunks_exact(rows).zip(outputs.chunks_exact_mut(rows));
-        for ((x, y), state) in tiles.zip(states.chunks_exact_mut(u.order)) {
-            E::sweep(Sweep { factors: &*factors, diagonals: &*diagonals, x, y, state });
-        }
-        for position in 0..present {
-            for (tile, y) in y[row(position)].chunks_mut(TILE_COLUMNS).enumerate() {
-                let values = &outputs[tile * rows + position][..y.len()];
-                match into {
-                    Into::Replace => y.copy_from_slice(values),
-                    Into::Add => y.iter_mut().zip(values).for_each(|(y, v)| *y += *v),
-                }
-            }
-        }
+        E::sweep(Sweep { order, factors, diagonals, x, y, width, into, first, direction, state: &mut state });
     }
 }
 
@@ -80,12 +50,13 @@ pub(super) fn multiply<E: Field>(u: Uniform<'_, E>, into: Into, (x, width): (&[E
 fn merge<E: Field>(
     u: &Uniform<'_, E>,
     position: usize,
-    factors: &mut [[E; FACTORS]],
+    factors: &mut [[[E; GROUP]; FACTORS]],
     diagonal: &mut [[E; STEPS]; STEPS],
 ) {
-    *diagonal = [[E::zero(); STEPS]; STEPS];
+    const PAIRS: usize = STEPS * (STEPS - 1) / 2;
     let present = STEPS.min(u.len - position);
-    for (group, factors) in factors.chunks_mut(GROUP).enumerate() {
+    let mut sums = [[E::zero(); GROUP]; PAIRS];
+    for (group, factors) in factors.iter_mut().enumerate() {
         let start = group * GROUP;
         let (mut a, mut b, mut c) =
             ([[E::one(); GROUP]; STEPS], [[E::zero(); GROUP]; STEPS], [[E::zero(); GROUP]; STEPS]);
@@ -100,34 +71,54 @@ fn merge<E: Field>(
             }
         }
         // Inside the block first: C_i A .. A B_j below the diagonal.
+        let mut pair = 0;
         for i in 1..STEPS {
             let mut path = c[i];
             for j in (0..i).rev() {
-                let mut sum = E::zero();
                 for n in 0..GROUP {
-                    sum += path[n] * b[j][n];
+                    sums[pair][n] += path[n] * b[j][n];
                     path[n] *= a[j][n];
                 }
-                diagonal[i][j] += sum;
+                pair += 1;
             }
         }
         let (mut passed, mut left) = ([E::one(); GROUP], [E::one(); GROUP]);
         for i in 0..STEPS {
             let back = STEPS - 1 - i;
             for n in 0..GROUP {
-                c[i][n] *= passed[n];
+                factors[1 + STEPS + i][n] = c[i][n] * passed[n];
                 passed[n] *= a[i][n];
-                b[back][n] *= left[n];
+                factors[1 + back][n] = b[back][n] * left[n];
                 left[n] *= a[back][n];
             }
         }
-        for (n, factors) in factors.iter_mut().enumerate() {
-            *factors = [passed[n], b[0][n], b[1][n], b[2][n], b[3][n], c[0][n], c[1][n], c[2][n], c[3][n]];
+        factors[0] = passed;
+    }
+    *diagonal = [[E::zero(); STEPS]; STEPS];
+    let mut pair = 0;
+    for i in 1..STEPS {
+        for j in (0..i).rev() {
+            diagonal[i][j] = total(sums[pair]);
+            pair += 1;
         }
     }
     for (i, row) in diagonal.iter_mut().enumerate().take(present) {
         row[i] = u.skip(u.step(position + i));
     }
+}
+
+/// The sum of a group, in pairs.
+#[inline(always)]
+fn total<E: Field>(mut values: [E; GROUP]) -> E {
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for n in 0..half {
+            let other = values[n + half];
+            values[n] += other;
+        }
+        half /= 2;
+    }
+    values[0]
 }
 
 /// Numbers `start..` of row k, as many as there are.

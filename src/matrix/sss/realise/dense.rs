@@ -54,9 +54,10 @@ impl<E: Field> Source<'_, E> {
                 (self.lower(|m| m.realise(tolerance)), self.upper(|m| m.realise(tolerance)))
             }
             Tolerance::Relative(share) => {
-                let norm = self.lower(|m| m.norm(share)).max(self.upper(|m| m.norm(share)));
-                let limit = Tolerance::Absolute(share * norm);
-                (self.lower(|m| m.realise(limit)), self.upper(|m| m.realise(limit)))
+                let (lower, upper) =
+                    (self.lower(|m| m.provisional(share)), self.upper(|m| m.provisional(share)));
+                let limit = share * lower.norm().max(upper.norm());
+                (self.lower(|m| m.settle(lower, limit)), self.upper(|m| m.settle(upper, limit)))
             }
             Tolerance::Frobenius(share) => {
                 let budget = share * share * (self.lower(|m| m.squares()) + self.upper(|m| m.squares()));
@@ -177,7 +178,8 @@ impl<E: Field> Sss<E> {
     }
 
     /// The block lower triangular matrix with the entries `entry(row, column)`, which is asked only on and below the
-    /// block diagonal: entries one column of blocks at a time, none kept. A relative or Frobenius tolerance asks for each twice.
+    /// block diagonal: entries one column of blocks at a time, none kept. A Frobenius tolerance asks for each twice, and a
+    /// relative one where the largest Hankel singular value comes late.
     ///
     /// # Errors
     /// [`Error::Config`] if partition or tolerance cannot be, [`Error::Value`] if an entry is not finite.

@@ -42,8 +42,9 @@ impl<E: Field> Columns<'_, E> {
                 self.rounded(|_| Cut::Budget(budget))
             }
             Tolerance::Relative(share) => {
-                let limit = share * self.norm(share);
-                self.rounded(|_| Cut::Below(limit))
+                let first = self.provisional(share);
+                let limit = share * first.norm();
+                self.settle(first, limit)
             }
         }
     }
@@ -53,16 +54,26 @@ impl<E: Field> Columns<'_, E> {
         self.rounded(|_| Cut::Budget(budget))
     }
 
-    /// The largest Hankel singular value, up to what a share of it can change: a first pass drops what is below that
-    /// share of the largest so far, which is less.
-    pub(super) fn norm(&self, share: f64) -> f64 {
-        self.rounded(|largest| Cut::Below(share * largest)).spectrum.norm()
+    /// A first pass that drops what is below this share of the largest value so far, which is less than it will be.
+    pub(super) fn provisional(&self, share: f64) -> Provisional<E> {
+        let (steps, found, whole) = self.steps(|largest| Cut::Below(share * largest));
+        Provisional { steps, found, whole }
+    }
+
+    /// The matrix without values up to `limit`: the first pass, if it dropped the same, or another one.
+    pub(super) fn settle(&self, first: Provisional<E>, limit: f64) -> Rounded<Sss<E>> {
+        let kept = first.found.values.iter().zip(&first.found.kept);
+        let same = kept.into_iter().all(|(values, kept)| values.iter().take(*kept).all(|v| *v > limit));
+        if same {
+            rounded(first.steps, first.found, first.whole)
+        } else {
+            self.rounded(|_| Cut::Below(limit))
+        }
     }
 
     fn rounded(&self, cut: impl Fn(f64) -> Cut) -> Rounded<Sss<E>> {
         let (steps, found, whole) = self.steps(cut);
-        let spectrum = HankelSpectrum::new(found.values, whole.sqrt());
-        Rounded { matrix: steps.into_matrix(), error: found.dropped.sqrt(), spectrum }
+        rounded(steps, found, whole)
     }
 
     /// With $`H_k = V_k R_k`$, R_k of orthonormal rows, and `[V_k below its first block row, M_{k+1.., k}] = U S [A_k B_k]`
@@ -104,6 +115,26 @@ impl<E: Field> Columns<'_, E> {
         }
         (steps, found, whole)
     }
+}
+
+/// What a first pass found.
+pub(super) struct Provisional<E> {
+    steps: Steps<E>,
+    found: Truncation,
+    whole: f64,
+}
+
+impl<E> Provisional<E> {
+    /// The largest Hankel singular value, up to what dropping a share of it can change.
+    pub(super) fn norm(&self) -> f64 {
+        self.found.values.iter().flatten().copied().fold(0.0, f64::max)
+    }
+}
+
+/// The matrix of these steps, `whole` being the square of its Frobenius norm before anything was dropped.
+fn rounded<E: Field>(steps: Steps<E>, found: Truncation, whole: f64) -> Rounded<Sss<E>> {
+    let spectrum = HankelSpectrum::new(found.values, whole.sqrt());
+    Rounded { matrix: steps.into_matrix(), error: found.dropped.sqrt(), spectrum }
 }
 
 /// The ranges of blocks of these sizes.

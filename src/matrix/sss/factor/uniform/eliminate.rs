@@ -3,11 +3,10 @@
 use super::super::super::{Blocks, Sss};
 use super::super::divides;
 use super::super::ldl::Demand;
-use super::reverse::Kept;
 use super::tiles::Tiles;
-use super::{SEGMENT, diagonals, fixed, order, segments};
+use super::{LANES, SEGMENT, diagonals, fixed, order, segments};
 use crate::error::{Error, Result};
-use crate::linalg::vectorize;
+use crate::linalg::{Eight, Simd, WithSimd, dispatch, vectorize};
 use crate::scalar::Field;
 
 /// Generators of some consecutive steps.
@@ -46,43 +45,64 @@ pub(in super::super) fn eliminate<E: Field>(
     factor: &mut Sss<E>,
 ) -> Result<bool> {
     let Some(order) = order(l) else { return Ok(false) };
-    let mut run = Run { l, diagonal, demand, factor, length: SEGMENT, starts: None };
-    run.order(order)?;
+    let output = Output { gains: factor.b.flat_mut(), pivots: factor.d.flat_mut() };
+    Run { l, diagonal, demand, output, length: SEGMENT, starts: None }.order(order)?;
     Ok(true)
 }
 
-/// The factor of `l`, with P before every segment as long as the order; `None` if these loops do not apply.
-pub(in super::super) fn eliminate_keeping<E: Field>(
-    l: &Sss<E>,
-    demand: Demand,
-) -> Option<Result<(Sss<E>, Kept<E>)>> {
-    let order = order(l)?;
-    let mut factor = l.clone();
-    let length = order.max(SHORTEST);
-    let mut starts = Vec::with_capacity(l.len().div_ceil(length) * order * order);
-    let mut run = Run { l, diagonal: &l.d, demand, factor: &mut factor, length, starts: Some(&mut starts) };
-    Some(run.order(order).map(|()| (factor, Kept { length, starts })))
+/// Some of what was met in an elimination.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Kept<E> {
+    pub(in super::super) gains: Vec<E>,
+    pub(in super::super) pivots: Vec<E>,
+    pub(super) length: usize,         // steps of a segment
+    pub(super) starts: Vec<Eight<E>>, // P before each segment, a lane of every column after another
+}
+
+impl<E> Default for Kept<E> {
+    fn default() -> Self {
+        Self { gains: Vec::new(), pivots: Vec::new(), length: 0, starts: Vec::new() }
+    }
 }
 
 /// Steps of the shortest segment whose start is kept.
-const SHORTEST: usize = 16;
+const SHORTEST: usize = 32;
+
+/// The elimination of `l`, with P before every segment of a quarter as many steps as its order; `false` if these loops
+/// do not apply.
+pub(in super::super) fn eliminate_keeping<E: Field>(
+    l: &Sss<E>,
+    demand: Demand,
+    kept: &mut Kept<E>,
+) -> Result<bool> {
+    let Some(order) = order(l) else { return Ok(false) };
+    kept.length = order.div_ceil(4).max(SHORTEST);
+    kept.starts.clear();
+    kept.starts.reserve(l.len().div_ceil(kept.length) * order.div_ceil(LANES) * order);
+    kept.gains.resize(l.len() * order, E::zero());
+    kept.pivots.resize(l.len(), E::zero());
+    let output = Output { gains: &mut kept.gains, pivots: &mut kept.pivots };
+    let (length, starts) = (kept.length, Some(&mut kept.starts));
+    Run { l, diagonal: &l.d, demand, output, length, starts }.order(order)?;
+    Ok(true)
+}
 
 /// An elimination, a segment at a time.
 struct Run<'a, E> {
     l: &'a Sss<E>,
     diagonal: &'a Blocks<E>,
     demand: Demand,
-    factor: &'a mut Sss<E>,
+    output: Output<'a, E>,
     length: usize,
-    starts: Option<&'a mut Vec<E>>,
+    starts: Option<&'a mut Vec<Eight<E>>>,
 }
 
 /// P of an elimination, in one of the forms in which it is computed.
 trait State<E> {
     /// Some steps.
     fn steps(&mut self, input: Input<'_, E>, demand: Demand, output: Output<'_, E>) -> Outcome<E>;
-    /// P by columns, appended to `all`.
-    fn write(&self, all: &mut Vec<E>);
+    /// Lanes of the columns of P, appended to `all`.
+    fn write(&mut self, all: &mut Vec<Eight<E>>);
 }
 
 type Outcome<E> = std::result::Result<(), Refused<E>>;
@@ -95,26 +115,59 @@ impl<E: Field, const N: usize> State<E> for [[E; N]; N] {
         )
     }
 
-    fn write(&self, all: &mut Vec<E>) {
-        all.extend_from_slice(self.as_flattened());
+    fn write(&mut self, all: &mut Vec<Eight<E>>) {
+        for column in self {
+            let mut lane = Eight([E::zero(); LANES]);
+            lane.0[..N].copy_from_slice(column);
+            all.push(lane);
+        }
     }
 }
 
 impl<E: Field> State<E> for Tiles<E> {
     fn steps(&mut self, input: Input<'_, E>, demand: Demand, output: Output<'_, E>) -> Outcome<E> {
-        vectorize(
-            #[inline(always)]
-            || self.run(input, demand, output),
-        )
+        dispatch(TileSteps { tiles: self, input, demand, output })
     }
 
-    fn write(&self, all: &mut Vec<E>) {
-        self.columns(all);
+    fn write(&mut self, all: &mut Vec<Eight<E>>) {
+        dispatch(TileColumns { tiles: self, all });
+    }
+}
+
+/// P of tiles written down, by vectors of any machine.
+struct TileColumns<'a, E> {
+    tiles: &'a Tiles<E>,
+    all: &'a mut Vec<Eight<E>>,
+}
+
+impl<E: Field> WithSimd for TileColumns<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.tiles.columns(simd, self.all);
+    }
+}
+
+/// Steps on tiles, for vectors of any machine.
+struct TileSteps<'a, E> {
+    tiles: &'a mut Tiles<E>,
+    input: Input<'a, E>,
+    demand: Demand,
+    output: Output<'a, E>,
+}
+
+impl<E: Field> WithSimd for TileSteps<'_, E> {
+    type Output = Outcome<E>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Outcome<E> {
+        self.tiles.run(simd, self.input, self.demand, self.output)
     }
 }
 
 impl<E: Field> Run<'_, E> {
-    fn order(&mut self, order: usize) -> Result<()> {
+    fn order(mut self, order: usize) -> Result<()> {
         let zero = E::zero();
         let outcome = match order {
             1 => self.run(order, [[zero; 1]; 1]),
@@ -145,8 +198,8 @@ impl<E: Field> Run<'_, E> {
                 c: &l.c.flat()[rows.clone()],
                 d: &self.diagonal.flat()[segment.clone()],
             };
-            let gains = &mut self.factor.b.flat_mut()[rows];
-            let output = Output { gains, pivots: &mut self.factor.d.flat_mut()[segment] };
+            let gains = &mut self.output.gains[rows];
+            let output = Output { gains, pivots: &mut self.output.pivots[segment] };
             let outcome = state.steps(input, self.demand, output);
             outcome.map_err(|refused| Refused { step: start + refused.step, ..refused })?;
         }

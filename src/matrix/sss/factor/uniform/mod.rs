@@ -7,16 +7,19 @@
 mod eliminate;
 mod fixed;
 mod reverse;
+mod small;
 mod solve;
+mod sweep;
 mod tiles;
 
-pub(super) use eliminate::{eliminate, eliminate_keeping};
+pub(super) use eliminate::{Kept, eliminate, eliminate_keeping};
 pub(super) use reverse::{log_determinant_vjp, reverse};
-pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
+pub(super) use solve::{divide_by_pivots, solve_column, solve_lower, solve_reverse};
 
 use std::ops::Range;
 
 use super::super::{Sss, Transition};
+use crate::linalg::Simd;
 use crate::scalar::Field;
 
 /// What stands on the diagonal of a triangular factor.
@@ -30,9 +33,6 @@ pub(super) enum Pivots {
 
 /// Numbers of a vector of the widest machine.
 const LANES: usize = 8;
-
-/// So many numbers, one vector.
-type Lane<E> = [E; LANES];
 
 /// Steps for which scalar transitions are written out at once.
 const SEGMENT: usize = 256;
@@ -77,6 +77,37 @@ fn diagonals<'a, E: Field>(
 /// The steps of a matrix in segments.
 fn segments(len: usize, length: usize) -> impl DoubleEndedIterator<Item = Range<usize>> + ExactSizeIterator {
     (0..len.div_ceil(length)).map(move |s| s * length..((s + 1) * length).min(len))
+}
+
+/// `f(0)` to `f(N - 1)`, N at most 8, one after another in the program text: a loop over whole vectors would be
+/// vectorised across them, with gathers.
+#[inline(always)]
+fn unrolled<const N: usize>(mut f: impl FnMut(usize)) {
+    const { assert!(N <= 8) };
+    if N > 0 {
+        f(0);
+    }
+    if N > 1 {
+        f(1);
+    }
+    if N > 2 {
+        f(2);
+    }
+    if N > 3 {
+        f(3);
+    }
+    if N > 4 {
+        f(4);
+    }
+    if N > 5 {
+        f(5);
+    }
+    if N > 6 {
+        f(6);
+    }
+    if N > 7 {
+        f(7);
+    }
 }
 
 /// The sum of a vector, in pairs.
@@ -147,16 +178,26 @@ fn conjugate<E: Field, const L: usize>(mut a: [E; L]) -> [E; L] {
     a
 }
 
-/// A row as whole vectors, the rest zero.
+/// Lane i of a row, zero behind its end.
 #[inline(always)]
-fn pad<E: Field>(row: &[E], lanes: &mut [Lane<E>]) {
-    let (whole, rest) = row.as_chunks::<LANES>();
-    for (lane, values) in lanes.iter_mut().zip(whole) {
-        *lane = *values;
+fn lane<E: Field, S: Simd>(simd: S, row: &[E], i: usize) -> E::Vector<S> {
+    let rest = &row[i * LANES..];
+    if let Some(lane) = rest.first_chunk() {
+        return E::load(simd, lane);
     }
-    if !rest.is_empty() {
-        let lane = &mut lanes[whole.len()];
-        *lane = [E::zero(); LANES];
-        lane[..rest.len()].copy_from_slice(rest);
+    let mut lane = [E::zero(); LANES];
+    lane[..rest.len()].copy_from_slice(rest);
+    E::load(simd, &lane)
+}
+
+/// Writes lane i of a row as far as the row reaches.
+#[inline(always)]
+fn put<E: Field, S: Simd>(simd: S, row: &mut [E], i: usize, value: E::Vector<S>) {
+    let rest = &mut row[i * LANES..];
+    if let Some(lane) = rest.first_chunk_mut() {
+        return E::store(simd, value, lane);
     }
+    let mut lane = [E::zero(); LANES];
+    E::store(simd, value, &mut lane);
+    rest.copy_from_slice(&lane[..rest.len()]);
 }
