@@ -72,8 +72,8 @@ fn merge<E: Field>(
         }
         // Inside the block first: C_i A .. A B_j below the diagonal.
         let mut pair = 0;
-        for i in 1..STEPS {
-            let mut path = c[i];
+        for (i, c) in c.iter().enumerate().skip(1) {
+            let mut path = *c;
             for j in (0..i).rev() {
                 for n in 0..GROUP {
                     sums[pair][n] += path[n] * b[j][n];
@@ -96,9 +96,9 @@ fn merge<E: Field>(
     }
     *diagonal = [[E::zero(); STEPS]; STEPS];
     let mut pair = 0;
-    for i in 1..STEPS {
+    for (i, row) in diagonal.iter_mut().enumerate().skip(1) {
         for j in (0..i).rev() {
-            diagonal[i][j] = total(sums[pair]);
+            row[j] = total(sums[pair]);
             pair += 1;
         }
     }
