@@ -55,8 +55,8 @@ pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
 /// `f` of the vectors at every place that holds some of eight numbers.
 #[inline(always)]
 fn each<S: Simd>(mut vector: [S::f64s; 8], mut f: impl FnMut(usize) -> S::f64s) -> [S::f64s; 8] {
-    for i in 0..8 / S::F64_LANES {
-        vector[i] = f(i);
+    for (i, vector) in vector.iter_mut().enumerate().take(8 / S::F64_LANES) {
+        *vector = f(i);
     }
     vector
 }

@@ -160,8 +160,8 @@ impl<E: Field> Tiles<E> {
                     let height = LANES.min(order - i * LANES);
                     let mirrored = columns[j * order + i * LANES..][..height].iter_mut().enumerate();
                     for (l, column) in mirrored {
-                        for n in 0..LANES {
-                            column.0[n] = whole[n].0[l].conj();
+                        for (above, stored) in column.0.iter_mut().zip(&whole) {
+                            *above = stored.0[l].conj();
                         }
                     }
                 }
@@ -221,8 +221,8 @@ impl<E: Field> Tiles<E> {
             for s in 0..2 {
                 E::store(simd, f[s], &mut own.f[s].0);
                 if j + 1 < blocks {
-                    for n in 0..LANES {
-                        own.f[s].0[n] += E::total(simd, across[s][n]).conj();
+                    for (f, across) in own.f[s].0.iter_mut().zip(across[s]) {
+                        *f += E::total(simd, across).conj();
                     }
                 }
             }
