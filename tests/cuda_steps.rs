@@ -158,9 +158,7 @@ fn check_decode<T: Stored, S: StateElement + Stored>(stream: &Stream) {
         ((2, 2, 1, 128, 64), 1),
         ((1, 1, 1, 256, 256), 1),
         ((70, 16, 8, 64, 16), 1), // from here on enough to fill the device
-        ((67, 16, 8, 64, 128), 64),
-        ((67, 16, 1, 128, 64), 1),
-        ((67, 16, 2, 64, 256), 1),
+        ((67, 16, 8, 64, 32), 64),
     ] {
         let position = Position::new(sizes, skip, 11);
         let slots: Vec<usize> = (0..sizes.0).map(|k| 2 * (sizes.0 - 1 - k)).collect();
