@@ -6,7 +6,7 @@ use super::Weight;
 use super::rows::sum_rows;
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{LANES, flat, set_matmul, total, vectorize, with_flat_rows};
-use crate::numbers::{Stored, with_slice};
+use crate::numbers::{Storage, Stored, with_slice};
 use crate::parallel;
 use crate::scalar::Real;
 
@@ -73,8 +73,8 @@ pub(crate) fn linear_into<A: Real>(
             Some(w) => A::add_dots(y, x.view(), w.slice(s![rows, ..])),
             None => with_slice!(map.weight.numbers(), numbers => {
                 let part = &numbers[rows.start * x.ncols()..rows.end * x.ncols()];
-                match x.nrows() {
-                    1 => by_rows(flat(x.row(0)), part, y.row_mut(0)),
+                match map.weight.numbers().storage() {
+                    Storage::Bf16 if x.nrows() == 1 => by_rows(flat(x.row(0)), part, y.row_mut(0)),
                     _ => by_panels(x.view(), part, y),
                 }
             }),
@@ -83,8 +83,8 @@ pub(crate) fn linear_into<A: Real>(
     Ok(())
 }
 
-/// `y += W x`, the short-stored W widened as it is read: each number once, so that half of the bytes take half of the time. The
-/// order of the sums is not that of `by_panels`.
+/// `y += W x`, W widened as it is read: each number once, so that half of the bytes take half of the time. It pays for types that
+/// a shift widens. The order of the sums is not that of `by_panels`.
 fn by_rows<A: Real, S: Stored>(x: &[A], w: &[S], mut y: ArrayViewMut1<'_, A>) {
     vectorize(
         #[inline(always)]
