@@ -110,12 +110,12 @@ impl<E: Real> HermitianQuasiseparable<E> {
     /// use ndarray::{Array2, array};
     /// use semisep::matrix::sss::{HermitianQuasiseparable, LikelihoodMemory, Sss, Transition};
     ///
-    /// let (ones, y) = (Array2::ones((3, 1)), array![[1.0], [2.0], [3.0]]);
+    /// let (ones, y) = (Array2::<f64>::ones((3, 1)), array![[1.0], [2.0], [3.0]]);
     /// let mut memory = LikelihoodMemory::new();
     /// for noise in [1.0, 2.0] {
     ///     let lower = Sss::uniform(Transition::Identity, ones.clone(), ones.clone(), array![noise, noise, noise] + 1.0)?;
     ///     let found = HermitianQuasiseparable::new(lower)?.log_likelihood_vjp_in(y.view(), &mut memory)?;
-    ///     assert!(found.value.is_finite());
+    ///     assert!(found.value < 0.0);
     /// }
     /// # Ok::<(), semisep::Error>(())
     /// ```
