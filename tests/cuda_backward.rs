@@ -6,7 +6,7 @@ mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, errors, limit, relative, widened};
+use cuda_support::{Decay, Rounded, device, errors, limit, relative, row, widened};
 use half::{bf16, f16};
 use ndarray::{Array1, Array3, Array4};
 use num_traits::ToPrimitive;
@@ -15,25 +15,6 @@ use semisep::backend::cuda::{
 };
 use semisep::ssd::{Algorithm, Discretization, Squash};
 use support::{Numbers, Shape};
-
-/// One row of the table: what differs from a plain case.
-fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
-    let mut shape = Shape {
-        batch: 2,
-        len,
-        groups: 1,
-        heads_per_group: 2,
-        head_dim: 64,
-        state_dim: 128,
-        skip: 1,
-        cuts: vec![],
-        per_sequence: false,
-        free_diagonal: false,
-        seed: len as u64,
-    };
-    change(&mut shape);
-    shape
-}
 
 fn check<T: Stored>(device: &Device, shape: &Shape, decay: Decay) {
     let cuda = Cuda::<T>::on(Stream::new(device).unwrap());

@@ -6,32 +6,13 @@ mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, limit, poison, widened, worst};
+use cuda_support::{Decay, Rounded, device, limit, poison, row, widened, worst};
 use half::{bf16, f16};
 use ndarray::{Array4, Axis, s};
 use num_traits::ToPrimitive;
 use semisep::backend::cuda::{Cuda, CudaTensor, Device, Stored, Stream};
 use semisep::ssd::{Algorithm, Output};
 use support::Shape;
-
-/// One row of the table: what differs from a plain case.
-fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
-    let mut shape = Shape {
-        batch: 2,
-        len,
-        groups: 1,
-        heads_per_group: 2,
-        head_dim: 64,
-        state_dim: 128,
-        skip: 1,
-        cuts: vec![],
-        per_sequence: false,
-        free_diagonal: false,
-        seed: len as u64,
-    };
-    change(&mut shape);
-    shape
-}
 
 /// The device's product into memory that holds NaN, the states read and written in one place.
 fn product<T: Stored>(cuda: &Cuda<T>, case: &Rounded<T>) -> Output<T> {

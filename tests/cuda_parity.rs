@@ -26,21 +26,10 @@ const ALGORITHMS: [Algorithm; 5] = [
 
 /// One row of the table: what differs from a plain case.
 fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
-    let mut shape = Shape {
-        batch: 2,
-        len,
-        groups: 1,
-        heads_per_group: 2,
-        head_dim: 4,
-        state_dim: 5,
-        skip: 1,
-        cuts: vec![],
-        per_sequence: false,
-        free_diagonal: false,
-        seed: len as u64,
-    };
-    change(&mut shape);
-    shape
+    cuda_support::row(len, |shape| {
+        (shape.head_dim, shape.state_dim) = (4, 5);
+        change(shape);
+    })
 }
 
 /// Every algorithm on every row, with one decay.

@@ -88,9 +88,6 @@ __device__ __forceinline__ void copy_out(const TensorMap* map, u32 src, int col,
 }
 // The copies out have read their source.
 __device__ __forceinline__ void copy_out_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
-__device__ __forceinline__ void fetch_map(const TensorMap* map) {
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
 
 // Four 8 x 8 matrices, transposed on the way: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_transposed(u32* r, u32 address) {

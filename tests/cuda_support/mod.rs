@@ -21,6 +21,25 @@ pub fn device() -> Option<Device> {
     }
 }
 
+/// One row of the table: what differs from a plain case of the Hopper tier.
+pub fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
+    let mut shape = Shape {
+        batch: 2,
+        len,
+        groups: 1,
+        heads_per_group: 2,
+        head_dim: 64,
+        state_dim: 128,
+        skip: 1,
+        cuts: vec![],
+        per_sequence: false,
+        free_diagonal: false,
+        seed: len as u64,
+    };
+    change(&mut shape);
+    shape
+}
+
 /// How fast the state is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decay {

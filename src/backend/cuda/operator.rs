@@ -289,14 +289,10 @@ impl<T: Stored> CudaSsd<T> {
     fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
         let plan = plan(how, self.steps.shape()[1], T::NAME, work);
         let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
-        match work {
-            Work::Vjp if free && backward::serves(x, y, &self.b, &self.c, self.diagonal) => Plan::Hopper,
-            Work::Product
-                if free && forward::serves(x, y, &self.b, &self.c, (self.diagonal, &self.sequences)) =>
-            {
-                Plan::Hopper
-            }
-            _ => plan,
+        let walks = |work| work == Work::Vjp || forward::walks(x, &self.b, &self.sequences);
+        match free && sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks(work) {
+            true => Plan::Hopper,
+            false => plan,
         }
     }
 

@@ -9,12 +9,8 @@ use crate::backend::cuda::source::Program;
 use crate::backend::cuda::stream::Stream;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::{Diagonal, Squash};
+use crate::ssd::Squash;
 
-/// The widths of a head that the kernels are made for.
-const HEAD_DIMS: [usize; 2] = [64, 128];
-/// The widths of the state that they are made for.
-const STATE_DIMS: [usize; 3] = [64, 128, 256];
 /// The width of a slice: a wider head is several of them.
 const SLICE: usize = 64;
 /// The widest band: a wider state is several of them.
@@ -124,31 +120,9 @@ pub(crate) struct Operands<'a, T: Stored> {
     pub tables: &'a Tables,
 }
 
-/// Whether the kernels are made for these tensors: their type, widths, device and alignment.
-pub(crate) fn serves<T: Stored>(
-    x: &CudaTensor<T>,
-    dy: &CudaTensor<T>,
-    b: &CudaTensor<T>,
-    c: &CudaTensor<T>,
-    diagonal: Diagonal,
-) -> bool {
-    let aligned =
-        |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
-    ["bf16", "f16"].contains(&T::NAME)
-        && x.stream().device().architecture().is_hopper()
-        && HEAD_DIMS.contains(&x.shape()[3])
-        && STATE_DIMS.contains(&b.shape()[3])
-        && diagonal == Diagonal::Scores
-        && !x.is_empty()
-        && [x, dy, b, c].into_iter().all(aligned)
-}
-
 /// The programs for a shape, of a type of two bytes.
 pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
-    if !HEAD_DIMS.contains(&head_dim)
-        || !STATE_DIMS.contains(&state_dim)
-        || !["STORED_BF16", "STORED_F16"].contains(&stored)
-    {
+    if !super::knows(stored, (head_dim, state_dim)) {
         return Vec::new();
     }
     [STEPS, STATES, CHUNKS].map(|name| program(name, stored, state_dim)).into()

@@ -11,7 +11,7 @@ use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::{Diagonal, Sequences, Squash};
+use crate::ssd::{Sequences, Squash};
 
 /// Positions of a chunk; as in `forward_plan.cuh`, like all that follows.
 const CHUNK: usize = 64;
@@ -78,27 +78,12 @@ pub(crate) struct Operands<'a, T: Stored> {
     pub sequences: &'a Sequences,
 }
 
-/// Whether the kernels are made for these tensors: their type, widths, device and alignment; and no sequence is empty.
-pub(crate) fn serves<T: Stored>(
-    x: &CudaTensor<T>,
-    y: &CudaTensor<T>,
-    b: &CudaTensor<T>,
-    c: &CudaTensor<T>,
-    (diagonal, sequences): (Diagonal, &Sequences),
-) -> bool {
-    let aligned =
-        |tensor: &CudaTensor<T>| tensor.pointer().is_multiple_of(16) && tensor.pitch().is_multiple_of(8);
-    let sizes = Sizes::of(x, b);
+/// Whether the kernels, beyond what the tier asks for, can walk these sequences: none is empty, and there are not too many chunks.
+pub(crate) fn walks<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>, sequences: &Sequences) -> bool {
     let spans = sequences.spans();
     let chunks: usize = spans.iter().map(|span| (span.end - span.start).div_ceil(CHUNK)).sum();
-    ["bf16", "f16"].contains(&T::NAME)
-        && x.stream().device().architecture().is_hopper()
-        && Sizes::known(sizes.head_dim, sizes.state_dim)
-        && diagonal == Diagonal::Scores
-        && spans.iter().all(|span| span.start < span.end)
-        && !x.is_empty()
-        && chunks.checked_mul(sizes.head_blocks()).is_some_and(|steps| steps <= i32::MAX as usize)
-        && [x, y, b, c].into_iter().all(aligned)
+    let steps = chunks.checked_mul(Sizes::of(x, b).head_blocks());
+    spans.iter().all(|span| span.start < span.end) && steps.is_some_and(|steps| steps <= i32::MAX as usize)
 }
 
 const FORWARD: &str = "ssd/sm90/forward.cu";
@@ -106,7 +91,7 @@ const SEGMENT: &str = "ssd/sm90/segment.cu";
 
 /// The programs for a shape, of a type of two bytes.
 pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Vec<Program> {
-    if !Sizes::known(head_dim, state_dim) || !["STORED_BF16", "STORED_F16"].contains(&stored) {
+    if !super::knows(stored, (head_dim, state_dim)) {
         return Vec::new();
     }
     [FORWARD, SEGMENT].map(|name| program(name, stored, (head_dim, state_dim))).into()
@@ -128,10 +113,6 @@ struct Sizes {
 impl Sizes {
     fn of<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>) -> Self {
         Self { heads: x.shape()[2], groups: b.shape()[2], head_dim: x.shape()[3], state_dim: b.shape()[3] }
-    }
-
-    fn known(head_dim: usize, state_dim: usize) -> bool {
-        matches!(head_dim, 64 | 128) && matches!(state_dim, 64 | 128 | 256)
     }
 
     fn is_wide(self) -> bool {
