@@ -137,36 +137,37 @@ impl Case {
                 if k.per_sequence { Some(row * count + span) } else { (span + 1 == count).then_some(row) };
             for h in 0..self.log_a.dim().2 {
                 let g = h / k.heads_per_group;
-                let decay = |to: usize, from: usize| -> f64 {
-                    (from..to).map(|t| self.log_a[[row, t, h]].exp()).product()
-                };
+                let factors: Vec<f64> = (0..k.len).map(|t| self.log_a[[row, t, h]].exp()).collect();
+                let decay = |to: usize, from: usize| -> f64 { factors[from..to].iter().product() };
                 let skip = |p: usize| self.d[[h, if k.skip == 2 { p } else { 0 }]];
-                for (i, p) in (start..end).flat_map(|i| (0..k.head_dim).map(move |p| (i, p))) {
-                    let mut sum = skip(p) * self.x[[row, i, h, p]];
-                    for j in start..=i {
-                        if k.free_diagonal && i == j {
-                            continue;
-                        }
+                for i in start..end {
+                    let entry = |j: usize| -> f64 {
                         let score: f64 =
                             (0..k.state_dim).map(|n| self.c[[row, i, g, n]] * self.b[[row, j, g, n]]).sum();
-                        sum += decay(i + 1, j + 1) * score * self.dt[[row, j, h]] * self.x[[row, j, h, p]];
+                        if k.free_diagonal && i == j { 0.0 } else { decay(i + 1, j + 1) * score }
+                    };
+                    let entries: Vec<f64> = (start..=i).map(|j| entry(j) * self.dt[[row, j, h]]).collect();
+                    let since = decay(i + 1, start);
+                    for p in 0..k.head_dim {
+                        let mut sum = skip(p) * self.x[[row, i, h, p]];
+                        sum += (start..=i).map(|j| entries[j - start] * self.x[[row, j, h, p]]).sum::<f64>();
+                        if let Some(e) = enters {
+                            let read: f64 = (0..k.state_dim)
+                                .map(|n| self.c[[row, i, g, n]] * self.initial[[e, h, p, n]])
+                                .sum();
+                            sum += since * read;
+                        }
+                        y[[row, i, h, p]] = sum;
                     }
-                    if let Some(e) = enters {
-                        let read: f64 = (0..k.state_dim)
-                            .map(|n| self.c[[row, i, g, n]] * self.initial[[e, h, p, n]])
-                            .sum();
-                        sum += decay(i + 1, start) * read;
-                    }
-                    y[[row, i, h, p]] = sum;
                 }
                 let Some(l) = leaves else { continue };
+                let weights: Vec<f64> =
+                    (start..end).map(|j| decay(end, j + 1) * self.dt[[row, j, h]]).collect();
+                let since = decay(end, start);
                 for (p, n) in (0..k.head_dim).flat_map(|p| (0..k.state_dim).map(move |n| (p, n))) {
-                    let mut sum = enters.map_or(0.0, |e| decay(end, start) * self.initial[[e, h, p, n]]);
+                    let mut sum = enters.map_or(0.0, |e| since * self.initial[[e, h, p, n]]);
                     for j in start..end {
-                        sum += decay(end, j + 1)
-                            * self.dt[[row, j, h]]
-                            * self.x[[row, j, h, p]]
-                            * self.b[[row, j, g, n]];
+                        sum += weights[j - start] * self.x[[row, j, h, p]] * self.b[[row, j, g, n]];
                     }
                     state[[l, h, p, n]] = sum;
                 }

@@ -94,30 +94,28 @@ impl Case {
         FilterForm::uniform(K::make(&self.a, self.len, self.order), self.b.clone(), self.c.clone()).unwrap()
     }
 
-    /// `C_i A_{last} ⋯ A_{j+1} B_j`
-    fn path<K: Kind>(&self, i: usize, last: usize, j: usize) -> f64 {
-        let mut product = Array2::<f64>::eye(self.order);
-        for k in j + 1..=last {
-            product = K::step(&self.a, self.order, k).dot(&product);
+    /// Rows `C_i A_{i-1} ⋯ A_{j+1} B_j`, each multiplied from the left, for j below `i`; with `A_i` and the diagonal if `closed`.
+    fn rows<K: Kind>(&self, closed: bool) -> Array2<f64> {
+        let steps: Vec<_> = (0..self.len).map(|k| K::step(&self.a, self.order, k)).collect();
+        let mut dense = Array2::zeros((self.len, self.len));
+        for i in 0..self.len {
+            let mut row = self.c.row(i).to_owned();
+            for j in (0..i + usize::from(closed)).rev() {
+                dense[[i, j]] = row.dot(&self.b.row(j));
+                row = row.dot(&steps[j]);
+            }
         }
-        self.c.row(i).dot(&product.dot(&self.b.row(j)))
+        dense
     }
 
     pub fn dense_predictor<K: Kind>(&self) -> Array2<f64> {
-        Array2::from_shape_fn((self.len, self.len), |(i, j)| match i.cmp(&j) {
-            std::cmp::Ordering::Less => 0.0,
-            std::cmp::Ordering::Equal => self.d[i],
-            std::cmp::Ordering::Greater => self.path::<K>(i, i - 1, j),
-        })
+        let mut dense = self.rows::<K>(false);
+        dense.diag_mut().assign(&self.d);
+        dense
     }
 
     pub fn dense_filter<K: Kind>(&self) -> Array2<f64> {
-        Array2::from_shape_fn(
-            (self.len, self.len),
-            |(i, j)| {
-                if i < j { 0.0 } else { self.path::<K>(i, i, j) }
-            },
-        )
+        self.rows::<K>(true)
     }
 
     pub fn parameters(&self, with_d: bool) -> Vec<f64> {
