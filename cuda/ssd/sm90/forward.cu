@@ -136,27 +136,31 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
         };
 
-        const int entered = row;
-        for (; row < stop; row += CHUNK, ring.next(), masks.next()) {
-            u32 at = shared + STAGE_AT + ring.at * STAGE_BYTES;
-            int slot = masks.at * BLOCK_HEADS + k;
-            u32 mask = shared + MASK_AT + slot * TILE;
-            const float* decay = (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
-            const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
+        // The tiles of a chunk as they come in, and its x as left operands.
+        u32 x[16], first[PARTS][8], second[PARTS][8];
+        auto enter = [&](int row) {
+            const u32 x_at = shared + STAGE_AT + ring.at * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
             barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
             if (piece_end - row < CHUNK) cleared.wait(shared, ring.at);
-
-            u32 x[16], first[PARTS][8], second[PARTS][8], hb[STATE_REGISTERS / 2];
-            u32 x_at = at + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
-            u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
+            load_half<0>(x, x_at);
+            load_half<1>(x, x_at);
+            scale_half<0>(x, first, (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES));
+        };
+        const int entered = row;
+        enter(row);
+        for (; row < stop; row += CHUNK, masks.next()) {
+            const int stage = ring.at, slot = masks.at * BLOCK_HEADS + k;
+            const u32 at = shared + STAGE_AT + stage * STAGE_BYTES, mask = shared + MASK_AT + slot * TILE;
+            const u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
+            const float* decay = (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES);
+            const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
+            u32 hb[STATE_REGISTERS / 2];
             float yt[32], total = decay[TOTAL * 64];
 #pragma unroll
             for (int i = 0; i < STATE_REGISTERS; i += 2) {
                 hb[i / 2] = pack(h[i], h[i + 1]);
                 h[i] *= total, h[i + 1] *= total;
             }
-            load_half<0>(x, x_at);
-            scale_half<0>(x, first, decay);
             pin(h);
             pin(hb);
             pin(first);
@@ -167,11 +171,12 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 product64_rows<0>(yt, hb + 4 * i, moved(rows_deep(c_at), i / 4 * TILE + i % 4 * 32), i > 0);
             wgmma_commit();
             add_to_state<0>(h, first, b_at);
-            load_half<1>(x, x_at);
             if (row > entered) finish(row - CHUNK);
             scale_half<1>(x, second, decay);
             pin(second);
-            float2 theirs_from[WIDE ? 4 : 1];
+            pin(x);
+            float2 from[WIDE ? 4 : 8], theirs_from[WIDE ? 4 : 1];
+            load_pairs(from, decay + FROM_START * 64 + 2 * t + (WIDE ? 32 * walker : 0));
             if constexpr (WIDE) load_pairs(theirs_from, decay + FROM_START * 64 + 2 * t + 32 * (1 - walker));
             wgmma_wait<1>();
             pin(hb);
@@ -193,17 +198,17 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
                 pin(within);
                 wgmma_fence();
-                add_to_state<1>(h, second, b_at);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
-                float2 from[4], near[4];
-                load_pairs(from, decay + FROM_START * 64 + 2 * t + 32 * walker);
+                add_to_state<1>(h, second, b_at);
+                float2 near[4];
                 load_pairs(near, diagonal + 2 * t + 32 * walker);
-                wgmma_wait<0>();
+                wgmma_wait<1>();
                 pin(within);
-                pin(h);
+                pin(x);
+                barrier_arrive(shared + MASK_EMPTY + 8 * slot);
 #pragma unroll
                 for (int i = 0; i < 16; i += 2) {
                     float2 p = from[i / 4];
@@ -217,27 +222,31 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             } else {
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * n + t];
+                    float2 p = from[n];
                     yt[4 * n] *= p.x, yt[4 * n + 1] *= p.y, yt[4 * n + 2] *= p.x, yt[4 * n + 3] *= p.y;
                 }
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
                 pin(yt);
                 wgmma_fence();
-                add_to_state<1>(h, second, b_at);
 #pragma unroll
                 for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, moved(rows_deep(mask), 32 * i), 1);
                 wgmma_commit();
+                add_to_state<1>(h, second, b_at);
                 float2 near[8];
                 load_pairs(near, diagonal + 2 * t);
-                wgmma_wait<0>();
+                wgmma_wait<1>();
                 pin(yt);
-                pin(h);
+                pin(x);
+                barrier_arrive(shared + MASK_EMPTY + 8 * slot);
                 add_near(yt, x, near);
                 if (f.d_per_row) add_skip(yt, x, f.d + column + 16 * warp + g);
                 store_rows(yt, shared + out + in_tile);
             }
-            barrier_arrive(shared + EMPTY + 8 * ring.at);
-            barrier_arrive(shared + MASK_EMPTY + 8 * slot);
+            ring.next();
+            if (row + CHUNK < stop) enter(row + CHUNK);
+            wgmma_wait<0>();
+            pin(h);
+            barrier_arrive(shared + EMPTY + 8 * stage);
         }
         finish(row - CHUNK);
 
