@@ -45,8 +45,8 @@ __device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)
     for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
     if (cut) return take_over(f, h, walker);
     if (u.enter >= 0 && f.initial) return load_state(h, f.initial + state + (i64)u.enter * f.heads * HEAD_DIM * STATE_DIM);
-    if (u.segment > 0) wait_for_former();  // segment.cu
-    for (int k = 0; k < u.segment; k++) {
+    if (u.segment > 0 && f.local) wait_for_former();  // segment.cu
+    for (int k = 0; f.local && k < u.segment; k++) {
         i64 at = local_slot(f, u.row, k, u.block);
         float decay = exp2_fast(f.local_decay[at * BLOCK_HEADS + (BLOCK_HEADS == 2 ? walker : 0)]);
         join_registers(h, decay, f.local + (at * WALKERS + walker) * STATE_FLOATS);
@@ -102,7 +102,11 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         if (!real) head = head_of(f, u.block, 0);
         int column = head * HEAD_DIM + first_row(u.block, walker), entry = u.row;
         int row = u.start + (begin - u.first_step) * CHUNK, stop = row + (end - begin) * CHUNK, piece_end = u.start + u.len;
-        enter_unit(f, u, begin > u.first_step, h, walker, (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0));
+        const i64 state = (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0);
+        enter_unit(f, u, begin > u.first_step, h, walker, state);
+        if (walks_back(f, u) && begin == u.first_step)
+            walk_back(shared, memory, ring, h, walker, in_tile,
+                      f.initial ? f.initial + state + (i64)u.row * f.heads * HEAD_DIM * STATE_DIM : nullptr);
 
         // Writes y of a chunk, while the products of the next one are under way. If WIDE, each walker has half of the sum over
         // the state's columns, for all positions: it finishes half of the positions with what the other one sent.
@@ -267,6 +271,7 @@ extern "C" __device__ int ssd_forward_sm90_shared = SHARED_BYTES;
 extern "C" __global__ void __launch_bounds__(512, 1)
     ssd_forward_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c,
                      const __grid_constant__ TensorMap y, const __grid_constant__ Forward f) {
+    let_next_start();
     extern __shared__ __align__(1024) char memory[];
     u32 shared = kept(shared_address(memory));
     if (threadIdx.x == 0) {
@@ -283,6 +288,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         barrier_init_fence();
     }
     __syncthreads();
+    if (!f.local) wait_for_former();
 
     int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
     if (group == 0) {
