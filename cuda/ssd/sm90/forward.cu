@@ -140,7 +140,9 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
         };
 
-        // The tiles of a chunk as they come in, and its x as left operands.
+        // The tiles of a chunk as they come in, and its x as left operands. AHEAD: beside the products of the chunk before, where
+        // there are stages enough not to wait for it.
+        constexpr bool AHEAD = STAGES > 2;
         u32 x[16], first[PARTS][8], second[PARTS][8];
         auto enter = [&](int row) {
             const u32 x_at = shared + STAGE_AT + ring.at * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
@@ -151,8 +153,9 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             scale_half<0>(x, first, (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES));
         };
         const int entered = row;
-        enter(row);
+        if (AHEAD) enter(row);
         for (; row < stop; row += CHUNK, masks.next()) {
+            if (!AHEAD) enter(row);
             const int stage = ring.at, slot = masks.at * BLOCK_HEADS + k;
             const u32 at = shared + STAGE_AT + stage * STAGE_BYTES, mask = shared + MASK_AT + slot * TILE;
             const u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
@@ -247,7 +250,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 store_rows(yt, shared + out + in_tile);
             }
             ring.next();
-            if (row + CHUNK < stop) enter(row + CHUNK);
+            if (AHEAD && row + CHUNK < stop) enter(row + CHUNK);
             wgmma_wait<0>();
             pin(h);
             barrier_arrive(shared + EMPTY + 8 * stage);

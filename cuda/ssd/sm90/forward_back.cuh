@@ -11,6 +11,8 @@
 #include "ssd/sm90/forward_state.cuh"
 #include "ssd/sm90/forward_steps.cuh"
 
+constexpr int REACH = 24;  // chunks whose steps are asked for at once
+
 __device__ __forceinline__ bool walks_back(const Forward& f, const Unit& u) { return u.segment > 0 && !f.local; }
 
 // A head's steps, walked back chunk by chunk; lane l has positions 2 l and 2 l + 1.
@@ -20,6 +22,14 @@ struct Back {
 };
 __device__ __forceinline__ void load_steps(const Forward& f, Back& h, i64 at) {
     h.next0 = steps_at(f, at), h.next1 = steps_at(f, at + f.dt_pitch);
+}
+// Into the second-level cache, in which they stand for both heads.
+__device__ __forceinline__ void prefetch_steps(const Forward& f, i64 at) {
+#pragma unroll
+    for (int i = 0; i < 2; i++, at += f.dt_pitch) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(f.dt_is_storage ? (const char*)f.dt + 2 * at : (const char*)f.dt + 4 * at));
+        if (f.log_a) asm volatile("prefetch.global.L2 [%0];" ::"l"(f.log_a + at));
+    }
 }
 __device__ __forceinline__ Back back_of(const Forward& f, int head, i64 at) {
     Back h = {f.a ? f.a[head] : 0.0f, f.bias ? f.bias[head] : 0.0f, 0.0f};
@@ -33,6 +43,8 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
     const int lane = threadIdx.x % 32, head = feed_head(f, u.block, k), beside = feed_head(f, u.block, BLOCK_HEADS - 1 - k);
     i64 at = ((i64)u.row * f.len + u.start - CHUNK + 2 * lane) * f.dt_pitch;
     Back own = back_of(f, head, at), other = back_of(f, beside, at);
+    for (int row = u.start - 2 * CHUNK - CHUNK * turn; row >= 0 && row >= u.start - REACH * CHUNK; row -= FEED_TURNS * CHUNK)
+        prefetch_steps(f, ((i64)u.row * f.len + row + 2 * lane) * f.dt_pitch + head);
     for (int row = u.start - CHUNK;; row -= CHUNK, place++) {
         at -= CHUNK * f.dt_pitch;
         if constexpr (BLOCK_HEADS == 2) {
