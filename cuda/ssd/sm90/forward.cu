@@ -103,6 +103,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         int column = head * HEAD_DIM + first_row(u.block, walker), entry = u.row;
         int row = u.start + (begin - u.first_step) * CHUNK, stop = row + (end - begin) * CHUNK, piece_end = u.start + u.len;
         const i64 state = (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0);
+        wait_for_inputs(f);
         enter_unit(f, u, begin > u.first_step, h, walker, state);
         if (walks_back(f, u) && begin == u.first_step)
             walk_back(shared, memory, ring, h, walker, in_tile,
@@ -291,7 +292,6 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         barrier_init_fence();
     }
     __syncthreads();
-    if (!f.local) wait_for_former();
 
     int group = __shfl_sync(~0u, threadIdx.x / 128, 0);
     if (group == 0) {

@@ -11,8 +11,6 @@
 #include "ssd/sm90/forward_state.cuh"
 #include "ssd/sm90/forward_steps.cuh"
 
-constexpr int REACH = 24;  // chunks whose steps are asked for at once
-
 __device__ __forceinline__ bool walks_back(const Forward& f, const Unit& u) { return u.segment > 0 && !f.local; }
 
 // A head's steps, walked back chunk by chunk; lane l has positions 2 l and 2 l + 1.
@@ -22,14 +20,6 @@ struct Back {
 };
 __device__ __forceinline__ void load_steps(const Forward& f, Back& h, i64 at) {
     h.next0 = steps_at(f, at), h.next1 = steps_at(f, at + f.dt_pitch);
-}
-// Into the second-level cache, in which they stand for both heads.
-__device__ __forceinline__ void prefetch_steps(const Forward& f, i64 at) {
-#pragma unroll
-    for (int i = 0; i < 2; i++, at += f.dt_pitch) {
-        asm volatile("prefetch.global.L2 [%0];" ::"l"(f.dt_is_storage ? (const char*)f.dt + 2 * at : (const char*)f.dt + 4 * at));
-        if (f.log_a) asm volatile("prefetch.global.L2 [%0];" ::"l"(f.log_a + at));
-    }
 }
 __device__ __forceinline__ Back back_of(const Forward& f, int head, i64 at) {
     Back h = {f.a ? f.a[head] : 0.0f, f.bias ? f.bias[head] : 0.0f, 0.0f};
@@ -42,10 +32,17 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
                          const Unit& u, int turn, int k, int place) {
     const int lane = threadIdx.x % 32, head = feed_head(f, u.block, k), beside = feed_head(f, u.block, BLOCK_HEADS - 1 - k);
     i64 at = ((i64)u.row * f.len + u.start - CHUNK + 2 * lane) * f.dt_pitch;
+    const int soon = u.start - (lane + 1) * CHUNK;  // x of all of them is on its way while the first are walked
+    if (turn == FEED_TURNS - 1 && soon >= 0) prefetch_tile(x, k ? columns.second : columns.x, soon, u.row);
     Back own = back_of(f, head, at), other = back_of(f, beside, at);
-    for (int row = u.start - 2 * CHUNK - CHUNK * turn; row >= 0 && row >= u.start - REACH * CHUNK; row -= FEED_TURNS * CHUNK)
-        prefetch_steps(f, ((i64)u.row * f.len + row + 2 * lane) * f.dt_pitch + head);
     for (int row = u.start - CHUNK;; row -= CHUNK, place++) {
+        const int stage = place % STAGES;
+        const u32 full = shared + FULL + 8 * stage;
+        if (place % FEED_TURNS == turn) {
+            barrier_wait(shared + EMPTY + 8 * stage, place / STAGES % 2 ^ 1);
+            if (lane == 0 && k == 0) feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, nullptr, columns, row, u.row);
+            __syncwarp();
+        }
         at -= CHUNK * f.dt_pitch;
         if constexpr (BLOCK_HEADS == 2) {
             other.after += summed(discretized(f, other.next0, other.a, other.bias), discretized(f, other.next1, other.a, other.bias)).last;
@@ -57,12 +54,7 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
         const float total = own.after + s.last;
         const bool last = row == 0 || (total < LEAST && (BLOCK_HEADS == 1 || other.after < LEAST));
         if (place % FEED_TURNS == turn) {
-            const int stage = place % STAGES;
-            const u32 full = shared + FULL + 8 * stage;
             float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
-            barrier_wait(shared + EMPTY + 8 * stage, place / STAGES % 2 ^ 1);
-            if (lane == 0 && k == 0) feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, nullptr, columns, row, u.row);
-            __syncwarp();
             ((uint2*)rows)[TO_END * 32] = split(exp2_fast(total - s.s0) * p.dt, exp2_fast(total - s.s1) * q.dt);
             if (lane == 0) rows[TOTAL * 32] = {exp2_fast(total), __int_as_float(last)};
             barrier_arrive(full);

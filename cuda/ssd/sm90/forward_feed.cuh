@@ -14,12 +14,13 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
     for (int end = share.end; end > share.begin;) {
         Unit u = unit_of(f, end - 1);
         int begin = max(share.begin, u.first_step), head = feed_head(f, u.block, k);
-        float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
+        wait_for_inputs(f);
         const int x_column = head * HEAD_DIM + first_row(u.block, 0);
         const Columns columns = {head / (f.heads / f.groups) * STATE_DIM, x_column,
                                  BLOCK_HEADS == 2 && head_of(f, u.block, 1) < 0 ? x_column : x_column + 64};
         if (walks_back(f, u) && begin == u.first_step)
             passed = feed_back(f, shared, memory, x, b, columns, u, turn, k, passed);
+        float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
         const i64 origin = ((i64)u.row * f.len + u.start) * f.dt_pitch + head;
         const int first = begin - u.first_step - passed;
         int chunk = passed + (turn + FEED_TURNS - passed % FEED_TURNS) % FEED_TURNS;
@@ -37,13 +38,12 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
             auto [s0, s1, last] = summed(p, q);
             float r1 = __shfl_sync(~0u, s1, 7), r2 = __shfl_sync(~0u, s1, 15), r3 = __shfl_sync(~0u, s1, 23);
             float r = lane < 8 ? 0.0f : lane < 16 ? r1 : lane < 24 ? r2 : r3;
-            int stage = chunk % STAGES;
-            u32 full = shared + FULL + 8 * stage;
+            const int stage = chunk % STAGES;
+            const u32 full = shared + FULL + 8 * stage;
             float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
             barrier_wait_lazily(shared + EMPTY + 8 * stage, chunk / STAGES % 2 ^ 1);
             if (lane == 0 && k == 0)
-                feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, c, columns,
-                           u.start + (first + chunk) * CHUNK, u.row);
+                feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, c, columns, u.start + (first + chunk) * CHUNK, u.row);
             __syncwarp();
             rows[SUM * 32] = {s0, s1};
             rows[STEP * 32] = {p.dt, q.dt};

@@ -9,63 +9,47 @@
 #pragma once
 #include "ssd/sm90/forward_back.cuh"
 
-// What the 16 rows of a warp need of a head's table besides the columns' factors, all before the scores are there: of rows g and
-// g + 8 the factors in the diagonal block, six of them not zero, the steps of the positions themselves, and the rows' own factors.
-struct Rows {
-    float near[6], step0, step1, row0, row1;
-};
-__device__ __forceinline__ Rows rows_of(const float* table, int warp) {
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const float *own = table + 16 * warp + g, *columns = table + 16 * warp + 2 * t;
-    const float s0 = own[SUM * 64], s1 = own[SUM * 64 + 8];
-    const float2 sp = *(const float2*)(columns + SUM * 64), sq = *(const float2*)(columns + SUM * 64 + 8);
-    const float2 wp = *(const float2*)(columns + STEP * 64), wq = *(const float2*)(columns + STEP * 64 + 8);
-    const bool before0 = 2 * t < g, before1 = 2 * t + 1 < g;
-    return {{before0 ? exp2_fast(s0 - sp.x) * wp.x : 0.0f, before1 ? exp2_fast(s0 - sp.y) * wp.y : 0.0f, exp2_fast(s1 - sp.x) * wp.x,
-             exp2_fast(s1 - sp.y) * wp.y, before0 ? exp2_fast(s1 - sq.x) * wq.x : 0.0f, before1 ? exp2_fast(s1 - sq.y) * wq.y : 0.0f},
-            g % 2 ? wp.y : wp.x,
-            g % 2 ? wq.y : wq.x,
-            own[FROM_BLOCK * 64],
-            own[FROM_BLOCK * 64 + 8]};
-}
-
-// Those rows: straight-line code for each warp, since they differ in how much lies before the diagonal.
+// The 16 rows of one warp: straight-line code for each, since they differ in how much lies before the diagonal.
 template <int ROWS>
-__device__ __forceinline__ void mask_rows(const float (&s)[32], const Rows& r, const float* table, u32 tile, float* diagonal, float d) {
+__device__ __forceinline__ void mask_rows(const float (&s)[32], const float* table, u32 tile, float* diagonal, float d) {
     int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     constexpr int FIRST = 16 * ROWS;
+    float row0 = table[FROM_BLOCK * 64 + FIRST + g], row1 = table[FROM_BLOCK * 64 + FIRST + g + 8];
+    float s0 = table[SUM * 64 + FIRST + g], s1 = table[SUM * 64 + FIRST + g + 8];
+    const float2* sums = (const float2*)(table + SUM * 64) + 8 * ROWS + t;
+    const float2* steps = (const float2*)(table + STEP * 64) + 8 * ROWS + t;
+    float2 sp = sums[0], sq = sums[4], wp = steps[0], wq = steps[4];
     u32 at = tile + swizzled(FIRST + lane / 8 % 2 * 8 + lane % 8, lane / 16);
     const float* v = s + 8 * ROWS;
-    // A score above the diagonal may be anything, and is not multiplied.
-    float w0 = 2 * t < g ? v[0] * r.near[0] : 0.0f, w1 = 2 * t + 1 < g ? v[1] * r.near[1] : 0.0f;
-    float w6 = 2 * t < g ? v[6] * r.near[4] : 0.0f, w7 = 2 * t + 1 < g ? v[7] * r.near[5] : 0.0f;
-    store_matrices(at ^ (32 * ROWS), pack(w0, w1), pack(v[2] * r.near[2], v[3] * r.near[3]), 0, pack(w6, w7));
+    float w0 = 2 * t < g ? v[0] * exp2_fast(s0 - sp.x) * wp.x : 0.0f;
+    float w1 = 2 * t + 1 < g ? v[1] * exp2_fast(s0 - sp.y) * wp.y : 0.0f;
+    float w2 = v[2] * exp2_fast(s1 - sp.x) * wp.x;
+    float w3 = v[3] * exp2_fast(s1 - sp.y) * wp.y;
+    float w6 = 2 * t < g ? v[6] * exp2_fast(s1 - sq.x) * wq.x : 0.0f;
+    float w7 = 2 * t + 1 < g ? v[7] * exp2_fast(s1 - sq.y) * wq.y : 0.0f;
+    store_matrices(at ^ (32 * ROWS), pack(w0, w1), pack(w2, w3), 0, pack(w6, w7));
     if (t == g / 2) {
-        diagonal[FIRST + g] = d + (g % 2 ? v[1] : v[0]) * r.step0;
-        diagonal[FIRST + g + 8] = d + (g % 2 ? v[7] : v[6]) * r.step1;
+        diagonal[FIRST + g] = d + (g % 2 ? v[1] * wp.y : v[0] * wp.x);
+        diagonal[FIRST + g + 8] = d + (g % 2 ? v[7] * wq.y : v[6] * wq.x);
     }
 #pragma unroll
     for (int b = 0; b < ROWS; b++) {
         const float2* to_block = (const float2*)(table + (TO_BLOCK + ROWS - 1) * 64) + 8 * b + t;
         const float* v = s + 8 * b;
         float2 p = to_block[0], q = to_block[4];
-        store_matrices(at ^ (32 * b), pack(v[0] * r.row0 * p.x, v[1] * r.row0 * p.y), pack(v[2] * r.row1 * p.x, v[3] * r.row1 * p.y),
-                       pack(v[4] * r.row0 * q.x, v[5] * r.row0 * q.y), pack(v[6] * r.row1 * q.x, v[7] * r.row1 * q.y));
+        store_matrices(at ^ (32 * b), pack(v[0] * row0 * p.x, v[1] * row0 * p.y), pack(v[2] * row1 * p.x, v[3] * row1 * p.y),
+                       pack(v[4] * row0 * q.x, v[5] * row0 * q.y), pack(v[6] * row1 * q.x, v[7] * row1 * q.y));
     }
 }
 
-// Of a chunk's tables, and the masks that the scores become.
-__device__ __forceinline__ const float* table_of(const char* memory, int stage, int k) {
-    return (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES);
-}
 template <int ROWS>
-__device__ __forceinline__ void mask_heads(const float (&s)[32], const Rows (&rows)[BLOCK_HEADS], u32 shared, char* memory, int stage,
-                                           int mask, const float (&d)[BLOCK_HEADS]) {
+__device__ __forceinline__ void mask_heads(const float (&s)[32], u32 shared, char* memory, int stage, int mask,
+                                           const float (&d)[BLOCK_HEADS]) {
 #pragma unroll
     for (int k = 0; k < BLOCK_HEADS; k++) {
         int slot = mask * BLOCK_HEADS + k;
-        mask_rows<ROWS>(s, rows[k], table_of(memory, stage, k), shared + MASK_AT + slot * TILE,
-                        (float*)(memory + DIAGONAL_AT) + slot * 64, d[k]);
+        mask_rows<ROWS>(s, (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES),
+                        shared + MASK_AT + slot * TILE, (float*)(memory + DIAGONAL_AT) + slot * 64, d[k]);
     }
 }
 
@@ -82,6 +66,7 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
         Unit u = unit_of(f, end - 1);
         int begin = max(share.begin, u.first_step);
         if (walks_back(f, u) && begin == u.first_step) skip_back(shared, memory, ring);
+        wait_for_inputs(f);
         float d[BLOCK_HEADS] = {};
         if (f.d && !f.d_per_row)
             for (int k = 0; k < BLOCK_HEADS; k++) d[k] = f.d[max(head_of(f, u.block, k), 0)];
@@ -107,19 +92,15 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
                 product64_shared<0>(s, c, moved(c, C_BYTES), k > 0);
             }
             wgmma_commit();
-            Rows rows[BLOCK_HEADS];
-#pragma unroll
-            for (int k = 0; k < BLOCK_HEADS; k++) {
-                rows[k] = rows_of(table_of(memory, ring.at, k), warp);
-                pin(rows[k].near);
-                barrier_wait(shared + MASK_EMPTY + 8 * (masks.at * BLOCK_HEADS + k), masks.parity ^ 1);
-            }
             wgmma_wait<0>();
             pin(s);
-            if (warp == 0) mask_heads<0>(s, rows, shared, memory, ring.at, masks.at, d);
-            else if (warp == 1) mask_heads<1>(s, rows, shared, memory, ring.at, masks.at, d);
-            else if (warp == 2) mask_heads<2>(s, rows, shared, memory, ring.at, masks.at, d);
-            else mask_heads<3>(s, rows, shared, memory, ring.at, masks.at, d);
+#pragma unroll
+            for (int k = 0; k < BLOCK_HEADS; k++)
+                barrier_wait(shared + MASK_EMPTY + 8 * (masks.at * BLOCK_HEADS + k), masks.parity ^ 1);
+            if (warp == 0) mask_heads<0>(s, shared, memory, ring.at, masks.at, d);
+            else if (warp == 1) mask_heads<1>(s, shared, memory, ring.at, masks.at, d);
+            else if (warp == 2) mask_heads<2>(s, shared, memory, ring.at, masks.at, d);
+            else mask_heads<3>(s, shared, memory, ring.at, masks.at, d);
             fence_async();
 #pragma unroll
             for (int k = 0; k < BLOCK_HEADS; k++) barrier_arrive(shared + MASK_FULL + 8 * (masks.at * BLOCK_HEADS + k));

@@ -22,7 +22,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = WIDE ? 48 : 40, MASK_REGISTERS = WIDE ? 64 : 72, WALK_REGISTERS = 200;  // a thread: 512 in all
+constexpr int FEED_REGISTERS = 48, MASK_REGISTERS = 64, WALK_REGISTERS = 200;  // a thread: 512 in all
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -64.0f;  // log2 of a decay below which the past is forgotten
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
@@ -52,6 +52,12 @@ struct Forward {
     int dt_is_storage, softplus, d_per_row;
     int segments, segment_chunks, piece_count, steps;
 };
+
+// Before the first read of what a kernel before this one may have written. With segment.cu, which waited itself, only its states
+// are waited for.
+__device__ __forceinline__ void wait_for_inputs(const Forward& f) {
+    if (!f.local) wait_for_former();
+}
 
 struct Unit {
     int row, start, len, chunks, first_step, segment, enter, leave, block;
