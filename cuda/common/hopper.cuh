@@ -80,10 +80,6 @@ __device__ __forceinline__ void copy_in(u32 dst, const TensorMap* map, int col, 
         "l"(map), "r"(col), "r"(row), "r"(entry), "r"(bar)
         : "memory");
 }
-// The same box into the second-level cache.
-__device__ __forceinline__ void prefetch_tile(const TensorMap* map, int col, int row, int entry) {
-    asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global [%0, {%1, %2, %3}];" ::"l"(map), "r"(col), "r"(row), "r"(entry) : "memory");
-}
 __device__ __forceinline__ void copy_out(const TensorMap* map, u32 src, int col, int row, int entry) {
     asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(map), "r"(col),
                  "r"(row), "r"(entry), "r"(src)

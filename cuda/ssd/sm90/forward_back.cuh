@@ -13,54 +13,59 @@
 
 __device__ __forceinline__ bool walks_back(const Forward& f, const Unit& u) { return u.segment > 0 && !f.local; }
 
-// A head's steps, walked back chunk by chunk; lane l has positions 2 l and 2 l + 1.
-struct Back {
-    float a, bias, after;  // sum of log2 a after the chunk
-    Steps next0, next1;
-};
-__device__ __forceinline__ void load_steps(const Forward& f, Back& h, i64 at) {
-    h.next0 = steps_at(f, at), h.next1 = steps_at(f, at + f.dt_pitch);
-}
-__device__ __forceinline__ Back back_of(const Forward& f, int head, i64 at) {
-    Back h = {f.a ? f.a[head] : 0.0f, f.bias ? f.bias[head] : 0.0f, 0.0f};
-    load_steps(f, h, at + head);
-    return h;
+// Where a round's sum of log2 a of the chunk at a place stands, behind the two words of TOTAL.
+__device__ __forceinline__ float* back_sum(char* memory, int place, int k, int round) {
+    return (float*)(memory + DECAY_AT + (place % STAGES * BLOCK_HEADS + k) * DECAY_BYTES) + TOTAL * 64 + 2 + round;
 }
 
-// Feeds those chunks, from `place` among all of the share; returns the place after the last. All warps find the same last one.
+// Feeds those chunks, from `place` among all of the share; returns the place after the last. In a round each warp has a chunk, the
+// one whose place is its turn. The sums of log2 a pass through the tables, so that all warps find the same last chunk.
 __device__ int feed_back(const Forward& f, u32 shared, char* memory, const TensorMap* x, const TensorMap* b, const Columns& columns,
-                         const Unit& u, int turn, int k, int place) {
-    const int lane = threadIdx.x % 32, head = feed_head(f, u.block, k), beside = feed_head(f, u.block, BLOCK_HEADS - 1 - k);
-    i64 at = ((i64)u.row * f.len + u.start - CHUNK + 2 * lane) * f.dt_pitch;
-    const int soon = u.start - (lane + 1) * CHUNK;  // x of all of them is on its way while the first are walked
-    if (turn == FEED_TURNS - 1 && soon >= 0) prefetch_tile(x, k ? columns.second : columns.x, soon, u.row);
-    Back own = back_of(f, head, at), other = back_of(f, beside, at);
-    for (int row = u.start - CHUNK;; row -= CHUNK, place++) {
+                         const Unit& u, int head, int turn, int k, int place) {
+    const int lane = threadIdx.x % 32, own = (turn + FEED_TURNS - place % FEED_TURNS) % FEED_TURNS;
+    const float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
+    auto copy = [&](int place, int row) {
         const int stage = place % STAGES;
-        const u32 full = shared + FULL + 8 * stage;
-        if (place % FEED_TURNS == turn) {
-            barrier_wait(shared + EMPTY + 8 * stage, place / STAGES % 2 ^ 1);
-            if (lane == 0 && k == 0) feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, nullptr, columns, row, u.row);
-            __syncwarp();
-        }
-        at -= CHUNK * f.dt_pitch;
-        if constexpr (BLOCK_HEADS == 2) {
-            other.after += summed(discretized(f, other.next0, other.a, other.bias), discretized(f, other.next1, other.a, other.bias)).last;
-            if (row > 0) load_steps(f, other, at + beside);
-        }
-        const Steps p = discretized(f, own.next0, own.a, own.bias), q = discretized(f, own.next1, own.a, own.bias);
-        if (row > 0) load_steps(f, own, at + head);
+        barrier_wait(shared + EMPTY + 8 * stage, place / STAGES % 2 ^ 1);
+        if (lane == 0 && k == 0)
+            feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, shared + FULL + 8 * stage, x, b, nullptr, columns, row, u.row);
+        __syncwarp();
+    };
+    float after[BLOCK_HEADS] = {};
+    int row = u.start - CHUNK;  // of the round's first chunk
+    if (own == 0) copy(place, row);  // before its steps are there
+    i64 at = ((i64)u.row * f.len + row - own * CHUNK + 2 * lane) * f.dt_pitch + head;
+    Steps next0 = {}, next1 = {};
+    if (row >= own * CHUNK) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
+    for (int round = 0;; round ^= 1, row -= FEED_TURNS * CHUNK, place += FEED_TURNS) {
+        const Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
+        at -= FEED_TURNS * CHUNK * f.dt_pitch;
+        if (row >= (own + FEED_TURNS) * CHUNK) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
         const Sums s = summed(p, q);
-        const float total = own.after + s.last;
-        const bool last = row == 0 || (total < LEAST && (BLOCK_HEADS == 1 || other.after < LEAST));
-        if (place % FEED_TURNS == turn) {
-            float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
-            ((uint2*)rows)[TO_END * 32] = split(exp2_fast(total - s.s0) * p.dt, exp2_fast(total - s.s1) * q.dt);
-            if (lane == 0) rows[TOTAL * 32] = {exp2_fast(total), __int_as_float(last)};
-            barrier_arrive(full);
+        if (lane == 0) *back_sum(memory, place + own, k, round) = s.last;
+        named_sync(FEED_ONLY, WARP * FEED_TURNS * BLOCK_HEADS);
+        int last = -1;
+        float total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < FEED_TURNS; i++) {
+            bool forgotten = true;
+#pragma unroll
+            for (int j = 0; j < BLOCK_HEADS; j++) {
+                after[j] += *back_sum(memory, place + i, j, round);
+                forgotten &= after[j] < LEAST;
+                if (i == own && j == k) total = after[j];
+            }
+            if (last < 0 && (forgotten || row == i * CHUNK)) last = i;
         }
-        if (last) return place + 1;
-        own.after = total;
+        if (last < 0 || own <= last) {
+            const int stage = (place + own) % STAGES;
+            float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
+            if (own > 0 || row < u.start - CHUNK) copy(place + own, row - own * CHUNK);
+            ((uint2*)rows)[TO_END * 32] = split(exp2_fast(total - s.s0) * p.dt, exp2_fast(total - s.s1) * q.dt);
+            if (lane == 0) rows[TOTAL * 32] = {exp2_fast(total), __int_as_float(own == last)};
+            barrier_arrive(shared + FULL + 8 * stage);
+        }
+        if (last >= 0) return place + last + 1;
     }
 }
 

@@ -19,7 +19,7 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
         const Columns columns = {head / (f.heads / f.groups) * STATE_DIM, x_column,
                                  BLOCK_HEADS == 2 && head_of(f, u.block, 1) < 0 ? x_column : x_column + 64};
         if (walks_back(f, u) && begin == u.first_step)
-            passed = feed_back(f, shared, memory, x, b, columns, u, turn, k, passed);
+            passed = feed_back(f, shared, memory, x, b, columns, u, head, turn, k, passed);
         float a = f.a ? f.a[head] : 0.0f, bias = f.bias ? f.bias[head] : 0.0f;
         const i64 origin = ((i64)u.row * f.len + u.start) * f.dt_pitch + head;
         const int first = begin - u.first_step - passed;

@@ -22,7 +22,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = 48, MASK_REGISTERS = 64, WALK_REGISTERS = 200;  // a thread: 512 in all
+constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 in all
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -64.0f;  // log2 of a decay below which the past is forgotten
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
@@ -151,7 +151,7 @@ enum DecayRow {
     TO_BLOCK = 3,    // rows 3, 4, 5: 2^(r_b - s_j) w_j for b = 1, 2, 3 and j before b
     FROM_START = 6,  // 2^(s_i)
     TO_END = 7,      // 2^(s_last - s_j) w_j as 16-bit words: for two positions the rounded numbers, then what is left of them
-    TOTAL = 8,       // one number: 2^(s_last), and one word: forward_back.cuh
+    TOTAL = 8,       // one number: 2^(s_last); and words of forward_back.cuh
 };
 constexpr int DECAY_BYTES = 2112;
 
@@ -173,7 +173,7 @@ constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 
 constexpr int SHARED_BYTES = EXCHANGE_FULL + 8 * 2 * WALKERS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { STAGED = 2, MASK_ONLY = 4 };  // STAGED: one a walker
+enum NamedBarrier { STAGED = 2, MASK_ONLY = 4, FEED_ONLY = 5 };  // STAGED: one a walker
 
 // The barrier of a stage whose chunk is the last of its piece: it ends a phase whenever the rest of the tiles is cleared.
 struct Cleared {
