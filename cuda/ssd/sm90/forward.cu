@@ -89,7 +89,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
     Cleared cleared;
     int thread;
     asm volatile("and.b32 %0, %1, 127;" : "=r"(thread) : "r"(threadIdx.x));  // kept, not computed again
-    int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+    int t = thread % 4;
     int k = BLOCK_HEADS == 2 ? walker : 0;  // head of the block
     u32 in_tile = matrix_row(), out = OUT_AT + (WIDE ? 0 : walker * TILE);
     Ring<2> exchange;
@@ -141,9 +141,11 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
         };
 
-        // The tiles of a chunk as they come in, and its x as left operands. AHEAD: beside the products of the chunk before, where
-        // there are stages enough not to wait for it.
-        constexpr bool AHEAD = STAGES > 2;
+        auto skip_of = [&] {  // of this lane's rows; computed where it is used, which is seldom
+            const int at = kept(thread);
+            return f.d + column + at / 32 * 16 + at % 32 / 4;
+        };
+        // The tiles of a chunk as they come in, and its x as left operands.
         u32 x[16], first[PARTS][8], second[PARTS][8];
         auto enter = [&](int row) {
             const u32 x_at = shared + STAGE_AT + ring.at * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
@@ -206,14 +208,14 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
                 pin(within);
                 wgmma_fence();
+                add_to_state<1>(h, second, b_at);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
                     product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
-                add_to_state<1>(h, second, b_at);
                 float2 near[4];
                 load_pairs(near, diagonal + 2 * t + 32 * walker);
-                wgmma_wait<1>();
+                wgmma_wait<0>();
                 pin(within);
                 pin(x);
                 barrier_arrive(shared + MASK_EMPTY + 8 * slot);
@@ -226,7 +228,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
 #pragma unroll
                 for (int i = 0; i < 8; i++) half[i] = walker ? x[8 + i] : x[i];
                 add_near(own, half, near);
-                if (f.d_per_row) add_skip(own, half, f.d + column + 16 * warp + g);
+                if (f.d_per_row) add_skip(own, half, skip_of());
             } else {
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
@@ -247,7 +249,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 pin(x);
                 barrier_arrive(shared + MASK_EMPTY + 8 * slot);
                 add_near(yt, x, near);
-                if (f.d_per_row) add_skip(yt, x, f.d + column + 16 * warp + g);
+                if (f.d_per_row) add_skip(yt, x, skip_of());
                 store_rows(yt, shared + out + in_tile);
             }
             ring.next();

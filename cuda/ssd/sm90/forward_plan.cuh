@@ -17,6 +17,7 @@ constexpr int HEAD_BLOCKS = WIDE ? HEAD_DIM / 64 : 1;           // blocks of one
 constexpr int STAGES = WIDE ? 2 : 3;
 constexpr int FEED_TURNS = BLOCK_HEADS == 2 ? 2 : STAGES;       // warps that feed a head, in turns
 static_assert(FEED_TURNS <= STAGES && FEED_TURNS * BLOCK_HEADS <= 4);
+constexpr bool AHEAD = STAGES > 2;                              // x is read beside the products of the chunk before
 constexpr int DEPTH_TILES = STATE_DIM / 64;                     // tiles of B and of C
 constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;

@@ -184,9 +184,8 @@ impl Cut {
         let fit = (multiprocessors / units.max(1)).max(1);
         let more = multiprocessors.div_ceil(units.max(1));
         if chunks <= SHORT {
-            // Walking a chunk back takes 2/5 of walking it. So all are ready at once if the others are 3/5 of the first.
-            let (parts, whole) = (5 + 3 * (fit - 1), 3 * chunks);
-            let segment_chunks = ((whole + parts / 2) / parts).max(1);
+            // Walking back over a chunk takes half as long as walking it: all end together if the others have half of the first.
+            let segment_chunks = ((2 * chunks + fit + 1) / (2 * fit + 2)).max(1);
             return Self {
                 segments: fit.min(chunks / segment_chunks),
                 segment_chunks,
@@ -401,9 +400,10 @@ mod tests {
             let others = (cut.segments - 1) * cut.segment_chunks;
             (cut.segments, chunks - others, cut.segment_chunks, cut.entry)
         };
-        assert_eq!(cut(32, 40), (3, 14, 9, Entry::WalkedBack));
+        assert_eq!(cut(32, 40), (3, 16, 8, Entry::WalkedBack));
         assert_eq!(cut(10, 30), (4, 4, 2, Entry::WalkedBack));
         assert_eq!(cut(32, 12), (10, 5, 3, Entry::WalkedBack));
+        assert_eq!(cut(10, 132), (1, 10, 5, Entry::WalkedBack)); // whole rows
         assert_eq!(cut(513, 40), (4, 129, 128, Entry::Joined));
     }
 
