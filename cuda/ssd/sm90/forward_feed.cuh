@@ -28,7 +28,16 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
         int position = (first + chunk) * CHUNK + 2 * lane;
         Steps next0 = steps_at(f, origin + min(position, u.len - 1) * f.dt_pitch);
         Steps next1 = steps_at(f, origin + min(position + 1, u.len - 1) * f.dt_pitch);
-        for (; chunk < passed; chunk += FEED_TURNS) {
+        auto copy = [&] {
+            const int stage = chunk % STAGES;
+            barrier_wait_lazily(shared + EMPTY + 8 * stage, chunk / STAGES % 2 ^ 1);
+            if (lane == 0 && k == 0)
+                feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, shared + FULL + 8 * stage, x, b, c, columns,
+                           u.start + (first + chunk) * CHUNK, u.row);
+            __syncwarp();
+        };
+        if (chunk < passed) copy();  // while its steps are on their way
+        for (bool copied = true; chunk < passed; chunk += FEED_TURNS, copied = false) {
             Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
             if (position >= u.len) p = {0.0f, 0.0f};
             if (position + 1 >= u.len) q = {0.0f, 0.0f};
@@ -39,12 +48,8 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
             float r1 = __shfl_sync(~0u, s1, 7), r2 = __shfl_sync(~0u, s1, 15), r3 = __shfl_sync(~0u, s1, 23);
             float r = lane < 8 ? 0.0f : lane < 16 ? r1 : lane < 24 ? r2 : r3;
             const int stage = chunk % STAGES;
-            const u32 full = shared + FULL + 8 * stage;
             float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
-            barrier_wait_lazily(shared + EMPTY + 8 * stage, chunk / STAGES % 2 ^ 1);
-            if (lane == 0 && k == 0)
-                feed_tiles(shared + STAGE_AT + stage * STAGE_BYTES, full, x, b, c, columns, u.start + (first + chunk) * CHUNK, u.row);
-            __syncwarp();
+            if (!copied) copy();
             rows[SUM * 32] = {s0, s1};
             rows[STEP * 32] = {p.dt, q.dt};
             rows[FROM_BLOCK * 32] = {exp2_fast(s0 - r), exp2_fast(s1 - r)};
@@ -55,7 +60,7 @@ __device__ void feed(const Forward& f, u32 shared, char* memory, const TensorMap
             rows[(TO_BLOCK + 0) * 32] = {exp2_fast(r1 - s0) * p.dt, exp2_fast(r1 - s1) * q.dt};
             rows[(TO_BLOCK + 1) * 32] = {exp2_fast(r2 - s0) * p.dt, exp2_fast(r2 - s1) * q.dt};
             rows[(TO_BLOCK + 2) * 32] = {exp2_fast(r3 - s0) * p.dt, exp2_fast(r3 - s1) * q.dt};
-            barrier_arrive(full);
+            barrier_arrive(shared + FULL + 8 * stage);
         }
         end = begin;
     }
