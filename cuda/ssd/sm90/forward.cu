@@ -147,12 +147,15 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         };
         // The tiles of a chunk as they come in, and its x as left operands.
         u32 x[16], first[PARTS][8], second[PARTS][8];
+        auto x_of = [&](int stage) {
+            return shared + STAGE_AT + stage * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
+        };
         auto enter = [&](int row) {
-            const u32 x_at = shared + STAGE_AT + ring.at * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
+            const u32 x_at = x_of(ring.at);
             barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
             if (piece_end - row < CHUNK) cleared.wait(shared, ring.at);
             load_half<0>(x, x_at);
-            load_half<1>(x, x_at);
+            if (AHEAD) load_half<1>(x, x_at);
             scale_half<0>(x, first, (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES));
         };
         const int entered = row;
@@ -181,6 +184,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 product64_rows<0>(yt, hb + 4 * i, moved(rows_deep(c_at), i / 4 * TILE + i % 4 * 32), i > 0);
             wgmma_commit();
             add_to_state<0>(h, first, b_at);
+            if (!AHEAD) load_half<1>(x, x_of(stage));
             if (row > entered) finish(row - CHUNK);
             scale_half<1>(x, second, decay);
             pin(second);

@@ -86,39 +86,14 @@ __device__ void skip_back(u32 shared, const char* memory, Ring<STAGES>& ring) {
 // h = the 64 rows of that state which are `walker`'s; h is zero before. `initial`: those of the initial state, or null.
 __device__ void walk_back(u32 shared, const char* memory, Ring<STAGES>& ring, float (&h)[STATE_REGISTERS], int walker, u32 in_tile,
                           const float* initial) {
-    u32 x[16], first[PARTS][8], second[PARTS][8];
     float total = 0.0f;
-    bool last = false;
-    auto enter = [&] {
+    for (bool last = false; !last; ring.next()) {
+        const u32 at = shared + STAGE_AT + ring.at * STAGE_BYTES + C_BYTES;
         const float* decay = (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + (BLOCK_HEADS == 2 ? walker : 0)) * DECAY_BYTES);
-        const u32 x_at = shared + STAGE_AT + ring.at * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
         barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
         last = ends_back(memory, ring.at), total = decay[TOTAL * 64];
-        load_half<0>(x, x_at);
-        load_half<1>(x, x_at);
-        scale_half<0>(x, first, decay);
-        scale_half<1>(x, second, decay);
-    };
-    enter();
-    for (bool more = true; more;) {
-        const int stage = ring.at;
-        const u32 b_at = shared + STAGE_AT + stage * STAGE_BYTES + C_BYTES + (WIDE ? 2 * walker * TILE : 0);
-        u32 now[PARTS][8], then[PARTS][8];  // while those of the next chunk are made
-#pragma unroll
-        for (int i = 0; i < PARTS * 8; i++) now[i / 8][i % 8] = first[i / 8][i % 8], then[i / 8][i % 8] = second[i / 8][i % 8];
-        pin(h);
-        pin(now);
-        pin(then);
-        wgmma_fence();
-        add_to_state<0>(h, now, b_at);
-        add_to_state<1>(h, then, b_at);
-        more = !last;
-        ring.next();
-        if (more && AHEAD) enter();
-        wgmma_wait<0>();
-        pin(h);
-        barrier_arrive(shared + EMPTY + 8 * stage);
-        if (more && !AHEAD) enter();
+        add_chunk(h, at + C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile, at + (WIDE ? 2 * walker * TILE : 0), decay);
+        barrier_arrive(shared + EMPTY + 8 * ring.at);
     }
     if (!initial) return;
     float before[STATE_REGISTERS];
