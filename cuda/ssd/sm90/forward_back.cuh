@@ -13,9 +13,9 @@
 
 __device__ __forceinline__ bool walks_back(const Forward& f, const Unit& u) { return u.segment > 0 && !f.local; }
 
-// Where a round's sum of log2 a of the chunk at a place stands, behind the two words of TOTAL.
-__device__ __forceinline__ float* back_sum(char* memory, int place, int k, int round) {
-    return (float*)(memory + DECAY_AT + (place % STAGES * BLOCK_HEADS + k) * DECAY_BYTES) + TOTAL * 64 + 2 + round;
+// Where the sum of log2 a of a round's chunk `i` stands, behind the two words of TOTAL; for every other round in another place.
+__device__ __forceinline__ float* back_sum(char* memory, int place, int i, int k) {
+    return (float*)(memory + DECAY_AT + ((place + i) % STAGES * BLOCK_HEADS + k) * DECAY_BYTES) + TOTAL * 64 + 2 + place / FEED_TURNS % 2;
 }
 
 // Feeds those chunks, from `place` among all of the share; returns the place after the last. In a round each warp has a chunk, the
@@ -37,12 +37,12 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
     i64 at = ((i64)u.row * f.len + row - own * CHUNK + 2 * lane) * f.dt_pitch + head;
     Steps next0 = {}, next1 = {};
     if (row >= own * CHUNK) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
-    for (int round = 0;; round ^= 1, row -= FEED_TURNS * CHUNK, place += FEED_TURNS) {
+    for (;; row -= FEED_TURNS * CHUNK, place += FEED_TURNS) {
         const Steps p = discretized(f, next0, a, bias), q = discretized(f, next1, a, bias);
         at -= FEED_TURNS * CHUNK * f.dt_pitch;
         if (row >= (own + FEED_TURNS) * CHUNK) next0 = steps_at(f, at), next1 = steps_at(f, at + f.dt_pitch);
         const Sums s = summed(p, q);
-        if (lane == 0) *back_sum(memory, place + own, k, round) = s.last;
+        if (lane == 0) *back_sum(memory, place, own, k) = s.last;
         named_sync(FEED_ONLY, WARP * FEED_TURNS * BLOCK_HEADS);
         int last = -1;
         float total = 0.0f;
@@ -51,7 +51,7 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
             bool forgotten = true;
 #pragma unroll
             for (int j = 0; j < BLOCK_HEADS; j++) {
-                after[j] += *back_sum(memory, place + i, j, round);
+                after[j] += *back_sum(memory, place, i, j);
                 forgotten &= after[j] < LEAST;
                 if (i == own && j == k) total = after[j];
             }
