@@ -45,8 +45,8 @@ __device__ void enter_unit(const Forward& f, const Unit& u, bool cut, float (&h)
     for (int i = 0; i < STATE_REGISTERS; i++) h[i] = 0.0f;
     if (cut) return take_over(f, h, walker);
     if (u.enter >= 0 && f.initial) return load_state(h, f.initial + state + (i64)u.enter * f.heads * HEAD_DIM * STATE_DIM);
-    if (u.segment > 0) wait_for_former();  // segment.cu
-    for (int k = 0; k < u.segment; k++) {
+    if (u.segment > 0 && f.local) wait_for_former();  // segment.cu
+    for (int k = 0; f.local && k < u.segment; k++) {
         i64 at = local_slot(f, u.row, k, u.block);
         float decay = exp2_fast(f.local_decay[at * BLOCK_HEADS + (BLOCK_HEADS == 2 ? walker : 0)]);
         join_registers(h, decay, f.local + (at * WALKERS + walker) * STATE_FLOATS);
@@ -89,7 +89,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
     Cleared cleared;
     int thread;
     asm volatile("and.b32 %0, %1, 127;" : "=r"(thread) : "r"(threadIdx.x));  // kept, not computed again
-    int warp = thread / 32, lane = thread % 32, g = lane / 4, t = lane % 4;
+    int t = thread % 4;
     int k = BLOCK_HEADS == 2 ? walker : 0;  // head of the block
     u32 in_tile = matrix_row(), out = OUT_AT + (WIDE ? 0 : walker * TILE);
     Ring<2> exchange;
@@ -102,7 +102,12 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
         if (!real) head = head_of(f, u.block, 0);
         int column = head * HEAD_DIM + first_row(u.block, walker), entry = u.row;
         int row = u.start + (begin - u.first_step) * CHUNK, stop = row + (end - begin) * CHUNK, piece_end = u.start + u.len;
-        enter_unit(f, u, begin > u.first_step, h, walker, (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0));
+        const i64 state = (i64)column * STATE_DIM + (WIDE ? 128 * walker : 0);
+        wait_for_inputs(f);
+        enter_unit(f, u, begin > u.first_step, h, walker, state);
+        if (walks_back(f, u) && begin == u.first_step)
+            walk_back(shared, memory, ring, h, walker, in_tile,
+                      f.initial ? f.initial + state + (i64)u.row * f.heads * HEAD_DIM * STATE_DIM : nullptr);
 
         // Writes y of a chunk, while the products of the next one are under way. If WIDE, each walker has half of the sum over
         // the state's columns, for all positions: it finishes half of the positions with what the other one sent.
@@ -136,27 +141,39 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             out ^= WIDE ? OUT_AT ^ (OUT_AT + TILE) : (OUT_AT + walker * TILE) ^ (OUT_AT + (WALKERS + walker) * TILE);
         };
 
-        const int entered = row;
-        for (; row < stop; row += CHUNK, ring.next(), masks.next()) {
-            u32 at = shared + STAGE_AT + ring.at * STAGE_BYTES;
-            int slot = masks.at * BLOCK_HEADS + k;
-            u32 mask = shared + MASK_AT + slot * TILE;
-            const float* decay = (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES);
-            const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
+        auto skip_of = [&] {  // of this lane's rows; computed where it is used, which is seldom
+            const int at = kept(thread);
+            return f.d + column + at / 32 * 16 + at % 32 / 4;
+        };
+        // The tiles of a chunk as they come in, and its x as left operands.
+        u32 x[16], first[PARTS][8], second[PARTS][8];
+        auto x_of = [&](int stage) {
+            return shared + STAGE_AT + stage * STAGE_BYTES + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
+        };
+        auto enter = [&](int row) {
+            const u32 x_at = x_of(ring.at);
             barrier_wait(shared + FULL + 8 * ring.at, ring.parity);
             if (piece_end - row < CHUNK) cleared.wait(shared, ring.at);
-
-            u32 x[16], first[PARTS][8], second[PARTS][8], hb[STATE_REGISTERS / 2];
-            u32 x_at = at + 2 * C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile;
-            u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
+            load_half<0>(x, x_at);
+            if (AHEAD) load_half<1>(x, x_at);
+            scale_half<0>(x, first, (const float*)(memory + DECAY_AT + (ring.at * BLOCK_HEADS + k) * DECAY_BYTES));
+        };
+        const int entered = row;
+        if (AHEAD) enter(row);
+        for (; row < stop; row += CHUNK, masks.next()) {
+            if (!AHEAD) enter(row);
+            const int stage = ring.at, slot = masks.at * BLOCK_HEADS + k;
+            const u32 at = shared + STAGE_AT + stage * STAGE_BYTES, mask = shared + MASK_AT + slot * TILE;
+            const u32 c_at = at + (WIDE ? 2 * walker * TILE : 0), b_at = c_at + C_BYTES;
+            const float* decay = (const float*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES);
+            const float* diagonal = (const float*)(memory + DIAGONAL_AT) + slot * 64;
+            u32 hb[STATE_REGISTERS / 2];
             float yt[32], total = decay[TOTAL * 64];
 #pragma unroll
             for (int i = 0; i < STATE_REGISTERS; i += 2) {
                 hb[i / 2] = pack(h[i], h[i + 1]);
                 h[i] *= total, h[i + 1] *= total;
             }
-            load_half<0>(x, x_at);
-            scale_half<0>(x, first, decay);
             pin(h);
             pin(hb);
             pin(first);
@@ -167,11 +184,13 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 product64_rows<0>(yt, hb + 4 * i, moved(rows_deep(c_at), i / 4 * TILE + i % 4 * 32), i > 0);
             wgmma_commit();
             add_to_state<0>(h, first, b_at);
-            load_half<1>(x, x_at);
+            if (!AHEAD) load_half<1>(x, x_of(stage));
             if (row > entered) finish(row - CHUNK);
             scale_half<1>(x, second, decay);
             pin(second);
-            float2 theirs_from[WIDE ? 4 : 1];
+            pin(x);
+            float2 from[WIDE ? 4 : 8], theirs_from[WIDE ? 4 : 1];
+            load_pairs(from, decay + FROM_START * 64 + 2 * t + (WIDE ? 32 * walker : 0));
             if constexpr (WIDE) load_pairs(theirs_from, decay + FROM_START * 64 + 2 * t + 32 * (1 - walker));
             wgmma_wait<1>();
             pin(hb);
@@ -198,12 +217,12 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 for (int i = 0; i < 4; i++)
                     product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
-                float2 from[4], near[4];
-                load_pairs(from, decay + FROM_START * 64 + 2 * t + 32 * walker);
+                float2 near[4];
                 load_pairs(near, diagonal + 2 * t + 32 * walker);
                 wgmma_wait<0>();
                 pin(within);
-                pin(h);
+                pin(x);
+                barrier_arrive(shared + MASK_EMPTY + 8 * slot);
 #pragma unroll
                 for (int i = 0; i < 16; i += 2) {
                     float2 p = from[i / 4];
@@ -213,31 +232,35 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
 #pragma unroll
                 for (int i = 0; i < 8; i++) half[i] = walker ? x[8 + i] : x[i];
                 add_near(own, half, near);
-                if (f.d_per_row) add_skip(own, half, f.d + column + 16 * warp + g);
+                if (f.d_per_row) add_skip(own, half, skip_of());
             } else {
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
-                    float2 p = ((const float2*)(decay + FROM_START * 64))[4 * n + t];
+                    float2 p = from[n];
                     yt[4 * n] *= p.x, yt[4 * n + 1] *= p.y, yt[4 * n + 2] *= p.x, yt[4 * n + 3] *= p.y;
                 }
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);
                 pin(yt);
                 wgmma_fence();
-                add_to_state<1>(h, second, b_at);
 #pragma unroll
                 for (int i = 0; i < 4; i++) product64_rows<0>(yt, x + 4 * i, moved(rows_deep(mask), 32 * i), 1);
                 wgmma_commit();
+                add_to_state<1>(h, second, b_at);
                 float2 near[8];
                 load_pairs(near, diagonal + 2 * t);
-                wgmma_wait<0>();
+                wgmma_wait<1>();
                 pin(yt);
-                pin(h);
+                pin(x);
+                barrier_arrive(shared + MASK_EMPTY + 8 * slot);
                 add_near(yt, x, near);
-                if (f.d_per_row) add_skip(yt, x, f.d + column + 16 * warp + g);
+                if (f.d_per_row) add_skip(yt, x, skip_of());
                 store_rows(yt, shared + out + in_tile);
             }
-            barrier_arrive(shared + EMPTY + 8 * ring.at);
-            barrier_arrive(shared + MASK_EMPTY + 8 * slot);
+            ring.next();
+            if (AHEAD && row + CHUNK < stop) enter(row + CHUNK);
+            wgmma_wait<0>();
+            pin(h);
+            barrier_arrive(shared + EMPTY + 8 * stage);
         }
         finish(row - CHUNK);
 
@@ -258,6 +281,7 @@ extern "C" __device__ int ssd_forward_sm90_shared = SHARED_BYTES;
 extern "C" __global__ void __launch_bounds__(512, 1)
     ssd_forward_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c,
                      const __grid_constant__ TensorMap y, const __grid_constant__ Forward f) {
+    let_next_start();
     extern __shared__ __align__(1024) char memory[];
     u32 shared = kept(shared_address(memory));
     if (threadIdx.x == 0) {

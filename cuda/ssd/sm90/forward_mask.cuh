@@ -7,7 +7,7 @@
 //
 // Off the diagonal blocks of 16 x 16 the decay is a product of a factor of the row and one of the column, both at most 1.
 #pragma once
-#include "ssd/sm90/forward_plan.cuh"
+#include "ssd/sm90/forward_back.cuh"
 
 // The 16 rows of one warp: straight-line code for each, since they differ in how much lies before the diagonal.
 template <int ROWS>
@@ -65,6 +65,8 @@ __device__ void mask_chunks(const Forward& f, u32 shared, char* memory) {
     for (int end = share.end; end > share.begin;) {
         Unit u = unit_of(f, end - 1);
         int begin = max(share.begin, u.first_step);
+        if (walks_back(f, u) && begin == u.first_step) skip_back(shared, memory, ring);
+        wait_for_inputs(f);
         float d[BLOCK_HEADS] = {};
         if (f.d && !f.d_per_row)
             for (int k = 0; k < BLOCK_HEADS; k++) d[k] = f.d[max(head_of(f, u.block, k), 0)];

@@ -15,13 +15,17 @@ constexpr bool WIDE = STATE_DIM == 256;                         // half of the c
 constexpr int BLOCK_HEADS = HEAD_DIM == 64 && !WIDE ? 2 : 1;    // two heads, or two halves of the rows of one
 constexpr int HEAD_BLOCKS = WIDE ? HEAD_DIM / 64 : 1;           // blocks of one head
 constexpr int STAGES = WIDE ? 2 : 3;
+constexpr int FEED_TURNS = BLOCK_HEADS == 2 ? 2 : STAGES;       // warps that feed a head, in turns
+static_assert(FEED_TURNS <= STAGES && FEED_TURNS * BLOCK_HEADS <= 4);
+constexpr bool AHEAD = STAGES > 2;                              // x is read beside the products of the chunk before
 constexpr int DEPTH_TILES = STATE_DIM / 64;                     // tiles of B and of C
 constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 together
+constexpr int FEED_REGISTERS = WIDE ? 40 : 32, MASK_REGISTERS = WIDE ? 72 : 80, WALK_REGISTERS = 200;  // a thread: 512 in all
 constexpr float LOG2E = 1.4426950408889634f;
+constexpr float LEAST = -64.0f;  // log2 of a decay below which the past is forgotten
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
 
 // A row of `pieces`: where the piece lies and which states it takes in and gives out (-1: none).
@@ -41,7 +45,7 @@ struct Forward {
     const Piece* pieces;      // null: `segments` pieces a row
     float* handoff;           // (grid, WALKERS, STATE_FLOATS)
     u32* flags;               // (grid, WALKERS), zero before and after
-    float* local;             // (batch, segments - 1, head blocks, WALKERS, STATE_FLOATS), of segment.cu
+    float* local;             // (batch, segments - 1, head blocks, WALKERS, STATE_FLOATS), of segment.cu; null: forward_back.cuh
     float* local_decay;       // (batch, segments - 1, head blocks, BLOCK_HEADS), log2, of segment.cu
     i64 dt_pitch, y_pitch;    // elements from one position to the next
     float dt_min, dt_max;
@@ -49,6 +53,12 @@ struct Forward {
     int dt_is_storage, softplus, d_per_row;
     int segments, segment_chunks, piece_count, steps;
 };
+
+// Before the first read of what a kernel before this one may have written. With segment.cu, which waited itself, only its states
+// are waited for.
+__device__ __forceinline__ void wait_for_inputs(const Forward& f) {
+    if (!f.local) wait_for_former();
+}
 
 struct Unit {
     int row, start, len, chunks, first_step, segment, enter, leave, block;
@@ -142,7 +152,7 @@ enum DecayRow {
     TO_BLOCK = 3,    // rows 3, 4, 5: 2^(r_b - s_j) w_j for b = 1, 2, 3 and j before b
     FROM_START = 6,  // 2^(s_i)
     TO_END = 7,      // 2^(s_last - s_j) w_j as 16-bit words: for two positions the rounded numbers, then what is left of them
-    TOTAL = 8,       // one number: 2^(s_last)
+    TOTAL = 8,       // one number: 2^(s_last); and words of forward_back.cuh
 };
 constexpr int DECAY_BYTES = 2112;
 
@@ -164,7 +174,7 @@ constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 
 constexpr int SHARED_BYTES = EXCHANGE_FULL + 8 * 2 * WALKERS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { STAGED = 2, MASK_ONLY = 4 };  // STAGED: one a walker
+enum NamedBarrier { STAGED = 2, MASK_ONLY = 4, FEED_ONLY = 5 };  // STAGED: one a walker
 
 // The barrier of a stage whose chunk is the last of its piece: it ends a phase whenever the rest of the tiles is cleared.
 struct Cleared {

@@ -97,6 +97,23 @@ __device__ __forceinline__ void pin(u32 (&parts)[PARTS][COUNT]) {
     for (int part = 0; part < PARTS; part++) pin(parts[part]);
 }
 
+// h += a whole chunk, scaled to where h is; `x_at`: matrix_row in its x, `b_at`: the walker's columns of its B.
+__device__ __forceinline__ void add_chunk(float (&h)[STATE_REGISTERS], u32 x_at, u32 b_at, const float* decay) {
+    u32 x[16], first[PARTS][8], second[PARTS][8];
+    load_half<0>(x, x_at);
+    load_half<1>(x, x_at);
+    scale_half<0>(x, first, decay);
+    scale_half<1>(x, second, decay);
+    pin(h);
+    pin(first);
+    pin(second);
+    wgmma_fence();
+    add_to_state<0>(h, first, b_at);
+    add_to_state<1>(h, second, b_at);
+    wgmma_wait<0>();
+    pin(h);
+}
+
 // Where lane's rows of the four matrices of a depth block of Xᵀ, or of a column block of Yᵀ, lie in a tile.
 __device__ __forceinline__ u32 matrix_row() {
     int lane = threadIdx.x % 32, warp = thread_in_group() / 32;

@@ -9,10 +9,9 @@
 //
 // x, b, Forward, tiles and tables: as in forward.cu. Grid: any number of blocks, a unit is (row, segment, head block).
 // Block: three warpgroups, feed and two walkers. Shared memory: SEGMENT_SHARED_BYTES.
-#include "ssd/sm90/forward_feed.cuh"
 #include "ssd/sm90/forward_state.cuh"
+#include "ssd/sm90/forward_steps.cuh"
 
-constexpr float LEAST = -64.0f;  // log2
 constexpr int RING = WIDE ? 3 : 4;
 constexpr int PAIR_BYTES = C_BYTES + X_BYTES;  // B, X
 constexpr int TABLE_AT = RING * PAIR_BYTES;    // (RING, BLOCK_HEADS) decay tables
@@ -112,22 +111,8 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
             barrier_wait(shared + READY + 8 * ring.at, ring.parity);
             alive = any_alive(memory, ring.at);
             total = decay[TOTAL * 64];
-            if (alive) {
-                u32 x[16], first[PARTS][8], second[PARTS][8];
-                u32 x_at = at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile;
-                load_half<0>(x, x_at);
-                load_half<1>(x, x_at);
-                scale_half<0>(x, first, decay);
-                scale_half<1>(x, second, decay);
-                pin(h);
-                pin(first);
-                pin(second);
-                wgmma_fence();
-                add_to_state<0>(h, first, at + (WIDE ? 2 * walker * TILE : 0));
-                add_to_state<1>(h, second, at + (WIDE ? 2 * walker * TILE : 0));
-                wgmma_wait<0>();
-                pin(h);
-            }
+            if (alive)
+                add_chunk(h, at + C_BYTES + (X_TILES == 2 ? walker * TILE : 0) + in_tile, at + (WIDE ? 2 * walker * TILE : 0), decay);
             barrier_arrive(shared + FREE + 8 * ring.at);
         }
         int head = head_of(f, s.block, k);

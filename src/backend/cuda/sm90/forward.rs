@@ -22,6 +22,8 @@ const TILE: usize = 8192;
 const DECAY_BYTES: usize = 2112;
 /// Chunks from which on a segment is long enough that one more of them costs less than idle multiprocessors.
 const LONG: usize = 64;
+/// Chunks of a row up to which each segment walks back itself over what lies before it, so that nothing is handed over.
+const SHORT: usize = 64;
 
 /// A tensor map, as the driver encodes it.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +163,19 @@ impl Sizes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cut {
     segments: usize,
+    /// Chunks of a segment; the first one has what is left over besides.
     segment_chunks: usize,
+    /// How a segment gets the state it begins with, if it is not a row's first.
+    entry: Entry,
+}
+
+/// Where the state of a segment comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Its own block walks back over the row: `forward_back.cuh`.
+    WalkedBack,
+    /// The states that the segments before add: `segment.cu`.
+    Joined,
 }
 
 impl Cut {
@@ -169,8 +183,22 @@ impl Cut {
     fn of(chunks: usize, units: usize, multiprocessors: usize) -> Self {
         let fit = (multiprocessors / units.max(1)).max(1);
         let more = multiprocessors.div_ceil(units.max(1));
+        if chunks <= SHORT {
+            // Walking back over a chunk takes half as long as walking it: all end together if the others have half of the first.
+            let segment_chunks = ((2 * chunks + fit + 1) / (2 * fit + 2)).max(1);
+            return Self {
+                segments: fit.min(chunks / segment_chunks),
+                segment_chunks,
+                entry: Entry::WalkedBack,
+            };
+        }
         let wanted = if fit > 1 && chunks >= LONG * more { more } else { fit }.min(chunks);
-        Self { segments: wanted, segment_chunks: chunks / wanted }
+        Self { segments: wanted, segment_chunks: chunks / wanted, entry: Entry::Joined }
+    }
+
+    /// Segments of a row whose states `segment.cu` computes.
+    fn joined(self) -> usize {
+        if self.entry == Entry::Joined { self.segments - 1 } else { 0 }
     }
 }
 
@@ -190,7 +218,7 @@ pub(crate) fn forward<T: Stored>(
     let cut = if whole {
         Cut::of(row_chunks, batch * blocks, multiprocessors)
     } else {
-        Cut { segments: 1, segment_chunks: row_chunks }
+        Cut { segments: 1, segment_chunks: row_chunks, entry: Entry::Joined }
     };
 
     let (mut pieces, mut chunks) = (Vec::new(), 0);
@@ -213,7 +241,7 @@ pub(crate) fn forward<T: Stored>(
     let handing = if grid == units { 0 } else { grid }; // a block for each unit hands nothing over
     let handoff = room(&[handing, WALKERS * sizes.state_floats()])?;
     let flags = CudaTensor::<f32>::filled(stream, &[handing, WALKERS], 0.0)?; // zeros of any type
-    let (slots, heads) = (batch * (cut.segments - 1) * blocks, sizes.block_heads());
+    let (slots, heads) = (batch * cut.joined() * blocks, sizes.block_heads());
     let local = room(&[slots, WALKERS * sizes.state_floats()])?;
     let local_decay = room(&[slots, heads])?;
     // A row's last segment may be done, and its state written, before another block has read the first one's.
@@ -230,7 +258,7 @@ pub(crate) fn forward<T: Stored>(
         pieces: pieces.as_ref().map_or(0, |pieces| *pieces.pointer()),
         handoff: *handoff.pointer(),
         flags: *flags.pointer(),
-        local: *local.pointer(),
+        local: if slots > 0 { *local.pointer() } else { 0 },
         local_decay: *local_decay.pointer(),
         y_pitch: m.y.pitch() as i64,
         batch: batch as i32,
@@ -250,15 +278,14 @@ pub(crate) fn forward<T: Stored>(
         let program = program(name, stored_macro::<T>(), (sizes.head_dim, sizes.state_dim));
         device.kernel(&program, entry)
     };
-    if cut.segments > 1 {
+    if slots > 0 {
         let grid =
             Grid { shared: sizes.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
         // SAFETY: the arguments are those of `ssd_segment_sm90`; `local` and `local_decay` have a place for every segment of
         // a row but the last and every block of heads.
         unsafe { kernel(SEGMENT, "ssd_segment_sm90")?.launch(stream, grid, &[&x, &b, &f]) }?;
     }
-    let start = if cut.segments > 1 { Start::Beside } else { Start::After };
-    let grid = Grid { shared: sizes.shared(), start, ..Grid::new([grid, 1, 1], 512) };
+    let grid = Grid { shared: sizes.shared(), start: Start::Beside, ..Grid::new([grid, 1, 1], 512) };
     // SAFETY: the arguments are those of `ssd_forward_sm90`; `handoff` and `flags` have a place for every block, all of which
     // run at once, the flags are zero, and pieces and states lie inside the tensors.
     unsafe { kernel(FORWARD, "ssd_forward_sm90")?.launch(stream, grid, &[&x, &b, &c, &y, &f]) }
@@ -358,7 +385,7 @@ fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<Tenso
 
 #[cfg(test)]
 mod tests {
-    use super::{Cut, Sizes};
+    use super::{Cut, Entry, Sizes};
 
     #[test]
     fn rows_are_cut_so_that_the_device_is_full() {
@@ -368,8 +395,16 @@ mod tests {
         assert_eq!(cut(32, 40), 3);
         assert_eq!(cut(2048, 12), 11);
         assert_eq!(cut(1, 1), 1);
-        let odd = Cut::of(10, 30, 132);
-        assert_eq!((odd.segments, odd.segment_chunks), (4, 2)); // the first one has two more
+        let cut = |chunks, units| {
+            let cut = Cut::of(chunks, units, 132);
+            let others = (cut.segments - 1) * cut.segment_chunks;
+            (cut.segments, chunks - others, cut.segment_chunks, cut.entry)
+        };
+        assert_eq!(cut(32, 40), (3, 16, 8, Entry::WalkedBack));
+        assert_eq!(cut(10, 30), (4, 4, 2, Entry::WalkedBack));
+        assert_eq!(cut(32, 12), (10, 5, 3, Entry::WalkedBack));
+        assert_eq!(cut(10, 132), (1, 10, 5, Entry::WalkedBack)); // whole rows
+        assert_eq!(cut(513, 40), (4, 129, 128, Entry::Joined));
     }
 
     #[test]
