@@ -1,5 +1,5 @@
-//! The vjp of the Hopper tier against the CPU in f64, on the same rounded inputs. Without a device every test says so and
-//! passes; on one that is not of that tier they judge whatever serves in its place.
+//! The vjp of the Hopper tier against the CPU in f64, on the same rounded inputs: on a device of that tier every test makes
+//! sure that it serves, on another one what serves in its place is judged. Without a device every test says so and passes.
 #![cfg(feature = "cuda")]
 
 mod cuda_support;
@@ -19,6 +19,7 @@ use support::{Numbers, Shape};
 fn check<T: Stored>(device: &Device, shape: &Shape, decay: Decay) {
     let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
     let case = Rounded::<T>::new(shape, decay);
+    case.assert_hopper(&cuda);
     let found = case.found(&cuda, Algorithm::Automatic);
     for (name, error) in errors(&found, &case.expected()) {
         let limit = limit::<T>(name);
@@ -143,6 +144,7 @@ fn check_raw<T: Stored>(device: &Device, len: usize, head_dim: usize) {
     let m = m.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
     let state = |values: &Array4<T::Acc>| CudaTensor::upload(&stream, values.view()).unwrap();
     let cotangent = CudaOutput { y: up(&case.cotangent.y), state: state(&case.cotangent.state) };
+    case.assert_hopper(&Cuda::on(stream.clone()));
     let found = m.vjp(&up(&case.x), Some(&state(&case.initial)), Algorithm::Automatic, &cotangent).unwrap();
     let StepsGrad::Raw { dt, a, bias } = found.steps else { unreachable!("the steps are raw") };
     let numbers = |tensor: &CudaTensor<T::Acc>| tensor.download().unwrap().mapv(|v| v.to_f64().unwrap());

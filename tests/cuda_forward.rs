@@ -1,5 +1,5 @@
-//! The product of the Hopper tier against the CPU in f64, on the same rounded inputs. Without a device every test says so and
-//! passes; on one that is not of that tier they judge whatever serves in its place.
+//! The product of the Hopper tier against the CPU in f64, on the same rounded inputs: on a device of that tier every test makes
+//! sure that it serves, on another one what serves in its place is judged. Without a device every test says so and passes.
 #![cfg(feature = "cuda")]
 
 mod cuda_support;
@@ -10,12 +10,13 @@ use cuda_support::{Decay, Rounded, device, limit, poison, row, widened, worst};
 use half::{bf16, f16};
 use ndarray::{Array4, Axis, s};
 use num_traits::ToPrimitive;
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, Stored, Stream};
-use semisep::ssd::{Algorithm, Output};
+use semisep::backend::cuda::{Cuda, CudaSsd, CudaTensor, Device, Plan, Steps, Stored, Stream, Work};
+use semisep::ssd::{Algorithm, Diagonal, Output, Sequences};
 use support::Shape;
 
 /// The device's product into memory that holds NaN, the states read and written in one place.
 fn product<T: Stored>(cuda: &Cuda<T>, case: &Rounded<T>) -> Output<T> {
+    case.assert_hopper(cuda);
     poison(cuda.stream());
     let x = CudaTensor::upload(cuda.stream(), case.x.view()).unwrap();
     let state = CudaTensor::upload(cuda.stream(), case.initial.view()).unwrap();
@@ -121,4 +122,59 @@ fn the_same_call_gives_the_same_bits_and_a_full_device_those_of_each_row() {
     let out = m.on(&cuda).matmul(x, Some(fewer.initial.slice(part)), Algorithm::Automatic).unwrap();
     assert_eq!(out.y, once.y.slice_axis(Axis(0), (..28).into()));
     assert_eq!(out.state, once.state.slice_axis(Axis(0), (..28).into()));
+}
+
+#[test]
+fn the_tier_is_chosen_by_device_type_widths_alignment_diagonal_and_sequences() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let hopper = |otherwise| if device.architecture().is_hopper() { Plan::Hopper } else { otherwise };
+    let (exact, portable) = (Plan::Blocks { chunk: 64 }, Plan::Portable);
+    check_plans::<bf16>(&stream, [portable, exact].map(hopper), [portable, exact]);
+    check_plans::<f16>(&stream, [exact; 2].map(hopper), [exact; 2]);
+    check_plans::<f32>(&stream, [exact; 2], [exact; 2]);
+    check_plans::<f64>(&stream, [exact; 2], [exact; 2]);
+}
+
+/// The kernels of products and vjps where everything is as the Hopper tier wants it, and where one thing is not.
+fn check_plans<T: Stored>(stream: &Stream, served: [Plan; 2], otherwise: [Plan; 2]) {
+    let tensor = |shape: &[usize]| CudaTensor::<T>::filled(stream, shape, 0.5).unwrap();
+    let generators = |state_dim| tensor(&[1, 70, 2, state_dim]);
+    let matrix = |b: CudaTensor<T>, c: CudaTensor<T>| {
+        let scalars = || CudaTensor::<T::Acc>::filled(stream, &[1, 70, 4], -0.5).unwrap();
+        CudaSsd::new(Steps::Given { log_a: scalars(), dt: scalars() }, b, c).unwrap()
+    };
+    let plans = |m: &CudaSsd<T>, x: &CudaTensor<T>, y: &CudaTensor<T>| {
+        [Work::Product, Work::Vjp].map(|work| m.plan(Algorithm::Automatic, work, x, y).unwrap())
+    };
+    let (wide, narrow) = ([1, 70, 4, 64], [1, 70, 2, 64]);
+    let (x, m) = (tensor(&wide), matrix(generators(64), generators(64)));
+    assert_eq!(plans(&m, &x, &x), served);
+    // Rows that begin away from multiples of 16 bytes: all, or all but every eighth.
+    let away = |[_, _, parts, columns]: [usize; 4]| {
+        [(8, 1), (1, 0)].map(|(more, first)| {
+            tensor(&[1, 70, parts * columns + more]).part(first, &[1, 70, parts, columns]).unwrap()
+        })
+    };
+    for away in away(wide) {
+        assert_eq!(plans(&m, &away, &x), otherwise);
+        assert_eq!(plans(&m, &x, &away), otherwise);
+    }
+    for away in away(narrow) {
+        assert_eq!(plans(&matrix(away.clone(), generators(64)), &x, &x), otherwise);
+        assert_eq!(plans(&matrix(generators(64), away), &x, &x), otherwise);
+    }
+    for (state_dim, head_dim, expected) in [
+        (128, 128, served),
+        (256, 64, served),
+        (32, 64, otherwise),
+        (192, 64, otherwise),
+        (64, 32, otherwise),
+    ] {
+        let x = tensor(&[1, 70, 4, head_dim]);
+        assert_eq!(plans(&matrix(generators(state_dim), generators(state_dim)), &x, &x), expected);
+    }
+    assert_eq!(plans(&m.clone().with_diagonal(Diagonal::Free), &x, &x), otherwise);
+    let empty = Sequences::from_offsets(&[0, 30, 30, 70]).unwrap();
+    assert_eq!(plans(&m.with_sequences(empty).unwrap(), &x, &x), otherwise);
 }

@@ -74,6 +74,19 @@ fn every_algorithm_agrees_with_the_cpu_for_packed_sequences() {
 }
 
 #[test]
+fn every_algorithm_agrees_with_the_cpu_for_empty_sequences() {
+    let empty = |change: fn(&mut Shape)| {
+        row(70, |s| {
+            (s.batch, s.cuts) = (1, vec![0, 30, 30, 70]);
+            change(s);
+        })
+    };
+    let sized = |s: &mut Shape| (s.head_dim, s.state_dim) = (64, 64); // as the Hopper tier would have it
+    let rows = [empty(|s| s.per_sequence = true), empty(|_| {}), empty(sized)];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
 fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal() {
     let rows = [
         row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),

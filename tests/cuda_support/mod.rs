@@ -3,7 +3,7 @@
 
 use ndarray::{Array, Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
 use num_traits::{FromPrimitive, ToPrimitive};
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Stored, Stream};
+use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Plan, Stored, Stream, Work};
 use semisep::ssd::{Algorithm, Grad, Output, Ssd};
 use semisep::{DeviceError, Error};
 
@@ -160,6 +160,22 @@ impl<T: Stored> Rounded<T> {
         let out = m.matmul(self.case.x.view(), initial, Algorithm::Recurrent).unwrap();
         let grad = m.vjp(self.case.x.view(), initial, Algorithm::Recurrent, &self.case.cotangent).unwrap();
         (out, grad)
+    }
+
+    /// Which kernels the device's product and gradient come from.
+    pub fn plans(&self, cuda: &Cuda<T>, how: Algorithm) -> [Plan; 2] {
+        let m = cuda.upload(&self.matrix()).unwrap();
+        let [x, y] =
+            [&self.x, &self.cotangent.y].map(|v| CudaTensor::upload(cuda.stream(), v.view()).unwrap());
+        [Work::Product, Work::Vjp].map(|work| m.plan(how, work, &x, &y).unwrap())
+    }
+
+    /// The Hopper tier serves this case where the device has it.
+    pub fn assert_hopper(&self, cuda: &Cuda<T>) {
+        if cuda.stream().device().architecture().is_hopper() {
+            let plans = self.plans(cuda, Algorithm::Automatic);
+            assert_eq!(plans, [Plan::Hopper; 2], "{} {:?}", T::NAME, self.case.shape);
+        }
     }
 
     /// The device's product and gradient; memory holds NaN before.

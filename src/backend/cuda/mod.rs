@@ -38,6 +38,7 @@ pub use generators::{Raw, RawSteps, Steps, StepsGrad};
 pub use graph::Graph;
 pub use operator::{CudaGrad, CudaOutput, CudaSsd};
 pub use place::Cuda;
+pub use plan::{Plan, Work};
 pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
 pub use source::{HEADERS, KERNELS, Program, Source};
 pub use steps::StepRule;

@@ -134,6 +134,17 @@ impl<T: Stored> CudaSsd<T> {
         self.steps.shape()[2]
     }
 
+    /// Which kernels would do some work with `x` and with `y` or its cotangent.
+    ///
+    /// # Errors
+    /// Those that [`CudaSsd::matmul_into`] has for these tensors.
+    pub fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Result<Plan> {
+        self.check(x, None, how)?;
+        check_shape("y", "(batch, len, heads, head_dim)", x.shape(), y.shape())?;
+        on("y", y, self.b.stream())?;
+        Ok(self.choose(how, work, x, y))
+    }
+
     /// `y = M x` and the final states, from the given initial states or from zero.
     ///
     /// # Errors
@@ -192,7 +203,7 @@ impl<T: Stored> CudaSsd<T> {
         on("dy", dy, self.b.stream())?;
         on("dfinal_state", dlast, self.b.stream())?;
         contiguous("dfinal_state", dlast)?;
-        let found = match self.plan(how, Work::Vjp, x, dy) {
+        let found = match self.choose(how, Work::Vjp, x, dy) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
@@ -257,7 +268,7 @@ impl<T: Stored> CudaSsd<T> {
         y: &CudaTensor<T>,
         how: Algorithm,
     ) -> Result<()> {
-        match self.plan(how, Work::Product, x, y) {
+        match self.choose(how, Work::Product, x, y) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::forward(m, initial, last, y))
@@ -285,15 +296,10 @@ impl<T: Stored> CudaSsd<T> {
         }
     }
 
-    /// How to do some work with `x` and with `y` or its cotangent.
-    fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
-        let plan = plan(how, self.steps.shape()[1], T::NAME, work);
-        let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
-        let walks = |work| work == Work::Vjp || forward::walks(x, &self.b, &self.sequences);
-        match free && sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks(work) {
-            true => Plan::Hopper,
-            false => plan,
-        }
+    fn choose(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
+        let walks = || forward::walks(x, &self.b, &self.sequences);
+        let hopper = sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks();
+        plan(how, self.steps.shape()[1], T::NAME, work, hopper)
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.

@@ -1,18 +1,20 @@
-//! Which kernels compute what is asked for: the one table.
+//! Which kernels compute what is asked for: the one table, read from above.
 //!
 //! | asked for | stored as | by |
 //! |---|---|---|
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
+//! | `Automatic`, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; no empty sequence | bf16, f16 | Hopper tier |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
-//! | `Automatic` otherwise, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; product: no empty sequence | bf16, f16 | Hopper tier |
 //! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
 //! | the same: vjp, or product | any | exact tier, blocks |
 
+use std::fmt;
+
 use crate::ssd::Algorithm;
 
-/// A way to compute a product and its vjp.
+/// Which kernels compute a product or its vjp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub enum Plan {
     /// The recurrence of the exact tier.
     Recurrent,
     /// The attention form in blocks of the exact tier.
@@ -20,7 +22,7 @@ pub(crate) enum Plan {
         /// Positions of a block.
         chunk: usize,
     },
-    /// The block decomposition on tensor cores.
+    /// The block decomposition on tensor cores of any architecture.
     Portable,
     /// The same by the means of sm_90.
     Hopper,
@@ -28,19 +30,65 @@ pub(crate) enum Plan {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
+pub enum Work {
     /// `y = M x`.
     Product,
     /// Its cotangents.
     Vjp,
 }
 
-/// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`].
-pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
+/// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`]; `hopper`: whether the
+/// Hopper tier is made for the tensors at hand.
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work, hopper: bool) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
+        _ if hopper && how == Algorithm::Automatic => Plan::Hopper,
         Algorithm::Chunked { .. } if work == Work::Product && stored == "bf16" => Plan::Portable,
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recurrent => write!(f, "exact tier, recurrence"),
+            Self::Blocks { chunk } => write!(f, "exact tier, blocks of {chunk}"),
+            Self::Portable => write!(f, "portable tier"),
+            Self::Hopper => write!(f, "Hopper tier"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Work, plan};
+    use crate::ssd::Algorithm::{Automatic, Chunked, Quadratic, Recurrent};
+
+    #[test]
+    fn every_row_of_the_table_is_what_is_chosen() {
+        let (few, short, blocks) = ([0, 1, 4], [5, 16], Chunked { chunk: 20 });
+        for (stored, work) in ["f64", "f32", "f16", "bf16"]
+            .into_iter()
+            .flat_map(|stored| [Work::Product, Work::Vjp].map(|work| (stored, work)))
+        {
+            let tensor_cores = (stored, work) == ("bf16", Work::Product);
+            let or_portable = |chunk| if tensor_cores { Plan::Portable } else { Plan::Blocks { chunk } };
+            for hopper in [false, true] {
+                let chosen = |how, len| plan(how, len, stored, work, hopper);
+                assert_eq!(few.map(|len| chosen(Automatic, len)), [Plan::Recurrent; 3]);
+                for len in [0, 1, 16, 17, 5000] {
+                    assert_eq!(chosen(Recurrent, len), Plan::Recurrent);
+                    assert_eq!(chosen(Quadratic, len), Plan::Blocks { chunk: len.max(1) });
+                    assert_eq!(chosen(blocks, len), or_portable(20));
+                }
+                for len in short {
+                    let otherwise = Plan::Blocks { chunk: len };
+                    assert_eq!(chosen(Automatic, len), if hopper { Plan::Hopper } else { otherwise });
+                }
+                let long = if hopper { Plan::Hopper } else { or_portable(64) };
+                assert_eq!([17, 5000].map(|len| chosen(Automatic, len)), [long; 2]);
+            }
+        }
     }
 }
