@@ -11,7 +11,7 @@ use half::{bf16, f16};
 use ndarray::{Array1, Array3, Array4};
 use num_traits::ToPrimitive;
 use semisep::backend::cuda::{
-    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, RawSteps, Steps, StepsGrad, Stored, Stream,
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
 };
 use semisep::ssd::{Algorithm, Discretization, Squash};
 use support::{Numbers, Shape};
@@ -133,14 +133,13 @@ fn check_raw<T: Stored>(device: &Device, len: usize, head_dim: usize) {
     let up = |values: &Array4<T>| CudaTensor::upload(&stream, values.view()).unwrap();
     let wider =
         Array3::from_shape_fn((2, len, 7), |(b, t, h)| if h < 4 { raw[[b, t, h]] } else { narrow(9.0) });
-    let steps = RawSteps {
+    let rule = StepRule::default().bias(CudaTensor::upload(&stream, bias.view()).unwrap());
+    let steps = Steps::Raw {
         dt: Raw::Computed(CudaTensor::upload(&stream, wider.view()).unwrap().part(0, &[2, len, 4]).unwrap()),
         a: CudaTensor::upload(&stream, a.view()).unwrap(),
-        bias: Some(CudaTensor::upload(&stream, bias.view()).unwrap()),
-        squash: Squash::Softplus,
-        limits,
+        rule: rule.squash(Squash::Softplus).limits(limits.0, limits.1).unwrap(),
     };
-    let m = CudaSsd::new(Steps::Raw(steps), up(&case.b), up(&case.c)).unwrap();
+    let m = CudaSsd::new(steps, up(&case.b), up(&case.c)).unwrap();
     let m = m.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
     let state = |values: &Array4<T::Acc>| CudaTensor::upload(&stream, values.view()).unwrap();
     let cotangent = CudaOutput { y: up(&case.cotangent.y), state: state(&case.cotangent.state) };

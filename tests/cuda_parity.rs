@@ -6,11 +6,11 @@ mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, errors, limit};
+use cuda_support::{Decay, Rounded, device, errors, limit, refused};
 use half::{bf16, f16};
 use ndarray::{Array, Array3, Array4, Dimension, s};
 use semisep::backend::cuda::{
-    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, RawSteps, Steps, StepsGrad, Stored, Stream,
+    Cuda, CudaCudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream, Work,
 };
 use semisep::ssd::{Algorithm, Diagonal, Discretization, Sequences, Squash};
 use semisep::{DeviceError, Error};
@@ -198,13 +198,12 @@ fn raw_steps_are_discretised_as_on_the_cpu() {
         wide.slice_mut(s![.., .., 4..7]).assign(&raw);
         let wide = CudaTensor::upload(&stream, wide.view()).unwrap();
         let up = |v: &ndarray::Array1<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
-        let steps = Steps::Raw(RawSteps {
+        let rule = StepRule::default().bias(up(&bias)).squash(squash);
+        let steps = Steps::Raw {
             dt: Raw::Computed(wide.part(4, &[2, 300, 3]).unwrap()),
             a: up(&a),
-            bias: Some(up(&bias)),
-            squash,
-            limits,
-        });
+            rule: rule.limits(limits.0, limits.1).unwrap(),
+        };
         let up = |v: &Array4<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
         let there = CudaSsd::new(steps, up(&case.b), up(&case.c)).unwrap();
         let there = there.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
@@ -306,52 +305,111 @@ fn tensors_of_more_than_two_billion_elements_are_computed_to_their_end() {
 }
 
 #[test]
+#[allow(unsafe_code)]
 fn bad_input_is_a_typed_error_before_anything_is_started() {
     let Some(device) = device() else { return };
-    let (stream, elsewhere) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
+    let (stream, other) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
     let f32s = |shape: &[usize]| CudaTensor::<f32>::filled(&stream, shape, 0.5).unwrap();
-    let given = |heads| Steps::<f32>::Given { log_a: f32s(&[2, 9, heads]), dt: f32s(&[2, 9, heads]) };
-    let tensor = |wrong: Error| match wrong {
-        Error::Shape { tensor, .. } => tensor,
-        Error::Device(DeviceError::Elsewhere { tensor }) => tensor,
-        other => panic!("{other:?}"),
+    let elsewhere = |shape: &[usize]| CudaTensor::<f32>::filled(&other, shape, 0.5).unwrap();
+    // The same shape with gaps between rows, and at an address that is a multiple of 4 only.
+    let gaps = |[a, b, c]: [usize; 3]| f32s(&[a, b, c + 4]).part(4, &[a, b, c]).unwrap();
+    let odd = |shape: &[usize]| {
+        let whole = f32s(&[shape.iter().product::<usize>() + 1]);
+        let row = shape[shape.len().min(2)..].iter().product();
+        // SAFETY: the tensor lies inside of `whole`, and no kernel gets it.
+        unsafe { CudaTensor::<f32>::borrow(&stream, whole.pointer() + 4, shape, row) }.unwrap()
     };
-    let new = |steps, b: &[usize], c: &[usize]| CudaSsd::new(steps, f32s(b), f32s(c));
-    assert_eq!(tensor(new(given(4), &[2, 9, 3, 5], &[2, 9, 3, 5]).unwrap_err()), "b");
-    assert_eq!(tensor(new(given(4), &[2, 8, 2, 5], &[2, 8, 2, 5]).unwrap_err()), "b");
-    assert_eq!(tensor(new(given(4), &[2, 9, 2, 257], &[2, 9, 2, 257]).unwrap_err()), "b");
-    assert_eq!(tensor(new(given(4), &[2, 9, 2, 0], &[2, 9, 2, 0]).unwrap_err()), "b");
-    assert_eq!(tensor(new(given(4), &[2, 9, 2, 5], &[2, 9, 2, 6]).unwrap_err()), "c");
-    assert_eq!(tensor(new(given(0), &[2, 9, 1, 5], &[2, 9, 1, 5]).unwrap_err()), "dt");
-    let other = CudaTensor::<f32>::filled(&elsewhere, &[2, 9, 2, 5], 0.5).unwrap();
-    assert_eq!(tensor(CudaSsd::new(given(4), f32s(&[2, 9, 2, 5]), other.clone()).unwrap_err()), "c");
-    assert_eq!(tensor(CudaSsd::new(given(4), other, f32s(&[2, 9, 2, 5])).unwrap_err()), "log_a");
-    let wide = f32s(&[2, 9, 8]).part(4, &[2, 9, 4]).unwrap();
-    let steps = Steps::<f32>::Given { log_a: wide, dt: f32s(&[2, 9, 4]) };
-    assert_eq!(tensor(new(steps, &[2, 9, 2, 5], &[2, 9, 2, 5]).unwrap_err()), "log_a");
+    let given = |log_a, dt| Steps::<f32>::Given { log_a, dt };
+    let steps = || given(f32s(&[2, 9, 4]), f32s(&[2, 9, 4]));
+    let generator = || f32s(&[2, 9, 2, 5]);
+    let new = |steps| CudaSsd::new(steps, generator(), generator());
+    let raw = |dt, a, bias| {
+        let rule = StepRule::default().bias(bias);
+        new(Steps::Raw { dt: Raw::Computed(dt), a, rule })
+    };
+    let with = |b: &[usize], c: &[usize]| CudaSsd::new(steps(), f32s(b), f32s(c));
+    for (name, found) in [
+        ("dt", new(given(f32s(&[2, 9]), f32s(&[2, 9])))),
+        ("dt", new(given(f32s(&[2, 9, 0]), f32s(&[2, 9, 0])))),
+        ("dt", new(given(f32s(&[2, 9, 4]), gaps([2, 9, 4])))),
+        ("dt", new(given(f32s(&[2, 9, 4]), elsewhere(&[2, 9, 4])))),
+        ("log_a", new(given(f32s(&[2, 9, 3]), f32s(&[2, 9, 4])))),
+        ("log_a", new(given(gaps([2, 9, 4]), f32s(&[2, 9, 4])))),
+        ("log_a", new(given(elsewhere(&[2, 9, 4]), f32s(&[2, 9, 4])))),
+        ("dt", raw(elsewhere(&[2, 9, 4]), f32s(&[4]), f32s(&[4]))),
+        ("A", raw(f32s(&[2, 9, 4]), f32s(&[3]), f32s(&[4]))),
+        ("A", raw(f32s(&[2, 9, 4]), elsewhere(&[4]), f32s(&[4]))),
+        ("dt_bias", raw(f32s(&[2, 9, 4]), f32s(&[4]), f32s(&[1, 4]))),
+        ("dt_bias", raw(f32s(&[2, 9, 4]), f32s(&[4]), elsewhere(&[4]))),
+        ("b", with(&[2, 9, 3, 5], &[2, 9, 3, 5])),
+        ("b", with(&[2, 8, 2, 5], &[2, 8, 2, 5])),
+        ("b", with(&[2, 9, 2, 257], &[2, 9, 2, 257])),
+        ("b", with(&[2, 9, 2, 0], &[2, 9, 2, 0])),
+        ("b", with(&[2, 9, 0, 5], &[2, 9, 0, 5])),
+        ("c", with(&[2, 9, 2, 5], &[2, 9, 2, 6])),
+        ("c", CudaSsd::new(steps(), generator(), elsewhere(&[2, 9, 2, 5]))),
+        ("dt", {
+            let many = || f32s(&[1, 1, 65536]);
+            CudaSsd::new(given(many(), many()), f32s(&[1, 1, 1, 5]), f32s(&[1, 1, 1, 5]))
+        }),
+    ] {
+        assert_eq!(refused(found), name);
+    }
 
-    let m = new(given(4), &[2, 9, 2, 5], &[2, 9, 2, 5]).unwrap();
-    let x = f32s(&[2, 9, 4, 3]);
-    let multiply =
-        |x: &CudaTensor<f32>, initial: Option<&CudaTensor<f32>>, how| m.matmul(x, initial, how).unwrap_err();
-    let how = Algorithm::Automatic;
-    assert_eq!(tensor(multiply(&f32s(&[2, 9, 3, 3]), None, how)), "x");
-    assert_eq!(tensor(multiply(&f32s(&[2, 9, 4, 257]), None, how)), "x");
-    assert_eq!(tensor(multiply(&x, Some(&f32s(&[2, 4, 5, 3])), how)), "initial_state");
-    assert!(matches!(
-        multiply(&x, None, Algorithm::Chunked { chunk: 0 }),
-        Error::Config { field: "chunk", .. }
-    ));
-    assert_eq!(tensor(m.clone().with_skip(f32s(&[3, 1])).unwrap_err()), "d");
+    let m = new(steps()).unwrap();
+    for (name, found) in [
+        ("d", m.clone().with_skip(f32s(&[3, 1]))),
+        ("d", m.clone().with_skip(f32s(&[4]))),
+        ("d", m.clone().with_skip(f32s(&[4, 0]))),
+        ("d", m.clone().with_skip(elsewhere(&[4, 1]))),
+        ("d", m.clone().with_skip(odd(&[4, 1]))),
+        ("sequences", m.clone().with_sequences(Sequences::whole(2, 8))),
+    ] {
+        assert_eq!(refused(found), name);
+    }
+
+    let (x, state, how) = (f32s(&[2, 9, 4, 3]), f32s(&[2, 4, 3, 5]), Algorithm::Automatic);
+    let multiply = |x: &CudaTensor<f32>, initial, how| m.matmul(x, initial, how).map(drop);
+    let into = |state: &CudaTensor<f32>, y: &CudaTensor<f32>| m.matmul_into(&x, state, y, how);
+    let plan = |x: &CudaTensor<f32>, y: &CudaTensor<f32>| m.plan(how, Work::Product, x, y).map(drop);
+    let vjp = |y: CudaTensor<f32>, state| m.vjp(&x, None, how, &CudaOutput { y, state }).map(drop);
     let narrow = m.clone().with_skip(f32s(&[4, 2])).unwrap();
-    assert_eq!(tensor(narrow.matmul(&x, None, how).unwrap_err()), "d");
-    assert_eq!(tensor(m.clone().with_sequences(Sequences::whole(2, 8)).unwrap_err()), "sequences");
-    let cotangent = CudaOutput { y: f32s(&[2, 9, 4, 2]), state: f32s(&[2, 4, 3, 5]) };
-    assert_eq!(tensor(m.vjp(&x, None, how, &cotangent).unwrap_err()), "dy");
-    let state = f32s(&[2, 4, 3, 5]);
-    assert_eq!(tensor(m.matmul_into(&x, &state, &f32s(&[2, 9, 4, 2]), how).unwrap_err()), "y");
+    for (name, found) in [
+        ("x", multiply(&f32s(&[2, 9, 3, 3]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 4, 257]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 4, 0]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 12]), None, how)),
+        ("x", multiply(&elsewhere(&[2, 9, 4, 3]), None, how)),
+        ("chunk", multiply(&x, None, Algorithm::Chunked { chunk: 0 })),
+        ("d", narrow.matmul(&x, None, how).map(drop)),
+        ("initial_state", multiply(&x, Some(&f32s(&[2, 4, 5, 3])), how)),
+        ("initial_state", multiply(&x, Some(&elsewhere(&[2, 4, 3, 5])), how)),
+        ("initial_state", multiply(&x, Some(&odd(&[2, 4, 3, 5])), how)),
+        ("initial_state", into(&f32s(&[1, 4, 3, 5]), &x)),
+        ("y", into(&state, &f32s(&[2, 9, 4, 2]))),
+        ("y", into(&state, &elsewhere(&[2, 9, 4, 3]))),
+        ("x", plan(&f32s(&[2, 9, 3, 3]), &x)),
+        ("y", plan(&x, &f32s(&[2, 9, 3, 3]))),
+        ("dy", vjp(f32s(&[2, 9, 4, 2]), state.clone())),
+        ("dy", vjp(elsewhere(&[2, 9, 4, 3]), state.clone())),
+        ("dfinal_state", vjp(x.clone(), f32s(&[2, 4, 3, 4]))),
+        ("dfinal_state", vjp(x.clone(), elsewhere(&[2, 4, 3, 5]))),
+        ("dfinal_state", vjp(x.clone(), odd(&[2, 4, 3, 5]))),
+        ("part", f32s(&[2, 9, 8]).part(6, &[2, 9, 4]).map(drop)),
+        ("part", f32s(&[2, 9, 8]).part(0, &[2, 8, 4]).map(drop)),
+        ("copy", x.copy_from(&f32s(&[2, 9, 4, 2]))),
+        ("copy", x.copy_from(&elsewhere(&[2, 9, 4, 3]))),
+        ("copy", gaps([2, 9, 4]).duplicate().map(drop)),
+        ("download", x.download_as::<ndarray::Ix3>().map(drop)),
+        // SAFETY: what is refused is not used.
+        ("pitch", unsafe { CudaTensor::<f32>::borrow(&stream, 0, &[2, 9, 4], 3) }.map(drop)),
+        // SAFETY: as above.
+        ("pointer", unsafe { CudaTensor::<f32>::borrow(&stream, 2, &[2, 9, 4], 4) }.map(drop)),
+        ("dt_limit", StepRule::<f32>::default().limits(0.2, 0.1).map(drop)),
+        ("dt_limit", StepRule::<f32>::default().limits(f64::NAN, 0.1).map(drop)),
+    ] {
+        assert_eq!(refused(found), name);
+    }
     let huge = CudaTensor::<f64>::filled(&stream, &[1 << 30, 1 << 20], 0.0).unwrap_err();
     assert!(matches!(huge, Error::Device(DeviceError::OutOfMemory { .. })), "{huge:?}");
-    let wrong = f32s(&[2, 9, 8]).part(6, &[2, 9, 4]).unwrap_err();
-    assert_eq!(tensor(wrong), "part");
 }

@@ -69,7 +69,7 @@ pub struct Rounded<T: Stored> {
 }
 
 /// The nearest number that can be stored.
-fn store<T: Stored, D: Dimension>(values: &Array<f64, D>) -> Array<T, D> {
+pub fn store<T: Stored, D: Dimension>(values: &Array<f64, D>) -> Array<T, D> {
     values.mapv(|v| T::narrow(T::Acc::from_f64(v).unwrap()))
 }
 
@@ -186,6 +186,16 @@ impl<T: Stored> Rounded<T> {
         poison(cuda.stream());
         let grad = m.on(cuda).vjp(self.x.view(), initial, how, &self.cotangent).unwrap();
         (out, grad)
+    }
+}
+
+/// What an error says was wrong.
+pub fn refused<T: std::fmt::Debug>(found: semisep::Result<T>) -> &'static str {
+    match found.unwrap_err() {
+        Error::Shape { tensor, .. } | Error::Value { tensor, .. } => tensor,
+        Error::Device(DeviceError::Elsewhere { tensor }) => tensor,
+        Error::Config { field, .. } => field,
+        other => panic!("{other:?}"),
     }
 }
 
