@@ -6,7 +6,7 @@ mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, errors, limit, relative, row, widened};
+use cuda_support::{Decay, HOSTILE, Rounded, assert_rows, device, errors, limit, relative, row, widened};
 use half::{bf16, f16};
 use ndarray::{Array1, Array3, Array4};
 use num_traits::ToPrimitive;
@@ -77,7 +77,7 @@ fn cotangents_agree_with_the_cpu_for_packed_sequences() {
 
 #[test]
 fn cotangents_agree_with_the_cpu_for_hostile_decays() {
-    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
+    for decay in HOSTILE {
         check_types(&[row(1000, |s| s.batch = 1)], decay);
     }
 }
@@ -103,6 +103,17 @@ fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_row() {
     assert_eq!(alone.c, once.c.slice(part));
     assert_eq!(alone.log_a, once.log_a.slice(ndarray::s![.., 150.., ..]));
     assert_eq!(alone.dt, once.dt.slice(ndarray::s![.., 150.., ..]));
+}
+
+#[test]
+fn a_row_gets_the_same_bits_in_any_batch() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let case = Rounded::<bf16>::new(&row(200, |s| s.batch = 64), Decay::Mild);
+    let (_, all) = case.found(&cuda, Algorithm::Automatic);
+    for rows in [0..1, 63..64, 5..12, 0..33] {
+        assert_rows(&case.rows(rows.clone()).found(&cuda, Algorithm::Automatic).1, &all, rows);
+    }
 }
 
 /// Raw steps made on the device, as a part of a wider tensor, against the CPU's discretisation and product in f64.

@@ -51,9 +51,17 @@ pub enum Decay {
     None,
     /// e^-40 a step.
     Strong,
+    /// e^-80 a step.
+    Stronger,
+    /// By e^-80, never, or as in a model, at random.
+    Mixed,
     /// Never and wholly, in turns.
     Alternating,
 }
+
+/// All that are unlike a model's.
+pub const HOSTILE: [Decay; 6] =
+    [Decay::Wide, Decay::None, Decay::Strong, Decay::Stronger, Decay::Mixed, Decay::Alternating];
 
 /// The inputs as a device gets them.
 pub struct Rounded<T: Stored> {
@@ -95,6 +103,10 @@ impl<T: Stored> Rounded<T> {
                 Decay::Wide => -1e-3 * (4e4f64).powf(v.abs()),
                 Decay::None => 0.0,
                 Decay::Strong => -40.0,
+                Decay::Stronger => -80.0,
+                Decay::Mixed if *v < -0.6 => -80.0,
+                Decay::Mixed if *v < -0.3 => 0.0,
+                Decay::Mixed => -1e-3 - 0.099 * v.abs(),
                 Decay::Alternating if (t + h) % 2 == 0 => 0.0,
                 Decay::Alternating => -1e4,
             }
@@ -154,6 +166,24 @@ impl<T: Stored> Rounded<T> {
         }
     }
 
+    /// Some rows as a case of their own; each row has one state.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        let (four, three) = (s![rows.clone(), .., .., ..], s![rows.clone(), .., ..]);
+        let cut = |v: &Array4<T>| v.slice(four).to_owned();
+        let state = |v: &Array4<T::Acc>| v.slice(four).to_owned();
+        Self {
+            log_a: self.log_a.slice(three).to_owned(),
+            dt: self.dt.slice(three).to_owned(),
+            b: cut(&self.b),
+            c: cut(&self.c),
+            d: self.d.clone(),
+            x: cut(&self.x),
+            initial: state(&self.initial),
+            cotangent: Output { y: cut(&self.cotangent.y), state: state(&self.cotangent.state) },
+            case: Case { shape: Shape { batch: rows.len(), ..self.case.shape.clone() }, ..self.case.clone() },
+        }
+    }
+
     /// The answers of the CPU, in f64.
     pub fn expected(&self) -> (Output<f64>, Grad<f64>) {
         let (m, initial) = (self.case.matrix(), Some(self.case.initial.view()));
@@ -197,6 +227,18 @@ pub fn refused<T: std::fmt::Debug>(found: semisep::Result<T>) -> &'static str {
         Error::Config { field, .. } => field,
         other => panic!("{other:?}"),
     }
+}
+
+/// Some rows have the bits of those rows of a larger batch.
+pub fn assert_rows<T: Stored + PartialEq>(part: &Grad<T>, all: &Grad<T>, rows: std::ops::Range<usize>) {
+    let (four, three) = (s![rows.clone(), .., .., ..], s![rows.clone(), .., ..]);
+    let name = format!("{} {rows:?}", T::NAME);
+    assert_eq!(part.x, all.x.slice(four), "{name}: dx");
+    assert_eq!(part.b, all.b.slice(four), "{name}: db");
+    assert_eq!(part.c, all.c.slice(four), "{name}: dc");
+    assert_eq!(part.state, all.state.slice(four), "{name}: dstate");
+    assert_eq!(part.dt, all.dt.slice(three), "{name}: ddt");
+    assert_eq!(part.log_a, all.log_a.slice(three), "{name}: dlog_a");
 }
 
 /// Fills memory with NaN and gives it back, so that the next tensors are made of it.
