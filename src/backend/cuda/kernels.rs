@@ -35,8 +35,7 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         });
         plain.chain(sized).chain(forward::programs(stored, size)).chain(backward::programs(stored, size))
     };
-    let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
-    let short = diagonals.map(move |diagonal| portable::program("STORED_BF16", size, diagonal));
+    let short = ["STORED_BF16", "STORED_F16"].into_iter().flat_map(|stored| portable::programs(stored, size));
     let single = STORED.into_iter().skip(1); // the rest computes in f32 only
     let more =
         single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));

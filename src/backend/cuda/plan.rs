@@ -5,7 +5,7 @@
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
 //! | `Automatic` otherwise, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; product: no empty sequence | bf16, f16 | Hopper tier |
-//! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
+//! | `Chunked`, or `Automatic` otherwise: product | bf16, f16 | portable tier, blocks of its own length |
 //! | the same: vjp, or product | any | exact tier, blocks |
 
 use crate::ssd::Algorithm;
@@ -39,7 +39,9 @@ pub(crate) enum Work {
 pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
-        Algorithm::Chunked { .. } if work == Work::Product && stored == "bf16" => Plan::Portable,
+        Algorithm::Chunked { .. } if work == Work::Product && matches!(stored, "bf16" | "f16") => {
+            Plan::Portable
+        }
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
     }

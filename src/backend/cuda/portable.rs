@@ -1,4 +1,4 @@
-//! The portable tier: tensor cores of any supported architecture, for bf16.
+//! The portable tier: tensor cores of any supported architecture, for bf16 and f16.
 #![allow(unsafe_code)]
 
 use super::exact::Operands;
@@ -46,15 +46,16 @@ fn chunk(state_dim: usize) -> usize {
 /// Bytes of `portable::Shared`.
 fn shared(state_dim: usize) -> u32 {
     let (chunk, wide) = (chunk(state_dim), state_dim.next_multiple_of(16) + 8);
-    let numbers = wide * (2 * chunk + CHANNELS) + 3 * chunk * (CHANNELS + 8) + 2 * chunk * (chunk + 8);
-    (2 * numbers + 2 * 4 * chunk) as u32
+    let numbers = wide * (2 * chunk + CHANNELS) + chunk * (CHANNELS + 8);
+    (2 * numbers + 4 * 4 * chunk + 8 * 4) as u32
 }
 
-pub(super) fn program(
-    stored: &'static str,
-    (head_dim, state_dim): (usize, usize),
-    diagonal: Diagonal,
-) -> Program {
+/// The programs for a type of 16 bits.
+pub(super) fn programs(stored: &'static str, size: (usize, usize)) -> impl Iterator<Item = Program> {
+    [Diagonal::Scores, Diagonal::Free].into_iter().map(move |diagonal| program(stored, size, diagonal))
+}
+
+fn program(stored: &'static str, (head_dim, state_dim): (usize, usize), diagonal: Diagonal) -> Program {
     Program::new("ssd/portable/forward.cu")
         .define(stored, 1)
         .define("HEAD_DIM", head_dim)

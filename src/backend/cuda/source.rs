@@ -47,6 +47,7 @@ pub const HEADERS: &[Source] = sources![
     "common/sums.cuh",
     "common/sweep.cuh",
     "common/wgmma.cuh",
+    "ssd/portable/tile.cuh",
     "ssd/selective_scan.cuh",
     "ssd/sm90/backward.cuh",
     "ssd/sm90/backward_columns.cuh",
