@@ -51,6 +51,8 @@ pub enum Decay {
     None,
     /// e^-40 a step.
     Strong,
+    /// From e^-1 to e^-80 a step, at random.
+    Hostile,
     /// Never and wholly, in turns.
     Alternating,
 }
@@ -95,6 +97,7 @@ impl<T: Stored> Rounded<T> {
                 Decay::Wide => -1e-3 * (4e4f64).powf(v.abs()),
                 Decay::None => 0.0,
                 Decay::Strong => -40.0,
+                Decay::Hostile => -1.0 - 79.0 * v.abs().min(1.0),
                 Decay::Alternating if (t + h) % 2 == 0 => 0.0,
                 Decay::Alternating => -1e4,
             }

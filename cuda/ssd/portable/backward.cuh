@@ -9,7 +9,11 @@ namespace portable {
 
 constexpr int Q = 64;         // positions of a chunk
 constexpr int HEADS = 8;      // heads of a block
-constexpr int THREADS = 128;  // 4 warps, 16 positions each
+constexpr int WARPS = Q / 16;  // that have 16 positions each
+
+// Channels of a tile: no more than a head has, and few where wide states leave small devices little shared memory.
+constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64, PADDED_HEAD = (HEAD_DIM + 15) / 16 * 16;
+constexpr int TILE = PADDED_HEAD < WIDEST_TILE ? PADDED_HEAD : WIDEST_TILE, NARROW = TILE + 8;
 
 // The heads of one block: `index` counts them group by group.
 struct Heads {
@@ -23,6 +27,19 @@ struct Heads {
     }
 };
 
+// Brings a line of memory nearer.
+__device__ __forceinline__ void fetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+// Brings the state of a chunk and head nearer, by THREADS, and the first 64 channels of `rows` rows of a head.
+template <int THREADS>
+__device__ __forceinline__ void fetch_state(const float* states, i64 place) {
+    constexpr int SIZE = HEAD_DIM * STATE_DIM, LINE = 32;
+    for (int i = threadIdx.x * LINE; i < SIZE; i += THREADS * LINE) fetch(states + place * SIZE + i);
+}
+__device__ __forceinline__ void fetch_rows(const Stored* from, i64 pitch, int rows) {
+    if (threadIdx.x < rows) fetch(from + threadIdx.x * pitch);
+}
+
 // Four numbers of a row of a state, zeros behind its end.
 __device__ __forceinline__ float4 four(const float* row, int n) {
     if (STATE_DIM % 4 == 0) return n < STATE_DIM ? *reinterpret_cast<const float4*>(row + n) : make_float4(0.f, 0.f, 0.f, 0.f);
@@ -31,12 +48,12 @@ __device__ __forceinline__ float4 four(const float* row, int n) {
 }
 
 // Some channels of a state, TILE x PADDED, as two terms.
-template <int TILE>
 struct StateTile {
     Stored top[TILE * WIDE], rest[TILE * WIDE];
-    float most[THREADS / 32];
+    float most[8];
 
-    // Of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
+    // By THREADS, of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
+    template <int THREADS>
     __device__ __forceinline__ float stage(const float* from, int channels) {
         constexpr int PIECES = PADDED / 4;
         auto read = [&](int i) {
@@ -45,7 +62,7 @@ struct StateTile {
         };
         float largest_of_all = 0.f;
         if (SCALED) {
-#pragma unroll 4
+#pragma unroll 16
             for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
                 const float4 v = read(i);
                 largest_of_all = fmaxf(fmaxf(largest_of_all, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -56,7 +73,7 @@ struct StateTile {
             for (int w = 0; w < THREADS / 32; w++) largest_of_all = fmaxf(largest_of_all, most[w]);
         }
         const Scale scale = below_one(largest_of_all);
-#pragma unroll 4
+#pragma unroll 16
         for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
             const float4 v = read(i);
             const Terms a = split(v.x * scale.to, v.y * scale.to), b = split(v.z * scale.to, v.w * scale.to);

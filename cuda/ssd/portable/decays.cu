@@ -10,6 +10,12 @@
 // Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM.
 #include "ssd/portable/backward.cuh"
 
+namespace portable {
+
+constexpr int THREADS = 128;
+
+}  // namespace portable
+
 extern "C" __global__ void __launch_bounds__(portable::THREADS)
 portable_decays(const Span* chunks, const Dims dims, const float* rows, const float* read, const float* columns,
                 const float* written, const float* entering, const float* leaving, const float* gamma, float* dlog_a) {

@@ -7,22 +7,23 @@
 // sought and `other` the one that it meets.
 //
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
-// Grid (chunks, blocks of heads), 128 threads, each warp 16 positions of `own`; shared memory: `Shared`.
+// Grid (chunks, blocks of heads), THREADS threads, each warp 16 positions of `own` and a band of the columns of the result;
+// shared memory: `Shared`.
 //
 // Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
 #include "ssd/portable/backward.cuh"
 
 namespace portable {
 
-constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64;  // channels for which small devices have the shared memory
-constexpr int TILE = min(WIDEST_TILE, (HEAD_DIM + 15) / 16 * 16), NARROW = TILE + 8;
-constexpr int BLOCKS = Q / 16, DEPTH = TILE / 16, COLUMNS = PADDED / 16;
+constexpr int BANDS = PADDED > 128 ? 2 : 1, THREADS = 32 * WARPS * BANDS;
+constexpr int BLOCKS = Q / 16, DEPTH = TILE / 16, COLUMNS = (PADDED / 16 + BANDS - 1) / BANDS;  // of 16
 
 struct alignas(16) Shared {
     Stored own[Q * WIDE], other[Q * WIDE];
     Stored own_channels[Q * NARROW], other_channels[Q * NARROW];
-    StateTile<TILE> state;
+    StateTile state;
     Steps<Q> steps;
+    float passed[BANDS][Q];
 };
 
 // One side: C and dY, or B and X.
@@ -43,7 +44,7 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];
-    const int warp = threadIdx.x / 32, row = 16 * warp;
+    const int warp = threadIdx.x / 32 % WARPS, row = 16 * warp, band = threadIdx.x / 32 / WARPS, first_column = 16 * COLUMNS * band;
     const mma::Matrix<WIDE> own16(shared.own), other16(shared.other), top(shared.state.top), rest(shared.state.rest);
     const mma::Matrix<NARROW> own_channels(shared.own_channels), other_channels(shared.other_channels);
     // Whether any position of a block of `other` is met.
@@ -64,10 +65,15 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
                                             own.channels_pitch, span.len, channels);
             stage<THREADS, Q, TILE, NARROW>(shared.other_channels, other.channels + span.first * other.channels_pitch + column,
                                             other.channels_pitch, span.len, channels);
-            if (p == 0 && warp == 0)
+            if (p == 0 && threadIdx.x < 32)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
-            const float from = shared.state.stage(states + (place * HEAD_DIM + p) * STATE_DIM, channels);
+            const float from = shared.state.stage<THREADS>(states + (place * HEAD_DIM + p) * STATE_DIM, channels);
             staged();
+            if (p == 0 && head + 1 < heads.last) {
+                fetch_state<THREADS>(states, place + 1);
+                fetch_rows(own.channels + span.first * own.channels_pitch + (head + 1) * HEAD_DIM, own.channels_pitch, span.len);
+                fetch_rows(other.channels + span.first * other.channels_pitch + (head + 1) * HEAD_DIM, other.channels_pitch, span.len);
+            }
 
             u32 left[DEPTH][4];
 #pragma unroll
@@ -91,18 +97,20 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             }
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++) {
+                const int at = first_column + 16 * n;
+                if (at >= PADDED) continue;
                 float v[8] = {};
 #pragma unroll
                 for (int k = 0; k < DEPTH; k++) {
                     u32 right[4];
-                    top.right_transposed(right, 16 * n, 16 * k);
+                    top.right_transposed(right, at, 16 * k);
                     mma::multiply(v, left[k], right);
-                    rest.right_transposed(right, 16 * n, 16 * k);
+                    rest.right_transposed(right, at, 16 * k);
                     mma::multiply(v, left[k], right);
                 }
 #pragma unroll
                 for (int e = 0; e < 8; e += 2) {
-                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + 16 * n + mma::column_of(e));
+                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + at + mma::column_of(e));
                     const int m = e / 2 % 2;
                     v[e] = weight[m] * (from * v[e]), v[e + 1] = weight[m] * (from * v[e + 1]);
                     passed[m] += of_own.x * v[e] + of_own.y * v[e + 1];
@@ -135,8 +143,9 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             left.set(r[j]);
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++) {
+                if (first_column + 16 * n >= PADDED) continue;
                 u32 right[4];
-                other16.right_transposed(right, 16 * n, 16 * j);
+                other16.right_transposed(right, first_column + 16 * n, 16 * j);
                 add_product(sums[n], left, right);
             }
         }
@@ -144,17 +153,23 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
         for (int m = 0; m < 2; m++) {
             const int t = row + mma::row_of(2 * m);
             const float pair = sum_of_row(pairs[m]), pass = sum_of_row(passed[m]);
-            if (threadIdx.x % 4 == 0 && t < span.len) {
-                pairs_out[(span.first + t) * dims.heads + head] = pair;
-                passed_out[(span.first + t) * dims.heads + head] = pass;
-            }
+            if (threadIdx.x % 4 != 0 || t >= span.len) continue;
+            const i64 to = (span.first + t) * dims.heads + head;
+            if (band == 0) pairs_out[to] = pair;
+            if (BANDS == 1) passed_out[to] = pass;
+            if (BANDS == 2) shared.passed[band][t] = pass;
+        }
+        if (BANDS == 2) {
+            __syncthreads();
+            for (int t = threadIdx.x; t < span.len; t += THREADS)
+                passed_out[(span.first + t) * dims.heads + head] = shared.passed[0][t] + shared.passed[BANDS - 1][t];
         }
     }
 #pragma unroll
     for (int n = 0; n < COLUMNS; n++)
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-            const int t = row + mma::row_of(e), k = 16 * n + mma::column_of(e);
+            const int t = row + mma::row_of(e), k = first_column + 16 * n + mma::column_of(e);
             if (t < span.len && k < STATE_DIM) share[((span.first + t) * gridDim.y + blockIdx.y) * STATE_DIM + k] = sums[n][e];
         }
 }

@@ -10,14 +10,12 @@
 
 namespace portable {
 
-constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64;  // channels for which small devices have the shared memory
-constexpr int TILE = min(WIDEST_TILE, (HEAD_DIM + 15) / 16 * 16), NARROW = TILE + 8;
-constexpr int BLOCKS = Q / 16, SLICES = TILE / 16;
+constexpr int BLOCKS = Q / 16, SLICES = TILE / 16, THREADS = 32 * WARPS;
 
 struct alignas(16) Shared {
     Stored b[Q * WIDE], c[Q * WIDE];
     Stored x[Q * NARROW], dy[Q * NARROW];
-    StateTile<TILE> state;
+    StateTile state;
     Steps<Q> steps;
 };
 
@@ -64,8 +62,13 @@ portable_dx(const Span* chunks, const Dims dims, const float* log_a, const float
             stage<THREADS, Q, TILE, NARROW>(shared.dy, dy_in + span.first * dims.y_pitch + column, dims.y_pitch, span.len, channels);
             if (p == 0 && warp == 0)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
-            const float from = shared.state.stage(leaving + (place * HEAD_DIM + p) * STATE_DIM, channels);
+            const float from = shared.state.stage<THREADS>(leaving + (place * HEAD_DIM + p) * STATE_DIM, channels);
             staged();
+            if (p == 0 && head + 1 < heads.last) {
+                fetch_state<THREADS>(leaving, place + 1);
+                fetch_rows(x_in + span.first * dims.x_pitch + (head + 1) * HEAD_DIM, dims.x_pitch, span.len);
+                fetch_rows(dy_in + span.first * dims.y_pitch + (head + 1) * HEAD_DIM, dims.y_pitch, span.len);
+            }
             if (p == 0) {
 #pragma unroll
                 for (int m = 0; m < 2; m++) {

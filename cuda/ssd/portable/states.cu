@@ -11,10 +11,11 @@
 
 namespace portable {
 
-constexpr int TILE = 64, NARROW = TILE + 8;
+constexpr int CHANNELS = 64, PITCH = CHANNELS + 8;  // of a tile: 16 a warp
+constexpr int THREADS = 32 * WARPS;
 
 struct alignas(16) Shared {
-    Stored features[Q * WIDE], channels[Q * NARROW];
+    Stored features[Q * WIDE], channels[Q * PITCH];
     Steps<Q> steps;
     float factors[Q];
 };
@@ -35,16 +36,16 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
     const Span span = chunks[blockIdx.x];
     const int warp = threadIdx.x / 32;
     const mma::Matrix<WIDE> right_side(shared.features);
-    const mma::Matrix<NARROW> left_side(shared.channels);
+    const mma::Matrix<PITCH> left_side(shared.channels);
 
     stage<THREADS, Q, PADDED, WIDE>(shared.features, features.at + span.first * features.pitch + heads.group * STATE_DIM,
                                     features.pitch, span.len, STATE_DIM);
     for (int head = heads.first; head < heads.last; head++) {
         const i64 place = (i64)blockIdx.x * dims.heads + head;
-        for (int p = 0; p < HEAD_DIM; p += TILE) {
+        for (int p = 0; p < HEAD_DIM; p += CHANNELS) {
             __syncthreads();  // everybody is done with the tile before
-            stage<THREADS, Q, TILE, NARROW>(shared.channels, channels.at + span.first * channels.pitch + head * HEAD_DIM + p,
-                                            channels.pitch, span.len, min(TILE, HEAD_DIM - p));
+            stage<THREADS, Q, CHANNELS, PITCH>(shared.channels, channels.at + span.first * channels.pitch + head * HEAD_DIM + p,
+                                            channels.pitch, span.len, min(CHANNELS, HEAD_DIM - p));
             if (p == 0 && warp == 0) {
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
                 __syncwarp();

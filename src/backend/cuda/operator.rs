@@ -202,7 +202,10 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
             }
             Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
-            Plan::Portable => unreachable!("the table has no vjp of the portable tier"),
+            Plan::Portable => {
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::backward::vjp(m, initial, dy, dlast))
+            }
         }?;
         let steps = match &self.steps {
             Steps::Given { .. } => StepsGrad::Given { log_a: found.log_a, dt: found.dt },
@@ -267,8 +270,8 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
             }
             Plan::Portable => {
-                let spans = self.spans(Algorithm::CHUNK)?;
-                self.with_operands(x, &spans, |m| portable::forward(m, initial, last, y))
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
                 let operands = forward::Operands {
@@ -287,7 +290,7 @@ impl<T: Stored> CudaSsd<T> {
 
     /// How to do some work with `x` and with `y` or its cotangent.
     fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
-        let plan = plan(how, self.steps.shape()[1], T::NAME, work);
+        let plan = plan(how, self.steps.shape()[1], T::NAME);
         let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
         let walks = |work| work == Work::Vjp || forward::walks(x, &self.b, &self.sequences);
         match free && sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks(work) {

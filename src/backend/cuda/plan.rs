@@ -5,8 +5,8 @@
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
 //! | `Automatic` otherwise, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; product: no empty sequence | bf16, f16 | Hopper tier |
-//! | `Chunked`, or `Automatic` otherwise: product | bf16, f16 | portable tier, blocks of its own length |
-//! | the same: vjp, or product | any | exact tier, blocks |
+//! | `Chunked`, or `Automatic` otherwise | bf16, f16 | portable tier, blocks of its own length |
+//! | the same | f64, f32 | exact tier, blocks |
 
 use crate::ssd::Algorithm;
 
@@ -36,12 +36,10 @@ pub(crate) enum Work {
 }
 
 /// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`].
-pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
-        Algorithm::Chunked { .. } if work == Work::Product && matches!(stored, "bf16" | "f16") => {
-            Plan::Portable
-        }
+        Algorithm::Chunked { .. } if matches!(stored, "bf16" | "f16") => Plan::Portable,
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
     }
