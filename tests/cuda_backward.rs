@@ -1,17 +1,17 @@
-//! The vjp of the Hopper tier against the CPU in f64, on the same rounded inputs. Without a device every test says so and
-//! passes; on one that is not of that tier they judge whatever serves in its place.
+//! The vjp of the Hopper tier against the CPU in f64, on the same rounded inputs: on a device of that tier every test makes
+//! sure that it serves, on another one what serves in its place is judged. Without a device every test says so and passes.
 #![cfg(feature = "cuda")]
 
 mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, errors, limit, relative, row, widened};
+use cuda_support::{Decay, HOSTILE, Rounded, assert_rows, device, errors, limit, relative, row, widened};
 use half::{bf16, f16};
 use ndarray::{Array1, Array3, Array4};
 use num_traits::ToPrimitive;
 use semisep::backend::cuda::{
-    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, RawSteps, Steps, StepsGrad, Stored, Stream,
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
 };
 use semisep::ssd::{Algorithm, Discretization, Squash};
 use support::{Numbers, Shape};
@@ -19,6 +19,7 @@ use support::{Numbers, Shape};
 fn check<T: Stored>(device: &Device, shape: &Shape, decay: Decay) {
     let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
     let case = Rounded::<T>::new(shape, decay);
+    case.assert_hopper(&cuda);
     let found = case.found(&cuda, Algorithm::Automatic);
     for (name, error) in errors(&found, &case.expected()) {
         let limit = limit::<T>(name);
@@ -76,7 +77,7 @@ fn cotangents_agree_with_the_cpu_for_packed_sequences() {
 
 #[test]
 fn cotangents_agree_with_the_cpu_for_hostile_decays() {
-    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
+    for decay in HOSTILE {
         check_types(&[row(1000, |s| s.batch = 1)], decay);
     }
 }
@@ -102,6 +103,17 @@ fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_row() {
     assert_eq!(alone.c, once.c.slice(part));
     assert_eq!(alone.log_a, once.log_a.slice(ndarray::s![.., 150.., ..]));
     assert_eq!(alone.dt, once.dt.slice(ndarray::s![.., 150.., ..]));
+}
+
+#[test]
+fn a_row_gets_the_same_bits_in_any_batch() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let case = Rounded::<bf16>::new(&row(200, |s| s.batch = 64), Decay::Mild);
+    let (_, all) = case.found(&cuda, Algorithm::Automatic);
+    for rows in [0..1, 63..64, 5..12, 0..33] {
+        assert_rows(&case.rows(rows.clone()).found(&cuda, Algorithm::Automatic).1, &all, rows);
+    }
 }
 
 /// Raw steps made on the device, as a part of a wider tensor, against the CPU's discretisation and product in f64.
@@ -132,17 +144,17 @@ fn check_raw<T: Stored>(device: &Device, len: usize, head_dim: usize) {
     let up = |values: &Array4<T>| CudaTensor::upload(&stream, values.view()).unwrap();
     let wider =
         Array3::from_shape_fn((2, len, 7), |(b, t, h)| if h < 4 { raw[[b, t, h]] } else { narrow(9.0) });
-    let steps = RawSteps {
+    let rule = StepRule::default().bias(CudaTensor::upload(&stream, bias.view()).unwrap());
+    let steps = Steps::Raw {
         dt: Raw::Computed(CudaTensor::upload(&stream, wider.view()).unwrap().part(0, &[2, len, 4]).unwrap()),
         a: CudaTensor::upload(&stream, a.view()).unwrap(),
-        bias: Some(CudaTensor::upload(&stream, bias.view()).unwrap()),
-        squash: Squash::Softplus,
-        limits,
+        rule: rule.squash(Squash::Softplus).limits(limits.0, limits.1).unwrap(),
     };
-    let m = CudaSsd::new(Steps::Raw(steps), up(&case.b), up(&case.c)).unwrap();
+    let m = CudaSsd::new(steps, up(&case.b), up(&case.c)).unwrap();
     let m = m.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
     let state = |values: &Array4<T::Acc>| CudaTensor::upload(&stream, values.view()).unwrap();
     let cotangent = CudaOutput { y: up(&case.cotangent.y), state: state(&case.cotangent.state) };
+    case.assert_hopper(&Cuda::on(stream.clone()));
     let found = m.vjp(&up(&case.x), Some(&state(&case.initial)), Algorithm::Automatic, &cotangent).unwrap();
     let StepsGrad::Raw { dt, a, bias } = found.steps else { unreachable!("the steps are raw") };
     let numbers = |tensor: &CudaTensor<T::Acc>| tensor.download().unwrap().mapv(|v| v.to_f64().unwrap());

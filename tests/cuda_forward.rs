@@ -1,21 +1,22 @@
-//! The product of the Hopper tier against the CPU in f64, on the same rounded inputs. Without a device every test says so and
-//! passes; on one that is not of that tier they judge whatever serves in its place.
+//! The product of the Hopper tier against the CPU in f64, on the same rounded inputs: on a device of that tier every test makes
+//! sure that it serves, on another one what serves in its place is judged. Without a device every test says so and passes.
 #![cfg(feature = "cuda")]
 
 mod cuda_support;
 #[path = "support/ssd.rs"]
 mod support;
 
-use cuda_support::{Decay, Rounded, device, limit, poison, row, widened, worst};
+use cuda_support::{Decay, HOSTILE, Rounded, device, limit, poison, row, widened, worst};
 use half::{bf16, f16};
-use ndarray::{Array4, Axis, s};
+use ndarray::{Array4, Axis};
 use num_traits::ToPrimitive;
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, Stored, Stream};
-use semisep::ssd::{Algorithm, Output};
+use semisep::backend::cuda::{Cuda, CudaSsd, CudaTensor, Device, Plan, Steps, Stored, Stream};
+use semisep::ssd::{Algorithm, Diagonal, Output, Sequences};
 use support::Shape;
 
 /// The device's product into memory that holds NaN, the states read and written in one place.
 fn product<T: Stored>(cuda: &Cuda<T>, case: &Rounded<T>) -> Output<T> {
+    case.assert_hopper(cuda);
     poison(cuda.stream());
     let x = CudaTensor::upload(cuda.stream(), case.x.view()).unwrap();
     let state = CudaTensor::upload(cuda.stream(), case.initial.view()).unwrap();
@@ -78,7 +79,7 @@ fn products_agree_with_the_cpu_for_packed_sequences() {
 
 #[test]
 fn products_agree_with_the_cpu_for_hostile_decays() {
-    for decay in [Decay::Wide, Decay::None, Decay::Strong, Decay::Alternating] {
+    for decay in HOSTILE {
         check_types(&[row(700, |s| s.batch = 1)], decay);
     }
 }
@@ -108,17 +109,62 @@ fn the_same_call_gives_the_same_bits_and_a_full_device_those_of_each_row() {
     let case = Rounded::<bf16>::new(&many, Decay::Mild);
     let [once, twice] = [0; 2].map(|_| product(&cuda, &case));
     assert_eq!(once, twice);
-    let fewer = Rounded::<bf16>::new(&row(200, |s| (s.batch, s.heads_per_group) = (30, 10)), Decay::Mild);
-    let part = s![..28, .., .., ..];
-    let x = fewer.x.slice(part);
-    let m = semisep::ssd::Ssd::new(
-        fewer.log_a.slice(s![..28, .., ..]),
-        fewer.dt.slice(s![..28, .., ..]),
-        fewer.b.slice(part),
-        fewer.c.slice(part),
-    );
-    let m = m.unwrap().with_skip(fewer.d.view()).unwrap();
-    let out = m.on(&cuda).matmul(x, Some(fewer.initial.slice(part)), Algorithm::Automatic).unwrap();
-    assert_eq!(out.y, once.y.slice_axis(Axis(0), (..28).into()));
-    assert_eq!(out.state, once.state.slice_axis(Axis(0), (..28).into()));
+    for rows in [0..28, 3..30] {
+        let out = product(&cuda, &case.rows(rows.clone()));
+        assert_eq!(out.y, once.y.slice_axis(Axis(0), rows.clone().into()));
+        assert_eq!(out.state, once.state.slice_axis(Axis(0), rows.into()));
+    }
+}
+
+#[test]
+fn the_tier_is_chosen_by_device_type_widths_alignment_diagonal_and_sequences() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let hopper = |otherwise| if device.architecture().is_hopper() { Plan::Hopper } else { otherwise };
+    check_plans::<bf16>(&stream, hopper(Plan::Portable), Plan::Portable);
+    check_plans::<f16>(&stream, hopper(Plan::Portable), Plan::Portable);
+    check_plans::<f32>(&stream, Plan::Blocks { chunk: 64 }, Plan::Blocks { chunk: 64 });
+    check_plans::<f64>(&stream, Plan::Blocks { chunk: 64 }, Plan::Blocks { chunk: 64 });
+}
+
+/// The kernels that serve where everything is as the Hopper tier wants it, and where one thing is not.
+fn check_plans<T: Stored>(stream: &Stream, served: Plan, otherwise: Plan) {
+    let tensor = |shape: &[usize]| CudaTensor::<T>::filled(stream, shape, 0.5).unwrap();
+    let generators = |state_dim| tensor(&[1, 70, 2, state_dim]);
+    let matrix = |b: CudaTensor<T>, c: CudaTensor<T>| {
+        let scalars = || CudaTensor::<T::Acc>::filled(stream, &[1, 70, 4], -0.5).unwrap();
+        CudaSsd::new(Steps::Given { log_a: scalars(), dt: scalars() }, b, c).unwrap()
+    };
+    let plan =
+        |m: &CudaSsd<T>, x: &CudaTensor<T>, y: &CudaTensor<T>| m.plan(Algorithm::Automatic, x, y).unwrap();
+    let (wide, narrow) = ([1, 70, 4, 64], [1, 70, 2, 64]);
+    let (x, m) = (tensor(&wide), matrix(generators(64), generators(64)));
+    assert_eq!(plan(&m, &x, &x), served);
+    // Rows that begin away from multiples of 16 bytes: all, or all but every eighth.
+    let away = |[_, _, parts, columns]: [usize; 4]| {
+        [(8, 1), (1, 0)].map(|(more, first)| {
+            tensor(&[1, 70, parts * columns + more]).part(first, &[1, 70, parts, columns]).unwrap()
+        })
+    };
+    for away in away(wide) {
+        assert_eq!(plan(&m, &away, &x), otherwise);
+        assert_eq!(plan(&m, &x, &away), otherwise);
+    }
+    for away in away(narrow) {
+        assert_eq!(plan(&matrix(away.clone(), generators(64)), &x, &x), otherwise);
+        assert_eq!(plan(&matrix(generators(64), away), &x, &x), otherwise);
+    }
+    for (state_dim, head_dim, expected) in [
+        (128, 128, served),
+        (256, 64, served),
+        (32, 64, otherwise),
+        (192, 64, otherwise),
+        (64, 32, otherwise),
+    ] {
+        let x = tensor(&[1, 70, 4, head_dim]);
+        assert_eq!(plan(&matrix(generators(state_dim), generators(state_dim)), &x, &x), expected);
+    }
+    assert_eq!(plan(&m.clone().with_diagonal(Diagonal::Free), &x, &x), otherwise);
+    let empty = Sequences::from_offsets(&[0, 30, 30, 70]).unwrap();
+    assert_eq!(plan(&m.with_sequences(empty).unwrap(), &x, &x), otherwise);
 }

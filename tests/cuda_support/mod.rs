@@ -3,7 +3,7 @@
 
 use ndarray::{Array, Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
 use num_traits::{FromPrimitive, ToPrimitive};
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Stored, Stream};
+use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Plan, Stored, Stream};
 use semisep::ssd::{Algorithm, Grad, Output, Ssd};
 use semisep::{DeviceError, Error};
 
@@ -51,9 +51,26 @@ pub enum Decay {
     None,
     /// e^-40 a step.
     Strong,
+    /// e^-80 a step.
+    Stronger,
+    /// By e^-80, never, or as in a model, at random.
+    Mixed,
+    /// From e^-1 to e^-80 a step, at random.
+    Hostile,
     /// Never and wholly, in turns.
     Alternating,
 }
+
+/// All that are unlike a model's.
+pub const HOSTILE: [Decay; 7] = [
+    Decay::Wide,
+    Decay::None,
+    Decay::Strong,
+    Decay::Stronger,
+    Decay::Mixed,
+    Decay::Hostile,
+    Decay::Alternating,
+];
 
 /// The inputs as a device gets them.
 pub struct Rounded<T: Stored> {
@@ -69,7 +86,7 @@ pub struct Rounded<T: Stored> {
 }
 
 /// The nearest number that can be stored.
-fn store<T: Stored, D: Dimension>(values: &Array<f64, D>) -> Array<T, D> {
+pub fn store<T: Stored, D: Dimension>(values: &Array<f64, D>) -> Array<T, D> {
     values.mapv(|v| T::narrow(T::Acc::from_f64(v).unwrap()))
 }
 
@@ -95,6 +112,11 @@ impl<T: Stored> Rounded<T> {
                 Decay::Wide => -1e-3 * (4e4f64).powf(v.abs()),
                 Decay::None => 0.0,
                 Decay::Strong => -40.0,
+                Decay::Stronger => -80.0,
+                Decay::Mixed if *v < -0.6 => -80.0,
+                Decay::Mixed if *v < -0.3 => 0.0,
+                Decay::Mixed => -1e-3 - 0.099 * v.abs(),
+                Decay::Hostile => -1.0 - 79.0 * v.abs().min(1.0),
                 Decay::Alternating if (t + h) % 2 == 0 => 0.0,
                 Decay::Alternating => -1e4,
             }
@@ -154,12 +176,46 @@ impl<T: Stored> Rounded<T> {
         }
     }
 
+    /// Some rows as a case of their own; each row has one state.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        let (four, three) = (s![rows.clone(), .., .., ..], s![rows.clone(), .., ..]);
+        let cut = |v: &Array4<T>| v.slice(four).to_owned();
+        let state = |v: &Array4<T::Acc>| v.slice(four).to_owned();
+        Self {
+            log_a: self.log_a.slice(three).to_owned(),
+            dt: self.dt.slice(three).to_owned(),
+            b: cut(&self.b),
+            c: cut(&self.c),
+            d: self.d.clone(),
+            x: cut(&self.x),
+            initial: state(&self.initial),
+            cotangent: Output { y: cut(&self.cotangent.y), state: state(&self.cotangent.state) },
+            case: Case { shape: Shape { batch: rows.len(), ..self.case.shape.clone() }, ..self.case.clone() },
+        }
+    }
+
     /// The answers of the CPU, in f64.
     pub fn expected(&self) -> (Output<f64>, Grad<f64>) {
         let (m, initial) = (self.case.matrix(), Some(self.case.initial.view()));
         let out = m.matmul(self.case.x.view(), initial, Algorithm::Recurrent).unwrap();
         let grad = m.vjp(self.case.x.view(), initial, Algorithm::Recurrent, &self.case.cotangent).unwrap();
         (out, grad)
+    }
+
+    /// Which kernels the device's product and gradient come from.
+    pub fn plan(&self, cuda: &Cuda<T>, how: Algorithm) -> Plan {
+        let m = cuda.upload(&self.matrix()).unwrap();
+        let [x, y] =
+            [&self.x, &self.cotangent.y].map(|v| CudaTensor::upload(cuda.stream(), v.view()).unwrap());
+        m.plan(how, &x, &y).unwrap()
+    }
+
+    /// The Hopper tier serves this case where the device has it.
+    pub fn assert_hopper(&self, cuda: &Cuda<T>) {
+        if cuda.stream().device().architecture().is_hopper() {
+            let plan = self.plan(cuda, Algorithm::Automatic);
+            assert_eq!(plan, Plan::Hopper, "{} {:?}", T::NAME, self.case.shape);
+        }
     }
 
     /// The device's product and gradient; memory holds NaN before.
@@ -171,6 +227,28 @@ impl<T: Stored> Rounded<T> {
         let grad = m.on(cuda).vjp(self.x.view(), initial, how, &self.cotangent).unwrap();
         (out, grad)
     }
+}
+
+/// What an error says was wrong.
+pub fn refused<T: std::fmt::Debug>(found: semisep::Result<T>) -> &'static str {
+    match found.unwrap_err() {
+        Error::Shape { tensor, .. } | Error::Value { tensor, .. } => tensor,
+        Error::Device(DeviceError::Elsewhere { tensor }) => tensor,
+        Error::Config { field, .. } => field,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Some rows have the bits of those rows of a larger batch.
+pub fn assert_rows<T: Stored + PartialEq>(part: &Grad<T>, all: &Grad<T>, rows: std::ops::Range<usize>) {
+    let (four, three) = (s![rows.clone(), .., .., ..], s![rows.clone(), .., ..]);
+    let name = format!("{} {rows:?}", T::NAME);
+    assert_eq!(part.x, all.x.slice(four), "{name}: dx");
+    assert_eq!(part.b, all.b.slice(four), "{name}: db");
+    assert_eq!(part.c, all.c.slice(four), "{name}: dc");
+    assert_eq!(part.state, all.state.slice(four), "{name}: dstate");
+    assert_eq!(part.dt, all.dt.slice(three), "{name}: ddt");
+    assert_eq!(part.log_a, all.log_a.slice(three), "{name}: dlog_a");
 }
 
 /// Fills memory with NaN and gives it back, so that the next tensors are made of it.

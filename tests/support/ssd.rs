@@ -106,11 +106,16 @@ impl Case {
         }
     }
 
+    /// As the cuts say; in a single row two at one place leave an empty sequence between them.
     pub fn sequences(&self) -> Sequences {
+        let states = if self.shape.per_sequence { States::PerSequence } else { States::PerRow };
+        if self.shape.batch == 1 {
+            let offsets = [&[0], self.shape.cuts.as_slice(), &[self.shape.len]].concat();
+            return Sequences::from_offsets(&offsets).unwrap().with_states(states);
+        }
         let ids = Array2::from_shape_fn((self.shape.batch, self.shape.len), |(_, t)| {
             self.shape.cuts.iter().filter(|&&cut| cut <= t).count() as i32
         });
-        let states = if self.shape.per_sequence { States::PerSequence } else { States::PerRow };
         Sequences::from_ids(ids.view()).unwrap().with_states(states)
     }
 

@@ -59,7 +59,7 @@ DEVICE int column_of(int group, int band) { return group * STATE_DIM + band * N;
 template <int ROWS>
 DEVICE void copy_rows(u32 panel, const storage *from, long long pitch, int first, int valid, u32 lane) {
     const u32 c = lane & 7, r = first + (lane >> 3);
-    const u32 even = panel + piece(r, c), odd = panel + piece(r + 4, c);
+    const u32 even = panel + swizzled(r, c), odd = panel + swizzled(r + 4, c);
     const storage *row = from + r * pitch + c * 8;
     if (valid >= first + ROWS) {
 #pragma unroll
@@ -69,7 +69,7 @@ DEVICE void copy_rows(u32 panel, const storage *from, long long pitch, int first
 #pragma unroll 1
         for (int k = 0; k < ROWS / 4; k++, row += 4 * pitch) {
             const bool inside = (int)r + 4 * k < valid;
-            copy_piece(panel + piece(r + 4 * k, c), inside ? row : from, inside);
+            copy_piece(panel + swizzled(r + 4 * k, c), inside ? row : from, inside);
         }
     }
 }

@@ -106,11 +106,11 @@ DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &s
 #pragma unroll 1
     for (int round = 0; round < BANDS; round++) {
         if (round > 0) {
-            threads_sync(3, 256);
+            named_sync(3, 256);
             copy_generators(shape, pass, at, columns, pass.band, row, lane);
-            threads_sync(3, 256);
+            named_sync(3, 256);
         }
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < N / 16; step++) {
             const u32 at_step = (step >> 2) * PANEL + (step & 3) * 32;
@@ -118,8 +118,8 @@ DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &s
             product<0, 0>(own, left, rows_operand(at.base + STAGES_AT + at_step + 64 * warpgroup * 128), round + step > 0);
             product<0, 0>(other_block, left, rows_operand(at.base + STAGES_AT + at_step + 64 * other * 128), round + step > 0);
         }
-        products_commit();
-        products_wait<0>();
+        wgmma_commit();
+        wgmma_wait<0>();
         pin(own);
         pin(other_block);
     }
@@ -221,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
-        registers_shrink<40>();
+        registers_give<40>();
         if (columns) {
             for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
             copy_heads<true>(shape, pass, at, thread);
@@ -229,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             copy_heads<false>(shape, pass, at, thread);
         }
     } else {
-        registers_grow<232>();
+        registers_take<232>();
         // The same number in all lanes, as the compiler can see.
         const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {

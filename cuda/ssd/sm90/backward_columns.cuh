@@ -83,10 +83,10 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 scores_right[t * 128] = make_float4(right[4 * t], right[4 * t + 1], right[4 * t + 2], right[4 * t + 3]);
         }
     }
-    threads_sync(1 + warpgroup, 128);
+    named_sync(1 + warpgroup, 128);
     const float b_unit = half_rows(at.memory + OWN_AT, row, lane);
     fence_async();
-    threads_sync(1 + warpgroup, 128);
+    named_sync(1 + warpgroup, 128);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
@@ -103,12 +103,12 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         // B dH^T, X dH by panels, and what the masks add to dX: each product is on its way while the last one is made use of.
         u32 x[4][4], mask[4][4], right[4][4];
         float dx[32], t[32];
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < N / 16; step++)
             product<0, 0, true>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
                           rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
-        products_commit();
+        wgmma_commit();
         const Scale scale = half_scale(at.sizes(i, false));
         const float dh_unit = at.sizes(i, true).state;
 #pragma unroll
@@ -117,11 +117,11 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
 #pragma unroll
             for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
         }
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1, true>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
-        products_commit();
+        wgmma_commit();
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
         mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
         // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups has
@@ -136,7 +136,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
         const float entering[2] = {faded[0] * (dh_unit * b_unit), faded[1] * (dh_unit * b_unit)};
 
-        products_wait<1>();
+        wgmma_wait<1>();
         pin(dx);
         float inner[2] = {0.f, 0.f};
 #pragma unroll
@@ -165,27 +165,27 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         }
         const float skip = pass.d && !pass.d_channels ? pass.d[at.head(i) >> shape.slice_bits] : 0.f;
         pin(dx);
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * warpgroup * 128 + 2048 * step), 1);
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1>(dx, right[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
-        products_commit();
+        wgmma_commit();
 
-        products_wait<1>();
+        wgmma_wait<1>();
         pin(t);
         const float unit = scale.from * dh_unit, weight[2] = {dt[0] * faded[0] * unit, dt[1] * faded[1] * unit};
 #pragma unroll
         for (int e = 0; e < 32; e++) db[0][e] += weight[(e >> 1) & 1] * t[e];
         if (N_PANELS == 2) {
             pin(t);
-            products_begin();
+            wgmma_fence();
 #pragma unroll
             for (int step = 0; step < 4; step++)
                 product<1, true>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
-            products_commit();
+            wgmma_commit();
         }
 #pragma unroll
         for (int m = 0; m < 2; m++) {
@@ -195,7 +195,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
             if ((lane & 3) == 0)
                 pass.sums[(pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 4) * Q + row + g + 8 * m] = sum;
         }
-        products_wait<N_PANELS - 1>();
+        wgmma_wait<N_PANELS - 1>();
         pin(dx);
 
         // dX takes the place of this warp's rows of X, which nobody else reads.
@@ -221,11 +221,11 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
 #pragma unroll
         for (int m = 0; m < 4; m++) {
             const u32 r = row + 4 * m + (lane >> 3);
-            const uint4 v = *(const uint4 *)(from + piece(r, lane & 7));
+            const uint4 v = *(const uint4 *)(from + swizzled(r, lane & 7));
             if (r < k.len && pass.leads()) *(uint4 *)(to + (long long)r * shape.heads * P) = v;
         }
         if (N_PANELS == 2) {
-            products_wait<0>();
+            wgmma_wait<0>();
             pin(t);
         }
         at.release(i, lane);

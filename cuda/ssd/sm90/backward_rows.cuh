@@ -149,7 +149,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         if (warpgroup == 1)
             store_scores<false>(s_left, (float4 *)(at.memory + SCORES_AT) + thread + 2048, nullptr, warp, lane);
     }
-    threads_sync(3, 256);
+    named_sync(3, 256);
 #pragma unroll
     for (int e = 0; e < 32; e++) ds[e] = 0.f;
 #pragma unroll
@@ -173,19 +173,19 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         float first[32], second[32], pairs[2] = {0.f, 0.f}, states[2] = {0.f, 0.f};
         {
             float beside[16], pairs_left[2] = {0.f, 0.f};
-            products_begin();
+            wgmma_fence();
 #pragma unroll
             for (int step = 0; step < 4; step++)
                 product(beside, rows_operand(stage + DY_AT + 64 * 128 + 32 * step),
                         rows_operand(stage + X_AT + 32 * warpgroup * 128 + 32 * step), step > 0);
-            products_commit();
+            wgmma_commit();
 #pragma unroll
             for (int step = 0; step < 4; step++)
                 product<0, 0>(first, rows_operand(stage + DY_AT + 64 * warpgroup * 128 + 32 * step),
                               rows_operand(stage + X_AT + 64 * warpgroup * 128 + 32 * step), step > 0);
-            products_commit();
+            wgmma_commit();
             const float edge = steps[63], below[2] = {steps[64 + 16 * warp + g], steps[64 + 16 * warp + g + 8]};
-            products_wait<1>();
+            wgmma_wait<1>();
             pin(beside);
             pairs_block<16>(beside, ds_left, pairs_left, below, steps + 32 * warpgroup, edge, scores_left,
                             part + 512 + 128 * warpgroup + 32 * warp, warp, lane);
@@ -212,12 +212,12 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         }
         const float logs[2] = {steps[row + g], steps[row + g + 8]};
         // dY H, by panels.
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++)
             product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
-        products_commit();
-        products_wait<1>();
+        wgmma_commit();
+        wgmma_wait<1>();
         pin(first);
         pairs_block<32>(first, ds, pairs, logs, steps + 64 * warpgroup, 0.f, scores, part + (4 * warpgroup + warp) * 64, warp,
                         lane);
@@ -226,18 +226,18 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
         const float grown[2] = {unit * exp2_fast(logs[0]), unit * exp2_fast(logs[1])};
         if (N_PANELS == 2) {
             pin(first);
-            products_begin();
+            wgmma_fence();
 #pragma unroll
             for (int step = 0; step < 4; step++)
                 product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
-            products_commit();
+            wgmma_commit();
         }
-        products_wait<N_PANELS - 1>();
+        wgmma_wait<N_PANELS - 1>();
         pin(second);
         if (N_PANELS == 1) at.release(i, lane);
         state_block(second, dc[0], states, grown, own, row, lane);
         if (N_PANELS == 2) {
-            products_wait<0>();
+            wgmma_wait<0>();
             pin(first);
             at.release(i, lane);
             state_block(first, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
@@ -251,7 +251,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0) sums[row + g + 8 * m] = sum;
         }
-        threads_sync(1 + warpgroup, 128);
+        named_sync(1 + warpgroup, 128);
         if (thread < 64) { // columns of the block on the diagonal
             const float *own_part = part + 4 * 64 * warpgroup + thread;
             sums[Q + 64 * warpgroup + thread] = (own_part[0] + own_part[64]) + (own_part[128] + own_part[192]);
@@ -263,7 +263,7 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
 
     // dS in 16 bits in the place of S, with zeros above the diagonal; B in the place of the first stage.
     const Place &end = at.again();
-    threads_sync(3, 256);
+    named_sync(3, 256);
     const int below = 16 * warp + g - 2 * (lane & 3);
 #pragma unroll
     for (int e = 0; e < 32; e++) ds[e] = below >= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? ds[e] : 0.f;
@@ -288,13 +288,13 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
                       end.k.len, lane);
     copies_wait();
     fence_async();
-    threads_sync(3, 256);
+    named_sync(3, 256);
     const long long part_size = pass.positions * shape.groups * STATE_DIM;
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++) {
         float db[32];
         pin(dc[panel]);
-        products_begin();
+        wgmma_fence();
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
             product<0, 1>(dc[panel],
@@ -303,8 +303,8 @@ DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at,
             product<1, 1>(db, columns_operand(scores_at + warpgroup * PANEL + step * 2048),
                           columns_operand(own + panel * PANEL + step * 2048), step > 0);
         }
-        products_commit();
-        products_wait<0>();
+        wgmma_commit();
+        wgmma_wait<0>();
         pin(dc[panel]);
         pin(db);
         const int column = column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3);

@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     __syncthreads();
 
     if (warpgroup == 2) {
-        registers_shrink<40>();
+        registers_give<40>();
         const long long left_pitch = reverse ? shape.dy_pitch : shape.x_pitch;
         const long long right_pitch = reverse ? shape.c_pitch : shape.b_pitch;
         const int head = group * in_group + in_pair;
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         return;
     }
     if (warpgroup == 1 && !two) return;
-    registers_grow<232>();
+    registers_take<232>();
 
     const int head = group * in_group + in_pair + warpgroup;
     const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
@@ -129,8 +129,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 for (int e = 0; e < 32; e++) most = fmaxf(most, fabsf(h[panel][e]));
             most = warp_most(most);
             if (lane == 0) mosts[warp] = most;
-            if (thread == 0) bulk_stores_read();
-            threads_sync(1 + warpgroup, 128);
+            if (thread == 0) copy_out_wait();
+            named_sync(1 + warpgroup, 128);
             const Scale scale = half_scale(fmaxf(fmaxf(mosts[0], mosts[1]), fmaxf(mosts[2], mosts[3])));
             if (thread == 0) sizes->state = scale.from;
 #pragma unroll
@@ -152,14 +152,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         float *largest = (float *)(memory + LARGEST_AT) + warpgroup * 8 + (i & 1) * 4;
         const float most_factor = warp_most(fabsf(factor));
         if (lane == 0) largest[warp] = most_factor;
-        threads_sync(1 + warpgroup, 128);
+        named_sync(1 + warpgroup, 128);
         const float unit = near_one(largest, reverse).to;
 #else
         constexpr float unit = 1.f;
 #endif
         factors[thread] = factor * unit;
         fence_async();
-        threads_sync(1 + warpgroup, 128);
+        named_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
             bulk_store((unsigned char *)walk.kept + place * STATE_BYTES, own_state, STATE_BYTES);
         const float through = exp2_fast(last) * unit;
@@ -174,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         for (int step = 0; step < Q / 16; step++) {
             u32 raw[4];
             // Rows of the tile are positions, and of its transpose rows of the state.
-            load_matrices_transposed(raw, left + piece(16 * step + (lane >> 4) * 8 + (lane & 7),
+            load_transposed(raw, left + swizzled(16 * step + (lane >> 4) * 8 + (lane & 7),
                                                        2 * warp + ((lane >> 3) & 1)));
             const float2 f0 = *(const float2 *)(factors + 16 * step + column);
             const float2 f1 = *(const float2 *)(factors + 16 * step + 8 + column);
@@ -188,18 +188,18 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 const float2 rounded = unpack(high[step][m]);
                 low[step][m] = pack(v.x - rounded.x, v.y - rounded.y);
             }
-            products_begin();
+            wgmma_fence();
 #pragma unroll
             for (int panel = 0; panel < N_PANELS; panel++) {
                 const u64 right = columns_operand(stage + panel * PANEL + step * 2048);
                 product<1>(h[panel], high[step], right, 1);
                 product<1>(h[panel], low[step], right, 1);
             }
-            products_commit();
+            wgmma_commit();
         }
         most = warp_most(most);
         if (walk.kept && lane == 0) sizes->most[warp] = most;
-        products_wait<0>();
+        wgmma_wait<0>();
 #pragma unroll
         for (int panel = 0; panel < N_PANELS; panel++) {
             pin(h[panel]);

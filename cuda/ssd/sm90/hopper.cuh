@@ -1,13 +1,11 @@
-// Instructions of the Hopper tier: 16-bit pairs, shared-memory matrices, barriers, copies, warpgroup products.
+// Instructions of the backward pass on Hopper, beside those of common/: 16-bit pairs, copies, warpgroup products.
 //
-// Tiles in shared memory are columns of panels: a panel is rows of 64 elements (128 bytes), of which the 16-byte piece c
-// of row r lies at place c ^ (r & 7), as warpgroup products want it (128-byte swizzle). A panel starts at a multiple of
-// 1024 bytes.
+// Tiles in shared memory are columns of panels: a panel is rows of 64 elements (128 bytes), `swizzled`, as warpgroup products
+// want it (128-byte swizzle). A panel starts at a multiple of 1024 bytes.
 #pragma once
+#include "common/wgmma.cuh"
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short storage; // one element of bf16, or of f16 with STORED_F16
+typedef u16 storage; // one element of bf16, or of f16 with STORED_F16
 
 #ifdef STORED_F16
 #define STORAGE "f16"
@@ -21,23 +19,7 @@ constexpr float LOG2E = 1.4426950408889634f;
 
 // ---- 16-bit pairs ----
 
-DEVICE u32 pack(float low, float high) {
-    u32 pair;
-    asm("cvt.rn." STORAGE "x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-
-DEVICE float2 unpack(u32 pair) {
-#ifdef STORED_F16
-    float2 wide;
-    asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-        : "=f"(wide.x), "=f"(wide.y)
-        : "r"(pair));
-    return wide;
-#else
-    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-#endif
-}
+DEVICE float2 unpack(u32 pair) { return make_float2(low(pair), high(pair)); }
 
 DEVICE u32 pack_half(float low, float high) {
     u32 pair;
@@ -76,18 +58,7 @@ DEVICE float warp_most(float v) {
     return __uint_as_float(most);
 }
 
-DEVICE float exp2_fast(float v) {
-    float e;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v));
-    return e;
-}
-
 // ---- shared memory ----
-
-DEVICE u32 shared_address(const void *p) { return (u32)__cvta_generic_to_shared(p); }
-
-// Offset in bytes of the 16-byte piece `c` (0..8) of row `r` of a panel.
-DEVICE u32 piece(u32 r, u32 c) { return r * 128 + ((c ^ (r & 7)) << 4); }
 
 DEVICE void load_matrices(u32 (&m)[4], u32 address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -96,53 +67,10 @@ DEVICE void load_matrices(u32 (&m)[4], u32 address) {
                  : "memory");
 }
 
-DEVICE void load_matrices_transposed(u32 (&m)[4], u32 address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-DEVICE void store_matrices(u32 address, u32 a, u32 b, u32 c, u32 d) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a), "r"(b),
-                 "r"(c), "r"(d)
-                 : "memory");
-}
-
-// Address for the four functions above: the 16 x 16 tile at row `row` and piece `c` of a panel, as this lane gives it.
+// Address for matrices to be loaded or stored: the 16 x 16 tile at row `row` and piece `c` of a panel, as this lane gives it.
 DEVICE u32 tile_address(u32 panel, u32 row, u32 c, u32 lane) {
-    return panel + piece(row + ((lane >> 3) & 1) * 8 + (lane & 7), c + (lane >> 4));
+    return panel + swizzled(row + ((lane >> 3) & 1) * 8 + (lane & 7), c + (lane >> 4));
 }
-
-// ---- barriers ----
-
-DEVICE void barrier_init(u32 barrier, u32 count) {
-    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
-}
-
-DEVICE void barrier_arrive(u32 barrier) {
-    asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-
-DEVICE void barrier_expect(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-
-DEVICE void barrier_wait(u32 barrier, u32 parity) {
-    asm volatile("{\n.reg .pred done;\n"
-                 "AGAIN:\n"
-                 "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n"
-                 "@done bra DONE;\n"
-                 "bra AGAIN;\n"
-                 "DONE:\n}" ::"r"(barrier),
-                 "r"(parity)
-                 : "memory");
-}
-
-DEVICE void threads_sync(u32 id, u32 threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
-
-// Ordinary writes to shared memory before it are seen by warpgroup products and bulk copies after it.
-DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // ---- copies ----
 
@@ -171,7 +99,6 @@ DEVICE void bulk_store(void *to, u32 from, u32 bytes) {
                  : "memory");
 }
 
-DEVICE void bulk_stores_read() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 DEVICE void bulk_stores_done() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 // ---- warpgroup products: 64 x 64 accumulators, 16 columns of the left operand a step ----
@@ -181,20 +108,6 @@ DEVICE u64 rows_operand(u32 address) { return (u64)((address & 0x3ffff) >> 4) | 
 
 // Operand whose rows are panel columns: one step is 16 panel rows, 2048 bytes, on. 64 of them lie in one panel.
 DEVICE u64 columns_operand(u32 address) { return rows_operand(address) | (64ull << 16); }
-
-DEVICE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;"); }
-template <int N>
-DEVICE void products_wait() {
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
-}
-
-// Keeps what reads or writes these registers on its side of this line.
-template <int COUNT>
-DEVICE void pin(float (&v)[COUNT]) {
-#pragma unroll
-    for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(v[i]));
-}
 
 #define ACCUMULATORS                                                                                                \
     "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
@@ -259,13 +172,4 @@ DEVICE void add_product_half(float (&sum)[4], u32 a0, u32 a1, u32 b0, u32 b1) {
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
         : "r"(a0), "r"(0), "r"(a1), "r"(b0), "r"(b1));
-}
-
-template <int N>
-DEVICE void registers_grow() {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
-}
-template <int N>
-DEVICE void registers_shrink() {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }

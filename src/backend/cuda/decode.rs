@@ -1,13 +1,15 @@
 //! One decoding step of a batch: every sequence's state advances by one position, in place.
 #![allow(unsafe_code)]
 
+use super::check;
+use super::exact::WIDEST;
 use super::kernels::Shape;
 use super::launch::{Grid, Parameters, Start};
 use super::source::Program;
-use super::steps::{StepRule, check_flat, check_stream};
+use super::steps::StepRule;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result};
 
 /// Warps of a block.
 const WARPS: usize = 4;
@@ -75,11 +77,12 @@ impl Slots {
 /// for bit.
 #[derive(Debug, Clone)]
 pub struct DecodeStep<'a, T> {
-    steps: StepRule<'a>,            // (batch, 1, heads)
+    dt: &'a CudaTensor<f32>,        // (batch, 1, heads)
     a: &'a CudaTensor<f32>,         // (heads)
     b: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
     c: &'a CudaTensor<T>,           // (batch, 1, groups, state_dim)
     d: Option<&'a CudaTensor<f32>>, // (heads, 1 or head_dim)
+    rule: StepRule<f32>,
     slots: Option<&'a Slots>,
 }
 
@@ -113,60 +116,46 @@ struct Arguments {
 impl Parameters for Arguments {}
 
 impl<'a, T: Stored> DecodeStep<'a, T> {
-    /// The step with these generators, without a skip; sequence k owns state k.
+    /// The step with these generators, the raw steps `dt` taken as steps, without a skip; sequence k owns state k.
     ///
     /// # Shapes
-    /// `steps`: (batch, 1, heads); `a`: (heads); `b`, `c`: (batch, 1, groups, state_dim).
+    /// `dt`: (batch, 1, heads); `a`: (heads); `b`, `c`: (batch, 1, groups, state_dim), state_dim at most 256.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they disagree or heads is not a multiple of groups;
-    /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
+    /// [`Error::Shape`] if they disagree or heads is not a multiple of groups; [`Error::Config`] for f64, which has no
+    /// kernel; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
     pub fn new(
-        steps: StepRule<'a>,
+        dt: &'a CudaTensor<f32>,
         a: &'a CudaTensor<f32>,
         b: &'a CudaTensor<T>,
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
-        let stream = steps.raw.stream();
-        let [batch, 1, heads @ (1..)] = *steps.raw.shape() else {
-            return Err(Error::shape("dt", "(batch, 1, heads) with at least one head", steps.raw.shape()));
+        check::single::<T>("the decoding step")?;
+        let [batch, 1, heads @ (1..)] = *dt.shape() else {
+            return Err(Error::shape("dt", "(batch, 1, heads) with at least one head", dt.shape()));
         };
-        check_flat("A", "(heads)", a, &[heads], stream)?;
-        if let Some(bias) = steps.bias {
-            check_flat("dt_bias", "(heads)", bias, &[heads], stream)?;
-        }
-        check_stream("b", b, stream)?;
-        match *b.shape() {
-            [rows, 1, groups @ (1..), (1..)] if rows == batch && heads % groups == 0 => {}
-            _ => {
-                let expected = format!(
-                    "(batch, 1, groups, state_dim) = [{batch}, 1, a divisor of heads = {heads}, at least 1]"
-                );
-                return Err(Error::shape("b", expected, b.shape()));
-            }
-        }
-        check_stream("c", c, stream)?;
-        check_shape("c", "(batch, 1, groups, state_dim)", b.shape(), c.shape())?;
-        if T::NAME == "f64" {
-            let reason = "expected f32, bf16 or f16 for the decoding kernel, found f64".into();
-            return Err(Error::Config { field: "dtype", reason });
-        }
-        Ok(Self { steps, a, b, c, d: None, slots: None })
+        check::flat("A", "(heads)", a, &[heads], dt.stream())?;
+        check::generators(b, c, [batch, 1, heads], 1..=WIDEST, dt.stream())?;
+        Ok(Self { dt, a, b, c, d: None, rule: StepRule::default(), slots: None })
+    }
+
+    /// Makes the steps from the raw ones by `rule`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if its bias does not fit.
+    pub fn with_rule(self, rule: StepRule<f32>) -> Result<Self> {
+        rule.check(self.heads(), self.stream())?;
+        Ok(Self { rule, ..self })
     }
 
     /// Adds `d`: (heads, 1) for one number a head, (heads, head_dim) for one a channel.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has another number of rows or none of the two widths, the latter when a step is done.
+    /// [`Error::Shape`] if it has another number of rows or none of the two widths, the latter when a step is done;
+    /// [`Error::Value`] if it does not begin at a multiple of 16 bytes.
     pub fn with_skip(self, d: &'a CudaTensor<f32>) -> Result<Self> {
-        let heads = self.heads();
-        match *d.shape() {
-            [rows, width @ (1..)] if rows == heads => {
-                check_flat("d", "(heads, 1 or head_dim)", d, &[heads, width], self.stream())?;
-                Ok(Self { d: Some(d), ..self })
-            }
-            _ => Err(Error::shape("d", format!("(heads, 1 or head_dim) with heads = {heads}"), d.shape())),
-        }
+        check::skip(d, self.heads(), self.stream())?;
+        Ok(Self { d: Some(d), ..self })
     }
 
     /// Lets the sequences own states of a larger pool.
@@ -174,17 +163,18 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     /// # Errors
     /// [`Error::Shape`] if there is not one slot a sequence.
     pub fn with_slots(self, slots: &'a Slots) -> Result<Self> {
-        check_flat("slots", "(batch)", &slots.numbers, &[self.batch()], self.stream())?;
+        check::flat("slots", "(batch)", &slots.numbers, &[self.batch()], self.stream())?;
         Ok(Self { slots: Some(slots), ..self })
     }
 
     /// `y`, and `state` after the step in the place of what it was.
     ///
     /// # Shapes
-    /// `x`, `y`: (batch, 1, heads, head_dim); `state`: (batch or the pool, heads, head_dim, state_dim), without gaps.
+    /// `x`, `y`: (batch, 1, heads, head_dim), head_dim at most 256; `state`: (batch or the pool, heads, head_dim, state_dim),
+    /// without gaps, at a multiple of 16 bytes.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they do not fit the generators, and those of compiling and starting a kernel.
+    /// [`Error::Shape`] or [`Error::Value`] if they do not fit the generators, and those of compiling and starting a kernel.
     pub fn step<S: StateElement>(
         &self,
         x: &CudaTensor<T>,
@@ -207,33 +197,21 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     ) -> Result<()> {
         let (stream, batch, heads) = (self.stream(), self.batch(), self.heads());
         let (groups, state_dim) = (self.b.shape()[2], self.b.shape()[3]);
-        check_stream("x", x, stream)?;
-        let head_dim = match *x.shape() {
-            [rows, 1, h, head_dim @ (1..)] if (rows, h) == (batch, heads) => head_dim,
-            _ => {
-                let expected = format!("(batch, 1, heads, head_dim) = [{batch}, 1, {heads}, at least 1]");
-                return Err(Error::shape("x", expected, x.shape()));
-            }
-        };
-        check_stream("y", y, stream)?;
-        check_shape("y", "the shape of x", x.shape(), y.shape())?;
-        let d_width = self.d.map_or(1, |d| d.shape()[1]);
-        if d_width != 1 && d_width != head_dim {
-            let expected = format!("(heads, 1 or head_dim) = [{heads}, 1 or {head_dim}]");
-            return Err(Error::shape("d", expected, &[heads, d_width]));
-        }
+        let head_dim = check::input(x, [batch, 1, heads], stream)?;
+        check::skip_columns(self.d, head_dim)?;
+        check::shaped("y", "(batch, 1, heads, head_dim)", y, x.shape(), stream)?;
         let states = self.slots.map_or(batch, |slots| slots.pool);
         let axes = "(batch or pool, heads, head_dim, state_dim)";
-        check_flat("state", axes, state, &[states, heads, head_dim, state_dim], stream)?;
+        check::aligned("state", axes, state, &[states, heads, head_dim, state_dim], stream)?;
 
-        let (softplus, dt_min, dt_max) = self.steps.rule();
+        let (bias, softplus, dt_min, dt_max) = self.rule.arguments();
         let arguments = Arguments {
             x: *x.pointer(),
             b: *self.b.pointer(),
             c: *self.c.pointer(),
-            dt: *self.steps.raw.pointer(),
+            dt: *self.dt.pointer(),
             a: *self.a.pointer(),
-            bias: self.steps.bias.map_or(0, |bias| *bias.pointer()),
+            bias,
             d: self.d.map_or(0, |d| *d.pointer()),
             state: *state.pointer(),
             slots: self.slots.map_or(0, |slots| *slots.numbers.pointer()),
@@ -241,14 +219,14 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
             x_pitch: x.pitch() as i64,
             b_pitch: self.b.pitch() as i64,
             c_pitch: self.c.pitch() as i64,
-            dt_pitch: self.steps.raw.pitch() as i64,
+            dt_pitch: self.dt.pitch() as i64,
             y_pitch: y.pitch() as i64,
             heads: heads as i32,
             groups: groups as i32,
-            d_width: d_width as i32,
+            d_width: self.d.map_or(1, |d| d.shape()[1]) as i32,
             softplus,
-            dt_min,
-            dt_max,
+            dt_min: dt_min as f32,
+            dt_max: dt_max as f32,
         };
         // Few states leave multiprocessors idle unless each is shared out among more blocks.
         let parts = Parts::of(batch * heads, stream.device().multiprocessors() as usize);
@@ -264,15 +242,15 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     }
 
     fn stream(&self) -> &'a Stream {
-        self.steps.raw.stream()
+        self.dt.stream()
     }
 
     fn batch(&self) -> usize {
-        self.steps.raw.shape()[0]
+        self.dt.shape()[0]
     }
 
     fn heads(&self) -> usize {
-        self.steps.raw.shape()[2]
+        self.dt.shape()[2]
     }
 }
 

@@ -1,9 +1,10 @@
 //! Steps and decays on a device: given, or raw.
 
+use super::check;
+use super::steps::StepRule;
 use super::stream::Stream;
-use super::tensor::{CudaTensor, Element, Stored};
-use crate::error::{DeviceError, Error, Result, check_shape};
-use crate::ssd::Squash;
+use super::tensor::{CudaTensor, Stored};
+use crate::error::{Error, Result};
 
 /// Steps and decays, or what they are made from.
 #[derive(Debug, Clone)]
@@ -15,23 +16,15 @@ pub enum Steps<T: Stored> {
         /// Steps.
         dt: CudaTensor<T::Acc>,
     },
-    /// To be made on the device, as [`crate::ssd::Discretization`] makes them.
-    Raw(RawSteps<T>),
-}
-
-/// `dt = clamp(squash(raw + bias), limits)`, `log a = A dt`.
-#[derive(Debug, Clone)]
-pub struct RawSteps<T: Stored> {
-    /// Raw steps, (batch, len, heads).
-    pub dt: Raw<T>,
-    /// A, (heads).
-    pub a: CudaTensor<T::Acc>,
-    /// Added to the raw steps, (heads).
-    pub bias: Option<CudaTensor<T::Acc>>,
-    /// How they become positive.
-    pub squash: Squash,
-    /// Between which they are clamped.
-    pub limits: (f64, f64),
+    /// To be made on the device: `log a = A dt`.
+    Raw {
+        /// Raw steps, (batch, len, heads).
+        dt: Raw<T>,
+        /// A, (heads).
+        a: CudaTensor<T::Acc>,
+        /// How raw steps become steps.
+        rule: StepRule<T::Acc>,
+    },
 }
 
 /// Raw steps as a layer has them at hand: computed, or stored like x.
@@ -81,10 +74,18 @@ impl<T: Stored> Raw<T> {
         }
     }
 
+    /// Their address, and whether it is one of numbers as x is stored.
+    pub(super) fn address(&self) -> (u64, bool) {
+        match self {
+            Self::Computed(tensor) => (*tensor.pointer(), false),
+            Self::Stored(tensor) => (*tensor.pointer(), true),
+        }
+    }
+
     fn on(&self, stream: &Stream) -> Result<()> {
         match self {
-            Self::Computed(tensor) => on("dt", tensor, stream),
-            Self::Stored(tensor) => on("dt", tensor, stream),
+            Self::Computed(tensor) => check::on("dt", tensor, stream),
+            Self::Stored(tensor) => check::on("dt", tensor, stream),
         }
     }
 }
@@ -93,53 +94,28 @@ impl<T: Stored> Steps<T> {
     pub(super) fn shape(&self) -> &[usize] {
         match self {
             Self::Given { dt, .. } => dt.shape(),
-            Self::Raw(raw) => raw.dt.shape(),
+            Self::Raw { dt, .. } => dt.shape(),
         }
     }
 
-    /// Shapes, contiguity and streams.
-    pub(super) fn check(&self, stream: &Stream) -> Result<()> {
+    /// Shapes, contiguity and streams; (batch, len, heads).
+    pub(super) fn check(&self, stream: &Stream) -> Result<[usize; 3]> {
         let axes = "(batch, len, heads) with at least one head";
-        let heads = match *self.shape() {
-            [_, _, heads] if heads > 0 => heads,
+        let shape = match *self.shape() {
+            [batch, len, heads @ (1..)] => [batch, len, heads],
             _ => return Err(Error::shape("dt", axes, self.shape())),
         };
         match self {
             Self::Given { log_a, dt } => {
-                check_shape("log_a", "(batch, len, heads)", dt.shape(), log_a.shape())?;
-                contiguous("log_a", log_a)?;
-                contiguous("dt", dt)?;
-                on("log_a", log_a, stream)?;
-                on("dt", dt, stream)
+                check::flat("dt", axes, dt, &shape, stream)?;
+                check::flat("log_a", axes, log_a, &shape, stream)?;
             }
-            Self::Raw(raw) => {
-                check_shape("A", "(heads)", &[heads], raw.a.shape())?;
-                on("A", &raw.a, stream)?;
-                if let Some(bias) = &raw.bias {
-                    check_shape("dt_bias", "(heads)", &[heads], bias.shape())?;
-                    on("dt_bias", bias, stream)?;
-                }
-                if raw.limits.0 <= raw.limits.1 {
-                    return raw.dt.on(stream);
-                }
-                let (lower, upper) = raw.limits;
-                let reason =
-                    format!("expected a lower limit at most the upper one, found {lower} and {upper}");
-                Err(Error::Config { field: "dt_limit", reason })
+            Self::Raw { dt, a, rule } => {
+                dt.on(stream)?;
+                check::flat("A", "(heads)", a, &shape[2..], stream)?;
+                rule.check(shape[2], stream)?;
             }
         }
+        Ok(shape)
     }
-}
-
-/// `Ok` if the tensor belongs to the stream.
-pub(super) fn on<E: Element>(name: &'static str, tensor: &CudaTensor<E>, stream: &Stream) -> Result<()> {
-    if tensor.stream() == stream { Ok(()) } else { Err(DeviceError::Elsewhere { tensor: name }.into()) }
-}
-
-/// `Ok` if rows follow one another without a gap.
-pub(super) fn contiguous<E: Element>(name: &'static str, tensor: &CudaTensor<E>) -> Result<()> {
-    if tensor.is_contiguous() {
-        return Ok(());
-    }
-    Err(Error::shape(name, format!("rows without gaps, found a pitch of {}", tensor.pitch()), tensor.shape()))
 }

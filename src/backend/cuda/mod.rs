@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cache;
+mod check;
 mod compile;
 mod decode;
 mod device;
@@ -34,10 +35,11 @@ pub use cache::{KernelCache, Origin};
 pub use compile::{Compiled, Compiler, Resources};
 pub use decode::{DecodeStep, Slots, StateElement};
 pub use device::Device;
-pub use generators::{Raw, RawSteps, Steps, StepsGrad};
+pub use generators::{Raw, Steps, StepsGrad};
 pub use graph::Graph;
 pub use operator::{CudaGrad, CudaOutput, CudaSsd};
 pub use place::Cuda;
+pub use plan::Plan;
 pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
 pub use source::{HEADERS, KERNELS, Program, Source};
 pub use steps::StepRule;

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::check;
 use super::exact::{self, Operands, blocks, discretize, recurrent};
-use super::generators::{Steps, StepsGrad, contiguous, on};
-use super::plan::{Plan, Work, plan};
+use super::generators::{Steps, StepsGrad};
+use super::plan::{Plan, plan};
 use super::portable;
 use super::sm90::{self, backward, forward};
 use super::spans::Spans;
@@ -12,9 +13,12 @@ use super::tensor::{CudaTensor, Stored};
 use crate::error::{Error, Result, check_shape};
 use crate::ssd::{Algorithm, Diagonal, Sequences};
 
+/// The axes of states.
+const STATES: &str = "(batch or sequences, heads, head_dim, state_dim)";
+
 /// The SSD matrix of every batch row and head, by generators on a device: twin of [`crate::ssd::Ssd`].
 ///
-/// b and c may be parts of wider tensors. Sums are taken in a fixed order, so that the same call gives the same bits; by a
+/// b, c, x and y may be parts of wider tensors; states and the skip begin at multiples of 16 bytes. Sums are taken in a fixed order, so that the same call gives the same bits; by a
 /// fixed algorithm (any but [`Algorithm::Automatic`]) a sequence gets the same bits in whatever batch or row it stands.
 #[derive(Debug, Clone)]
 pub struct CudaSsd<T: Stored> {
@@ -62,24 +66,8 @@ impl<T: Stored> CudaSsd<T> {
     /// [`Error::Shape`] as [`crate::ssd::Ssd::new`] has it, or if steps or decays are not contiguous or an axis is longer
     /// than the kernels are made for; [`DeviceError::Elsewhere`] if tensors are of different streams.
     pub fn new(steps: Steps<T>, b: CudaTensor<T>, c: CudaTensor<T>) -> Result<Self> {
-        let stream = b.stream();
-        steps.check(stream)?;
-        on("c", &c, stream)?;
-        let [batch, len, heads] = *steps.shape() else {
-            return Err(Error::shape("dt", "three axes", steps.shape()));
-        };
-        match *b.shape() {
-            [rows, positions, groups, 1..=exact::WIDEST]
-                if (rows, positions) == (batch, len) && groups > 0 && heads % groups == 0 => {}
-            _ => {
-                let expected = format!(
-                    "(batch, len, groups, state_dim) = [{batch}, {len}, a divisor of heads = {heads}, 1 to {}]",
-                    exact::WIDEST
-                );
-                return Err(Error::shape("b", expected, b.shape()));
-            }
-        }
-        check_shape("c", "(batch, len, groups, state_dim)", b.shape(), c.shape())?;
+        let [batch, len, heads] = steps.check(b.stream())?;
+        check::generators(&b, &c, [batch, len, heads], 1..=exact::WIDEST, b.stream())?;
         let most = i32::MAX as usize;
         if heads > 65535 || len > most || batch > most {
             let expected = format!("(batch, len, heads) at most [{most}, {most}, 65535]");
@@ -101,17 +89,11 @@ impl<T: Stored> CudaSsd<T> {
     /// Adds `d` to the diagonal: (heads, 1) or (heads, head_dim).
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other axes or is not contiguous, [`DeviceError::Elsewhere`].
+    /// [`Error::Shape`] if it has other axes or is not contiguous, [`Error::Value`] if it does not begin at a multiple of 16
+    /// bytes, [`DeviceError::Elsewhere`].
     pub fn with_skip(self, d: CudaTensor<T::Acc>) -> Result<Self> {
-        on("d", &d, self.b.stream())?;
-        contiguous("d", &d)?;
-        match *d.shape() {
-            [heads, columns] if heads == self.heads() && columns > 0 => Ok(Self { d: Some(d), ..self }),
-            _ => {
-                let expected = format!("(heads, 1 or head_dim) with heads = {}", self.heads());
-                Err(Error::shape("d", expected, d.shape()))
-            }
-        }
+        check::skip(&d, self.heads(), self.b.stream())?;
+        Ok(Self { d: Some(d), ..self })
     }
 
     /// Packs several sequences in each row.
@@ -134,10 +116,21 @@ impl<T: Stored> CudaSsd<T> {
         self.steps.shape()[2]
     }
 
+    /// Which kernels would serve with `x` and with `y` or its cotangent.
+    ///
+    /// # Errors
+    /// Those that [`CudaSsd::matmul_into`] has for these tensors.
+    pub fn plan(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Result<Plan> {
+        self.check(x, None, how)?;
+        check::shaped("y", "(batch, len, heads, head_dim)", y, x.shape(), self.b.stream())?;
+        Ok(self.choose(how, x, y))
+    }
+
     /// `y = M x` and the final states, from the given initial states or from zero.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Config`] and [`DeviceError::Elsewhere`] before anything is started; then
+    /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] and
+    /// [`DeviceError::Elsewhere`] before anything is started; then
     /// [`DeviceError::OutOfMemory`] and those of compiling and starting kernels.
     pub fn matmul(
         &self,
@@ -164,8 +157,7 @@ impl<T: Stored> CudaSsd<T> {
         how: Algorithm,
     ) -> Result<()> {
         self.check(x, Some(state), how)?;
-        check_shape("y", "(batch, len, heads, head_dim)", x.shape(), y.shape())?;
-        on("y", y, self.b.stream())?;
+        check::shaped("y", "(batch, len, heads, head_dim)", y, x.shape(), self.b.stream())?;
         let travels = self.sequences.spans().iter().all(|span| span.enters == span.leaves);
         if travels {
             return self.multiply(x, Some(state), state, y, how);
@@ -187,12 +179,9 @@ impl<T: Stored> CudaSsd<T> {
     ) -> Result<CudaGrad<T>> {
         let shape = self.check(x, initial, how)?;
         let (dy, dlast) = (&cotangent.y, &cotangent.state);
-        check_shape("dy", "(batch, len, heads, head_dim)", x.shape(), dy.shape())?;
-        check_shape("dfinal_state", "the shape of the state", &shape, dlast.shape())?;
-        on("dy", dy, self.b.stream())?;
-        on("dfinal_state", dlast, self.b.stream())?;
-        contiguous("dfinal_state", dlast)?;
-        let found = match self.plan(how, Work::Vjp, x, dy) {
+        check::shaped("dy", "(batch, len, heads, head_dim)", dy, x.shape(), self.b.stream())?;
+        check::aligned("dfinal_state", STATES, dlast, &shape, self.b.stream())?;
+        let found = match self.choose(how, x, dy) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
@@ -202,12 +191,15 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
             }
             Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
-            Plan::Portable => unreachable!("the table has no vjp of the portable tier"),
+            Plan::Portable => {
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::backward::vjp(m, initial, dy, dlast))
+            }
         }?;
         let steps = match &self.steps {
             Steps::Given { .. } => StepsGrad::Given { log_a: found.log_a, dt: found.dt },
-            Steps::Raw(raw) => {
-                let grad = discretize::vjp(raw, &found.dt, &found.log_a)?;
+            Steps::Raw { dt, a, rule } => {
+                let grad = discretize::vjp(dt, a, rule, &found.dt, &found.log_a)?;
                 StepsGrad::Raw { dt: grad.dt, a: grad.a, bias: grad.bias }
             }
         };
@@ -257,7 +249,7 @@ impl<T: Stored> CudaSsd<T> {
         y: &CudaTensor<T>,
         how: Algorithm,
     ) -> Result<()> {
-        match self.plan(how, Work::Product, x, y) {
+        match self.choose(how, x, y) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::forward(m, initial, last, y))
@@ -267,8 +259,8 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
             }
             Plan::Portable => {
-                let spans = self.spans(Algorithm::CHUNK)?;
-                self.with_operands(x, &spans, |m| portable::forward(m, initial, last, y))
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
                 let operands = forward::Operands {
@@ -285,15 +277,10 @@ impl<T: Stored> CudaSsd<T> {
         }
     }
 
-    /// How to do some work with `x` and with `y` or its cotangent.
-    fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
-        let plan = plan(how, self.steps.shape()[1], T::NAME, work);
-        let free = how == Algorithm::Automatic && plan != Plan::Recurrent;
-        let walks = |work| work == Work::Vjp || forward::walks(x, &self.b, &self.sequences);
-        match free && sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks(work) {
-            true => Plan::Hopper,
-            false => plan,
-        }
+    fn choose(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
+        let walks = || forward::walks(x, &self.b, &self.sequences);
+        let hopper = sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks();
+        plan(how, self.steps.shape()[1], T::NAME, work, hopper)
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.
@@ -306,8 +293,8 @@ impl<T: Stored> CudaSsd<T> {
         let made;
         let (dt, log_a) = match &self.steps {
             Steps::Given { log_a, dt } => (dt, log_a),
-            Steps::Raw(raw) => {
-                made = discretize::apply(raw)?;
+            Steps::Raw { dt, a, rule } => {
+                made = discretize::apply(dt, a, rule)?;
                 (&made[0], &made[1])
             }
         };
@@ -342,28 +329,14 @@ impl<T: Stored> CudaSsd<T> {
         how: Algorithm,
     ) -> Result<[usize; 4]> {
         let [batch, len, heads] = *self.steps.shape() else { unreachable!("`new` found three axes") };
-        on("x", x, self.b.stream())?;
-        let head_dim = match *x.shape() {
-            [b, l, h, head_dim @ 1..=exact::WIDEST] if (b, l, h) == (batch, len, heads) => head_dim,
-            _ => {
-                let most = exact::WIDEST;
-                let expected =
-                    format!("(batch, len, heads, head_dim) = [{batch}, {len}, {heads}, 1 to {most}]");
-                return Err(Error::shape("x", expected, x.shape()));
-            }
-        };
-        if let Some(d) = self.d.as_ref().filter(|d| d.shape()[1] != 1 && d.shape()[1] != head_dim) {
-            let expected = format!("(heads, 1 or head_dim) = [{heads}, 1 or {head_dim}]");
-            return Err(Error::shape("d", expected, d.shape()));
-        }
+        let head_dim = check::input(x, [batch, len, heads], self.b.stream())?;
+        check::skip_columns(self.d.as_ref(), head_dim)?;
         if how == (Algorithm::Chunked { chunk: 0 }) {
             return Err(Error::Config { field: "chunk", reason: "expected at least 1, found 0".into() });
         }
         let shape = [self.sequences.state_count(), heads, head_dim, self.b.shape()[3]];
         if let Some(initial) = initial {
-            check_shape("initial_state", "(states, heads, head_dim, state_dim)", &shape, initial.shape())?;
-            on("initial_state", initial, self.b.stream())?;
-            contiguous("initial_state", initial)?;
+            check::aligned("initial_state", STATES, initial, &shape, self.b.stream())?;
         }
         Ok(shape)
     }

@@ -1,18 +1,20 @@
-//! Which kernels compute what is asked for: the one table.
+//! Which kernels compute what is asked for: the one table, read from above.
 //!
 //! | asked for | stored as | by |
 //! |---|---|---|
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
+//! | `Automatic`, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; no empty sequence | bf16, f16 | Hopper tier |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
-//! | `Automatic` otherwise, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; product: no empty sequence | bf16, f16 | Hopper tier |
-//! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
-//! | the same: vjp, or product | any | exact tier, blocks |
+//! | `Chunked`, or `Automatic` otherwise | bf16, f16 | portable tier, blocks of its own length |
+//! | the same | f64, f32 | exact tier, blocks |
+
+use std::fmt;
 
 use crate::ssd::Algorithm;
 
-/// A way to compute a product and its vjp.
+/// Which kernels compute a product and its vjp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub enum Plan {
     /// The recurrence of the exact tier.
     Recurrent,
     /// The attention form in blocks of the exact tier.
@@ -20,27 +22,61 @@ pub(crate) enum Plan {
         /// Positions of a block.
         chunk: usize,
     },
-    /// The block decomposition on tensor cores.
+    /// The block decomposition on tensor cores of any architecture.
     Portable,
     /// The same by the means of sm_90.
     Hopper,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// `y = M x`.
-    Product,
-    /// Its cotangents.
-    Vjp,
-}
-
-/// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`].
-pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work) -> Plan {
+/// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`]; `hopper`: whether the
+/// Hopper tier is made for the tensors at hand.
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, hopper: bool) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
-        Algorithm::Chunked { .. } if work == Work::Product && stored == "bf16" => Plan::Portable,
+        _ if hopper && how == Algorithm::Automatic => Plan::Hopper,
+        Algorithm::Chunked { .. } if matches!(stored, "bf16" | "f16") => Plan::Portable,
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recurrent => write!(f, "exact tier, recurrence"),
+            Self::Blocks { chunk } => write!(f, "exact tier, blocks of {chunk}"),
+            Self::Portable => write!(f, "portable tier"),
+            Self::Hopper => write!(f, "Hopper tier"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, plan};
+    use crate::ssd::Algorithm::{Automatic, Chunked, Quadratic, Recurrent};
+
+    #[test]
+    fn every_row_of_the_table_is_what_is_chosen() {
+        for (stored, hopper) in
+            ["f64", "f32", "f16", "bf16"].into_iter().flat_map(|s| [(s, false), (s, true)])
+        {
+            let or_portable = |chunk| {
+                if ["f16", "bf16"].contains(&stored) { Plan::Portable } else { Plan::Blocks { chunk } }
+            };
+            let or_hopper = |plan| if hopper { Plan::Hopper } else { plan };
+            let chosen = |how, len| plan(how, len, stored, hopper);
+            for len in [0, 1, 4, 5, 16, 17, 5000] {
+                let automatic = match len {
+                    0..=4 => Plan::Recurrent,
+                    5..=16 => or_hopper(Plan::Blocks { chunk: len }),
+                    _ => or_hopper(or_portable(64)),
+                };
+                assert_eq!(chosen(Automatic, len), automatic);
+                assert_eq!(chosen(Recurrent, len), Plan::Recurrent);
+                assert_eq!(chosen(Quadratic, len), Plan::Blocks { chunk: len.max(1) });
+                assert_eq!(chosen(Chunked { chunk: 20 }, len), or_portable(20));
+            }
+        }
     }
 }

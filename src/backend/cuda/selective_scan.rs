@@ -1,21 +1,24 @@
 //! The selective scan of Mamba-1 on a device, and its vjp.
 #![allow(unsafe_code)]
 
+use super::check;
+use super::exact::WIDEST;
 use super::launch::{Grid, Parameters};
 use super::source::Program;
-use super::steps::{StepRule, check_flat, check_stream};
+use super::steps::StepRule;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored, stored_macro};
-use crate::error::{Error, Result, check_shape};
+use crate::error::{Error, Result};
 
 /// The matrices of a selective scan by generators on a device; the twin of [`crate::ssd::SelectiveScan`].
 #[derive(Debug, Clone)]
 pub struct SelectiveScan<'a, T> {
-    steps: StepRule<'a>,            // (batch, len, channels)
+    dt: &'a CudaTensor<f32>,        // (batch, len, channels)
     a: &'a CudaTensor<f32>,         // (channels, state_dim)
     b: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
     c: &'a CudaTensor<T>,           // (batch, len, groups, state_dim)
     d: Option<&'a CudaTensor<f32>>, // (channels)
+    rule: StepRule<f32>,
 }
 
 /// What a selective scan yields, and the cotangent of it.
@@ -75,55 +78,41 @@ struct Arguments {
 impl Parameters for Arguments {}
 
 impl<'a, T: Stored> SelectiveScan<'a, T> {
-    /// The scan with these generators, without a skip.
+    /// The scan with these generators, the raw steps `dt` taken as steps, without a skip.
     ///
     /// # Shapes
-    /// `steps`: (batch, len, channels); `a`: (channels, state_dim), state_dim at most 256; `b`, `c`: (batch, len, groups,
+    /// `dt`: (batch, len, channels); `a`: (channels, state_dim), state_dim at most 256; `b`, `c`: (batch, len, groups,
     /// state_dim).
     ///
     /// # Errors
     /// [`Error::Shape`] if they disagree or channels is not a multiple of groups; [`Error::Config`] for f64, which has no
     /// kernel; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
     pub fn new(
-        steps: StepRule<'a>,
+        dt: &'a CudaTensor<f32>,
         a: &'a CudaTensor<f32>,
         b: &'a CudaTensor<T>,
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
-        let stream = steps.raw.stream();
-        let [batch, len, channels @ (1..)] = *steps.raw.shape() else {
-            return Err(Error::shape(
-                "dt",
-                "(batch, len, channels), at least one channel",
-                steps.raw.shape(),
-            ));
+        check::single::<T>("the selective scan")?;
+        let [batch, len, channels @ (1..)] = *dt.shape() else {
+            return Err(Error::shape("dt", "(batch, len, channels), at least one channel", dt.shape()));
         };
-        let state_dim = match *a.shape() {
-            [rows, state_dim @ 1..=256] if rows == channels => state_dim,
-            _ => {
-                let expected = format!("(channels, state_dim) = [{channels}, 1 to 256]");
-                return Err(Error::shape("A", expected, a.shape()));
-            }
+        let [_, state_dim @ 1..=WIDEST] = *a.shape() else {
+            let expected = format!("(channels, state_dim) = [{channels}, 1 to {WIDEST}]");
+            return Err(Error::shape("A", expected, a.shape()));
         };
-        check_flat("A", "(channels, state_dim)", a, &[channels, state_dim], stream)?;
-        check_stream("b", b, stream)?;
-        match *b.shape() {
-            [rows, n, groups @ (1..), width]
-                if (rows, n, width) == (batch, len, state_dim) && channels % groups == 0 => {}
-            _ => {
-                let expected = format!(
-                    "(batch, len, groups, state_dim) = [{batch}, {len}, a divisor of channels = {channels}, {state_dim}]"
-                );
-                return Err(Error::shape("b", expected, b.shape()));
-            }
-        }
-        check_stream("c", c, stream)?;
-        check_shape("c", "(batch, len, groups, state_dim)", b.shape(), c.shape())?;
-        if T::NAME == "f64" {
-            let reason = "expected f32, bf16 or f16 for the selective scan, found f64".into();
-            return Err(Error::Config { field: "dtype", reason });
-        }
-        Ok(Self { steps, a, b, c, d: None })
+        check::flat("A", "(channels, state_dim)", a, &[channels, state_dim], dt.stream())?;
+        check::generators(b, c, [batch, len, channels], state_dim..=state_dim, dt.stream())?;
+        Ok(Self { dt, a, b, c, d: None, rule: StepRule::default() })
+    }
+
+    /// Makes the steps from the raw ones by `rule`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if its bias does not fit.
+    pub fn with_rule(self, rule: StepRule<f32>) -> Result<Self> {
+        rule.check(self.channels(), self.stream())?;
+        Ok(Self { rule, ..self })
     }
 
     /// Adds `d`: (channels) to the diagonal.
@@ -131,7 +120,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
     /// # Errors
     /// [`Error::Shape`] if it does not have one number a channel.
     pub fn with_skip(self, d: &'a CudaTensor<f32>) -> Result<Self> {
-        check_flat("d", "(channels)", d, &[self.channels()], self.stream())?;
+        check::flat("d", "(channels)", d, &[self.channels()], self.stream())?;
         Ok(Self { d: Some(d), ..self })
     }
 
@@ -161,10 +150,9 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         self.check(x, initial)?;
         let stream = self.stream();
         let (batch, len, channels, state_dim) = (self.batch(), self.len(), self.channels(), self.state_dim());
-        check_stream("dy", &cotangent.y, stream)?;
-        check_shape("dy", "(batch, len, channels)", x.shape(), cotangent.y.shape())?;
+        check::shaped("dy", "(batch, len, channels)", &cotangent.y, x.shape(), stream)?;
         let states = [batch, channels, state_dim];
-        check_flat("dfinal_state", "(batch, channels, state_dim)", &cotangent.state, &states, stream)?;
+        check::flat("dfinal_state", "(batch, channels, state_dim)", &cotangent.state, &states, stream)?;
 
         let cut = Cut::vjp(self.state_dim());
         let kept = CudaTensor::room(stream, &[batch, len.div_ceil(cut.tile), state_dim, channels])?;
@@ -255,54 +243,53 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
     }
 
     fn arguments(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Arguments {
-        let (softplus, dt_min, dt_max) = self.steps.rule();
+        let (bias, softplus, dt_min, dt_max) = self.rule.arguments();
         Arguments {
             x: *x.pointer(),
             b: *self.b.pointer(),
             c: *self.c.pointer(),
-            dt: *self.steps.raw.pointer(),
+            dt: *self.dt.pointer(),
             a: *self.a.pointer(),
-            bias: self.steps.bias.map_or(0, |bias| *bias.pointer()),
+            bias,
             d: self.d.map_or(0, |d| *d.pointer()),
             initial: initial.map_or(0, |initial| *initial.pointer()),
             x_pitch: x.pitch() as i64,
-            dt_pitch: self.steps.raw.pitch() as i64,
+            dt_pitch: self.dt.pitch() as i64,
             b_pitch: self.b.pitch() as i64,
             c_pitch: self.c.pitch() as i64,
             len: self.len() as i64,
             channels: self.channels() as i32,
             groups: self.groups() as i32,
             softplus,
-            dt_min,
-            dt_max,
+            dt_min: dt_min as f32,
+            dt_max: dt_max as f32,
         }
     }
 
     fn check(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Result<()> {
         let stream = self.stream();
-        check_stream("x", x, stream)?;
-        check_shape("x", "(batch, len, channels)", self.steps.raw.shape(), x.shape())?;
+        check::shaped("x", "(batch, len, channels)", x, self.dt.shape(), stream)?;
         let states = [self.batch(), self.channels(), self.state_dim()];
         match initial {
-            Some(h) => check_flat("initial_state", "(batch, channels, state_dim)", h, &states, stream),
+            Some(h) => check::flat("initial_state", "(batch, channels, state_dim)", h, &states, stream),
             None => Ok(()),
         }
     }
 
     fn stream(&self) -> &'a Stream {
-        self.steps.raw.stream()
+        self.dt.stream()
     }
 
     fn batch(&self) -> usize {
-        self.steps.raw.shape()[0]
+        self.dt.shape()[0]
     }
 
     fn len(&self) -> usize {
-        self.steps.raw.shape()[1]
+        self.dt.shape()[1]
     }
 
     fn channels(&self) -> usize {
-        self.steps.raw.shape()[2]
+        self.dt.shape()[2]
     }
 
     fn groups(&self) -> usize {

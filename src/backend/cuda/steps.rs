@@ -1,34 +1,31 @@
-//! Raw steps on a device and how they become steps.
+//! How raw steps on a device become steps.
 
+use super::check;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element};
-use crate::error::{DeviceError, Error, Result, check_shape};
+use crate::error::{Error, Result};
 use crate::ssd::Squash;
 
-/// Raw steps and the rule `dt = clamp(squash(raw + bias), limits)`, as [`crate::ssd::Discretization`] has it on the host; kernels
-/// apply it where they read the steps.
+/// The rule `dt = clamp(squash(raw + bias), limits)`, as [`crate::ssd::Discretization`] has it on the host; kernels apply it
+/// where they read the raw steps.
 #[derive(Debug, Clone)]
-pub struct StepRule<'a> {
-    pub(super) raw: &'a CudaTensor<f32>,
-    pub(super) bias: Option<&'a CudaTensor<f32>>,
+pub struct StepRule<A> {
+    pub(super) bias: Option<CudaTensor<A>>, // (heads)
     squash: Squash,
-    limits: (f32, f32),
+    limits: (f64, f64),
 }
 
-impl<'a> StepRule<'a> {
-    /// `raw` taken as steps: (batch, len, heads), or (batch, len, channels) for a selective scan.
-    pub fn new(raw: &'a CudaTensor<f32>) -> Self {
-        Self { raw, bias: None, squash: Squash::Identity, limits: (f32::NEG_INFINITY, f32::INFINITY) }
+impl<A> Default for StepRule<A> {
+    /// Raw steps taken as they are.
+    fn default() -> Self {
+        Self { bias: None, squash: Squash::Identity, limits: (f64::NEG_INFINITY, f64::INFINITY) }
     }
+}
 
-    /// Adds `bias`: (heads) to the raw steps.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if it does not have one number a head.
-    pub fn bias(self, bias: &'a CudaTensor<f32>) -> Result<Self> {
-        let heads = self.raw.shape().last().copied().unwrap_or(0);
-        check_shape("dt_bias", "(heads)", &[heads], bias.shape())?;
-        Ok(Self { bias: Some(bias), ..self })
+impl<A: Element> StepRule<A> {
+    /// Adds `bias`: (heads), or (channels) for a selective scan, to the raw steps.
+    pub fn bias(self, bias: CudaTensor<A>) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 
     /// Chooses how raw steps become positive.
@@ -40,7 +37,7 @@ impl<'a> StepRule<'a> {
     ///
     /// # Errors
     /// [`Error::Config`] if a limit is NaN or the lower one exceeds the upper one.
-    pub fn limits(self, lower: f32, upper: f32) -> Result<Self> {
+    pub fn limits(self, lower: f64, upper: f64) -> Result<Self> {
         if lower <= upper {
             return Ok(Self { limits: (lower, upper), ..self });
         }
@@ -48,36 +45,17 @@ impl<'a> StepRule<'a> {
         Err(Error::Config { field: "dt_limit", reason })
     }
 
-    /// 1 if the steps pass through a softplus, the lower and the upper limit: as kernels take them.
-    pub(super) fn rule(&self) -> (i32, f32, f32) {
-        (i32::from(self.squash == Squash::Softplus), self.limits.0, self.limits.1)
+    /// The rule is about so many heads, on this stream.
+    pub(super) fn check(&self, heads: usize, stream: &Stream) -> Result<()> {
+        match &self.bias {
+            Some(bias) => check::flat("dt_bias", "(heads)", bias, &[heads], stream),
+            None => Ok(()),
+        }
     }
-}
 
-/// `Ok` if `tensor` is on `stream`.
-pub(super) fn check_stream<T: Element>(
-    name: &'static str,
-    tensor: &CudaTensor<T>,
-    stream: &Stream,
-) -> Result<()> {
-    if tensor.stream() == stream {
-        return Ok(());
+    /// As kernels take it: the address of the bias, 1 if the steps pass through a softplus, the lower and the upper limit.
+    pub(super) fn arguments(&self) -> (u64, i32, f64, f64) {
+        let bias = self.bias.as_ref().map_or(0, |bias| *bias.pointer());
+        (bias, i32::from(self.squash == Squash::Softplus), self.limits.0, self.limits.1)
     }
-    Err(DeviceError::Elsewhere { tensor: name }.into())
-}
-
-/// `Ok` if `tensor` is on `stream`, has the shape and no gaps between its rows.
-pub(super) fn check_flat<T: Element>(
-    name: &'static str,
-    axes: &str,
-    tensor: &CudaTensor<T>,
-    shape: &[usize],
-    stream: &Stream,
-) -> Result<()> {
-    check_stream(name, tensor, stream)?;
-    check_shape(name, axes, shape, tensor.shape())?;
-    if tensor.is_contiguous() {
-        return Ok(());
-    }
-    Err(Error::shape(name, format!("{axes} without gaps between rows"), &[tensor.pitch()]))
 }

@@ -3,12 +3,13 @@
 
 use super::THREADS;
 use super::sums::{self, PAGE, strided};
-use crate::backend::cuda::generators::{Raw, RawSteps};
+use crate::backend::cuda::generators::Raw;
 use crate::backend::cuda::launch::{Grid, Kernel, Parameters};
 use crate::backend::cuda::source::Program;
+use crate::backend::cuda::steps::StepRule;
+use crate::backend::cuda::stream::Stream;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::Squash;
 
 /// Twin of `Rule` in `discretize.cu`.
 #[derive(Debug, Clone, Copy)]
@@ -32,18 +33,22 @@ pub(crate) struct RawCotangents<A> {
 }
 
 /// [dt, log a], contiguous, (batch, len, heads).
-pub(crate) fn apply<T: Stored>(steps: &RawSteps<T>) -> Result<[CudaTensor<T::Acc>; 2]> {
-    let (shape, stream) = (steps.dt.shape(), steps.a.stream());
+pub(crate) fn apply<T: Stored>(
+    raw: &Raw<T>,
+    a: &CudaTensor<T::Acc>,
+    rule: &StepRule<T::Acc>,
+) -> Result<[CudaTensor<T::Acc>; 2]> {
+    let (shape, stream) = (raw.shape(), a.stream());
     let (dt, log_a) = (CudaTensor::room(stream, shape)?, CudaTensor::room(stream, shape)?);
-    let (computed, stored) = steps.dt.split();
+    let (computed, stored) = raw.split();
     let rows = shape[0] * shape[1];
     let grid = strided(dt.len());
     // SAFETY: the arguments are those of `discretize`; `Ssd` checked that there is one raw step for each row and head.
     unsafe {
-        kernel::<T>(steps, "discretize")?.launch(
+        kernel::<T>(stream, "discretize")?.launch(
             stream,
             grid,
-            &[&rule(steps), &(rows as i64), &computed, &stored, &steps.a, &steps.bias.as_ref(), &dt, &log_a],
+            &[&twin(raw, rule), &(rows as i64), &computed, &stored, a, &rule.bias.as_ref(), &dt, &log_a],
         )
     }?;
     Ok([dt, log_a])
@@ -51,56 +56,53 @@ pub(crate) fn apply<T: Stored>(steps: &RawSteps<T>) -> Result<[CudaTensor<T::Acc
 
 /// Cotangents, given those of dt and log a, which are contiguous.
 pub(crate) fn vjp<T: Stored>(
-    steps: &RawSteps<T>,
+    raw: &Raw<T>,
+    a: &CudaTensor<T::Acc>,
+    rule: &StepRule<T::Acc>,
     d_dt: &CudaTensor<T::Acc>,
     d_log_a: &CudaTensor<T::Acc>,
 ) -> Result<RawCotangents<T::Acc>> {
-    let (shape, stream) = (steps.dt.shape(), steps.a.stream());
+    let (shape, stream) = (raw.shape(), a.stream());
     let (rows, heads) = (shape[0] * shape[1], shape[2]);
     let pages = rows.div_ceil(PAGE);
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
-    let (dt, a, bias) = (room(shape)?, room(&[heads])?, room(&[heads])?);
+    let grad = RawCotangents { dt: room(shape)?, a: room(&[heads])?, bias: room(&[heads])? };
     let (a_part, bias_part) = (room(&[pages, heads])?, room(&[pages, heads])?);
-    let (computed, stored) = steps.dt.split();
+    let (computed, stored) = raw.split();
     let grid = Grid::new([pages, heads.div_ceil(THREADS as usize), 1], THREADS);
     // SAFETY: the arguments are those of `discretize_vjp`; the parts have a row for each page.
     unsafe {
-        kernel::<T>(steps, "discretize_vjp")?.launch(
+        kernel::<T>(stream, "discretize_vjp")?.launch(
             stream,
             grid,
             &[
-                &rule(steps),
+                &twin(raw, rule),
                 &(rows as i64),
                 &computed,
                 &stored,
-                &steps.a,
-                &steps.bias.as_ref(),
+                a,
+                &rule.bias.as_ref(),
                 d_dt,
                 d_log_a,
-                &dt,
+                &grad.dt,
                 &a_part,
                 &bias_part,
             ],
         )
     }?;
-    sums::pages::<T>(&a_part, pages, 1, &a)?;
-    sums::pages::<T>(&bias_part, pages, 1, &bias)?;
-    Ok(RawCotangents { dt, a, bias })
+    sums::pages::<T>(&a_part, pages, 1, &grad.a)?;
+    sums::pages::<T>(&bias_part, pages, 1, &grad.bias)?;
+    Ok(grad)
 }
 
-fn kernel<T: Stored>(steps: &RawSteps<T>, name: &'static str) -> Result<Kernel> {
+fn kernel<T: Stored>(stream: &Stream, name: &'static str) -> Result<Kernel> {
     let program = Program::new("ssd/discretize.cu").define(stored_macro::<T>(), 1);
-    steps.a.stream().device().kernel(&program, name)
+    stream.device().kernel(&program, name)
 }
 
-fn rule<T: Stored>(steps: &RawSteps<T>) -> Rule {
-    Rule {
-        softplus: i32::from(steps.squash == Squash::Softplus),
-        heads: steps.dt.shape()[2] as i32,
-        lower: steps.limits.0,
-        upper: steps.limits.1,
-        pitch: steps.dt.pitch() as i64,
-    }
+fn twin<T: Stored>(raw: &Raw<T>, rule: &StepRule<T::Acc>) -> Rule {
+    let (_, softplus, lower, upper) = rule.arguments();
+    Rule { softplus, heads: raw.shape()[2] as i32, lower, upper, pitch: raw.pitch() as i64 }
 }
 
 impl<T: Stored> Raw<T> {

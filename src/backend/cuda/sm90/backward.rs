@@ -2,14 +2,13 @@
 #![allow(unsafe_code)]
 
 use super::tables::{CHUNK, Tables};
-use crate::backend::cuda::generators::{Raw, Steps, StepsGrad};
+use crate::backend::cuda::generators::{Steps, StepsGrad};
 use crate::backend::cuda::launch::{Grid, Parameters};
 use crate::backend::cuda::operator::CudaGrad;
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::stream::Stream;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::Squash;
 
 /// The width of a slice: a wider head is several of them.
 const SLICE: usize = 64;
@@ -38,7 +37,7 @@ struct Shape {
 }
 
 /// Twin of `Steps` in `backward_steps.cu`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 struct Discretized {
     raw: u64,
@@ -250,7 +249,7 @@ pub(crate) fn vjp<T: Stored>(
             ],
         )
     }?;
-    let of_raw = || matches!(m.steps, Steps::Raw(_)).then(|| room(&[heads])).transpose();
+    let of_raw = || matches!(m.steps, Steps::Raw { .. }).then(|| room(&[heads])).transpose();
     let (da, dbias) = (of_raw()?, of_raw()?);
     let dd = m.d.map(|_| room(&[heads, 1])).transpose()?;
     // SAFETY: the arguments are those of `ssd_backward_sum`, with a number for every head in what is not left out.
@@ -396,36 +395,24 @@ impl<T: Stored> Operands<'_, T> {
     }
 
     fn discretized(&self) -> Discretized {
-        let nothing = Discretized {
-            raw: 0,
-            a: 0,
-            bias: 0,
-            dt: 0,
-            log_a: 0,
-            lower: f32::NEG_INFINITY,
-            upper: f32::INFINITY,
-            softplus: 0,
-            narrow: 0,
-            pitch: 0,
-        };
         match self.steps {
             Steps::Given { log_a, dt } => {
-                Discretized { dt: *dt.pointer(), log_a: *log_a.pointer(), ..nothing }
+                Discretized { dt: *dt.pointer(), log_a: *log_a.pointer(), ..Discretized::default() }
             }
-            Steps::Raw(raw) => Discretized {
-                raw: match &raw.dt {
-                    Raw::Computed(tensor) => *tensor.pointer(),
-                    Raw::Stored(tensor) => *tensor.pointer(),
-                },
-                a: *raw.a.pointer(),
-                bias: raw.bias.as_ref().map_or(0, |bias| *bias.pointer()),
-                lower: raw.limits.0 as f32,
-                upper: raw.limits.1 as f32,
-                softplus: i32::from(raw.squash == Squash::Softplus),
-                narrow: i32::from(matches!(raw.dt, Raw::Stored(_))),
-                pitch: raw.dt.pitch() as i64,
-                ..nothing
-            },
+            Steps::Raw { dt, a, rule } => {
+                let ((raw, narrow), (bias, softplus, lower, upper)) = (dt.address(), rule.arguments());
+                Discretized {
+                    raw,
+                    a: *a.pointer(),
+                    bias,
+                    lower: lower as f32,
+                    upper: upper as f32,
+                    softplus,
+                    narrow: i32::from(narrow),
+                    pitch: dt.pitch() as i64,
+                    ..Discretized::default()
+                }
+            }
         }
     }
 

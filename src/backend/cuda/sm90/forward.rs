@@ -6,12 +6,12 @@ use cudarc::driver::sys;
 use ndarray::ArrayView1;
 
 use crate::backend::cuda::device::driver;
-use crate::backend::cuda::generators::{Raw, Steps};
+use crate::backend::cuda::generators::Steps;
 use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::{Sequences, Squash};
+use crate::ssd::Sequences;
 
 /// Positions of a chunk; as in `forward_plan.cuh`, like all that follows.
 const CHUNK: usize = 64;
@@ -325,20 +325,17 @@ fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
     };
     match steps {
         Steps::Given { log_a, dt } => Forward { dt: *dt.pointer(), log_a: *log_a.pointer(), ..none },
-        Steps::Raw(raw) => {
-            let (dt, dt_is_storage) = match &raw.dt {
-                Raw::Computed(dt) => (*dt.pointer(), 0),
-                Raw::Stored(dt) => (*dt.pointer(), 1),
-            };
+        Steps::Raw { dt: raw, a, rule } => {
+            let ((dt, stored), (bias, softplus, lower, upper)) = (raw.address(), rule.arguments());
             Forward {
                 dt,
-                dt_is_storage,
-                dt_pitch: raw.dt.pitch() as i64,
-                a: *raw.a.pointer(),
-                bias: raw.bias.as_ref().map_or(0, |bias| *bias.pointer()),
-                softplus: i32::from(raw.squash == Squash::Softplus),
-                dt_min: raw.limits.0 as f32,
-                dt_max: raw.limits.1 as f32,
+                dt_is_storage: i32::from(stored),
+                dt_pitch: raw.pitch() as i64,
+                a: *a.pointer(),
+                bias,
+                softplus,
+                dt_min: lower as f32,
+                dt_max: upper as f32,
                 ..none
             }
         }

@@ -44,7 +44,7 @@ fn decode<S: StateElement + Stored>(
     let mut states = (0..sets as u64)
         .map(|k| CudaTensor::<S>::noise(stream, &shape, 7 + k, -1.0, 1.0))
         .collect::<Result<Vec<_>>>()?;
-    let step = DecodeStep::new(StepRule::new(&raw).squash(Squash::Softplus), &a, &b, &c)?;
+    let step = DecodeStep::new(&raw, &a, &b, &c)?.with_rule(StepRule::default().squash(Squash::Softplus))?;
     let seconds = stream
         .time_replayed(9, || (0..RECORDED).try_for_each(|k| step.step_into(&x, &mut states[k % sets], &y)))?
         / RECORDED as f64;
@@ -70,7 +70,8 @@ pub(super) fn scans(stream: &Stream, quick: bool, copy: f64) -> Result<Vec<Row>>
         let a = f32s(&[channels, state_dim], 2, -16.0, -0.5)?;
         let [b, c] = [tensor(3, &[1, state_dim])?, tensor(4, &[1, state_dim])?];
         let [x, dy] = [tensor(5, &[channels])?, tensor(6, &[channels])?];
-        let scan = SelectiveScan::new(StepRule::new(&raw).squash(Squash::Softplus), &a, &b, &c)?;
+        let scan =
+            SelectiveScan::new(&raw, &a, &b, &c)?.with_rule(StepRule::default().squash(Squash::Softplus))?;
         let cotangent = ScanOutput { y: dy, state: f32s(&[batch, channels, state_dim], 7, -1.0, 1.0)? };
         let forward = median(stream, |_| scan.matmul(&x, None).map(drop))?;
         let backward = median(stream, |_| scan.vjp(&x, None, &cotangent).map(drop))?;
