@@ -5,8 +5,8 @@
 //
 // once everything older has decayed below 2^LEAST for all heads of the block it is left out. Long rows have segment.cu for this.
 //
-// The chunks pass through the stages like all others, without C; the word after TOTAL in the first head's table says whether
-// one is the last.
+// The chunks pass through the stages like all others, without C. TOTAL is what remains of the initial state; the word after it,
+// in the first head's table, says whether a chunk is the last.
 #pragma once
 #include "ssd/sm90/forward_state.cuh"
 #include "ssd/sm90/forward_steps.cuh"
@@ -62,7 +62,8 @@ __device__ int feed_back(const Forward& f, u32 shared, char* memory, const Tenso
             float2* rows = (float2*)(memory + DECAY_AT + (stage * BLOCK_HEADS + k) * DECAY_BYTES) + lane;
             if (own > 0 || row < u.start - CHUNK) copy(place + own, row - own * CHUNK);
             ((uint2*)rows)[TO_END * 32] = split(exp2_fast(total - s.s0) * p.dt, exp2_fast(total - s.s1) * q.dt);
-            if (lane == 0) rows[TOTAL * 32] = {exp2_fast(total), __int_as_float(own == last)};
+            // Of the initial state: nothing, unless the row's first chunk is reached.
+            if (lane == 0) rows[TOTAL * 32] = {row == own * CHUNK ? exp2_fast(total) : 0.0f, __int_as_float(own == last)};
             barrier_arrive(shared + FULL + 8 * stage);
         }
         if (last >= 0) return place + last + 1;
@@ -95,7 +96,7 @@ __device__ void walk_back(u32 shared, const char* memory, Ring<STAGES>& ring, fl
         add_chunk(h, at + C_BYTES + (WIDE ? 0 : walker * TILE) + in_tile, at + (WIDE ? 2 * walker * TILE : 0), decay);
         barrier_arrive(shared + EMPTY + 8 * ring.at);
     }
-    if (!initial) return;
+    if (!initial || total == 0.0f) return;
     float before[STATE_REGISTERS];
     load_state(before, initial);
 #pragma unroll

@@ -23,7 +23,7 @@ constexpr int X_TILES = WIDE ? 1 : WALKERS;
 constexpr int WALKER_COLUMNS = WIDE ? 128 : STATE_DIM;
 constexpr int STATE_REGISTERS = WALKER_COLUMNS / 2;             // a thread, f32
 constexpr int STATE_FLOATS = 64 * WALKER_COLUMNS;               // a walker
-constexpr int FEED_REGISTERS = WIDE ? 40 : 32, MASK_REGISTERS = WIDE ? 72 : 80, WALK_REGISTERS = 200;  // a thread: 512 in all
+constexpr int FEED_REGISTERS = 40, MASK_REGISTERS = 72, WALK_REGISTERS = 200;  // a thread: 512 in all
 constexpr float LOG2E = 1.4426950408889634f;
 constexpr float LEAST = -64.0f;  // log2 of a decay below which the past is forgotten
 constexpr float LEAST_LOG2_DECAY = -160.0f;                    // 0 in f32, and sums of 64 stay exact enough
