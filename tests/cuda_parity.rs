@@ -10,7 +10,7 @@ use cuda_support::{Decay, HOSTILE, Rounded, assert_rows, device, errors, limit, 
 use half::{bf16, f16};
 use ndarray::{Array, Array3, Array4, Dimension, s};
 use semisep::backend::cuda::{
-    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream, Work,
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
 };
 use semisep::ssd::{Algorithm, Diagonal, Discretization, Output, Sequences, Squash};
 use semisep::{DeviceError, Error};
@@ -93,6 +93,7 @@ fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal() {
         row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),
         row(40, |s| (s.groups, s.heads_per_group, s.skip) = (4, 1, 0)),
         row(70, |s| s.free_diagonal = true),
+        row(70, |s| (s.groups, s.heads_per_group, s.batch) = (2, 9, 1)), // more heads than a block takes
     ];
     check_types(&rows, Decay::Mild, &ALGORITHMS);
 }
@@ -113,7 +114,10 @@ fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
     check_types(&[wide(64, 128)], Decay::Wide, &algorithms);
     let Some(device) = device() else { return };
     check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
-    check::<bf16>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
+    // Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
+    let short = [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)];
+    check::<bf16>(&device, &short, Decay::Wide, &algorithms);
+    check::<f16>(&device, &short, Decay::Wide, &algorithms);
     check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
 }
 
@@ -134,26 +138,32 @@ fn many_rows_agree_with_the_cpu() {
 #[test]
 fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_batch() {
     let Some(device) = device() else { return };
-    let cuda = Cuda::<f32>::on(Stream::new(&device).unwrap());
+    check_bits::<f32>(&device);
+    check_bits::<f16>(&device);
+    check_bits::<bf16>(&device);
+}
+
+fn check_bits<T: Stored + PartialEq>(device: &Device) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
     let packed = row(90, |s| (s.batch, s.cuts, s.per_sequence) = (1, vec![20, 21], true));
-    let case = Rounded::<f32>::new(&packed, Decay::Mild);
+    let case = Rounded::<T>::new(&packed, Decay::Mild);
     for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
         let [once, twice] = [0; 2].map(|_| case.found(&cuda, how));
-        assert_eq!(once, twice, "{how:?}");
+        assert_eq!(once, twice, "{} {how:?}", T::NAME);
         // The last sequence alone: the same slices as a case of their own.
         let alone = case.part(21..90, 2);
         let (out, grad) = alone.found(&cuda, how);
         let part = s![.., 21.., .., ..];
-        assert_eq!(out.y, once.0.y.slice(part), "{how:?}");
-        assert_eq!(grad.x, once.1.x.slice(part), "{how:?}");
-        assert_eq!(grad.b, once.1.b.slice(part), "{how:?}");
-        assert_eq!(grad.log_a, once.1.log_a.slice(s![.., 21.., ..]), "{how:?}");
-        assert_eq!(out.state, once.0.state.slice(s![2..3, .., .., ..]), "{how:?}");
+        assert_eq!(out.y, once.0.y.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.x, once.1.x.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.b, once.1.b.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.log_a, once.1.log_a.slice(s![.., 21.., ..]), "{} {how:?}", T::NAME);
+        assert_eq!(out.state, once.0.state.slice(s![2..3, .., .., ..]), "{} {how:?}", T::NAME);
     }
 }
 
 /// A batch twice, and some of its rows, by every algorithm whose bits do not depend on the batch.
-fn check_bits<T: Stored + PartialEq>(device: &Device) {
+fn check_rows<T: Stored + PartialEq>(device: &Device) {
     let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
     let case = Rounded::<T>::new(&row(70, |s| s.batch = 64), Decay::Mild);
     for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
@@ -171,10 +181,10 @@ fn check_bits<T: Stored + PartialEq>(device: &Device) {
 #[test]
 fn a_row_gets_the_same_bits_in_any_batch() {
     let Some(device) = device() else { return };
-    check_bits::<f64>(&device);
-    check_bits::<f32>(&device);
-    check_bits::<f16>(&device);
-    check_bits::<bf16>(&device);
+    check_rows::<f64>(&device);
+    check_rows::<f32>(&device);
+    check_rows::<f16>(&device);
+    check_rows::<bf16>(&device);
 }
 
 #[test]
@@ -415,7 +425,7 @@ fn bad_input_is_a_typed_error_before_anything_is_started() {
     let (x, state, how) = (f32s(&[2, 9, 4, 3]), f32s(&[2, 4, 3, 5]), Algorithm::Automatic);
     let multiply = |x: &CudaTensor<f32>, initial, how| m.matmul(x, initial, how).map(drop);
     let into = |state: &CudaTensor<f32>, y: &CudaTensor<f32>| m.matmul_into(&x, state, y, how);
-    let plan = |x: &CudaTensor<f32>, y: &CudaTensor<f32>| m.plan(how, Work::Product, x, y).map(drop);
+    let plan = |x: &CudaTensor<f32>, y: &CudaTensor<f32>| m.plan(how, x, y).map(drop);
     let vjp = |y: CudaTensor<f32>, state| m.vjp(&x, None, how, &CudaOutput { y, state }).map(drop);
     let narrow = m.clone().with_skip(f32s(&[4, 2])).unwrap();
     for (name, found) in [

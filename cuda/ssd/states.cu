@@ -63,27 +63,47 @@ extern "C" __global__ void __launch_bounds__(256)
 // each span starts from. Forwards, H is the state: from initial[enters] to last[leaves]. Backwards (`reverse` = 1) it is the
 // cotangent: from initial[leaves] to last[enters]. A missing tensor is zero, or not wanted.
 // sequences: (sequences) Span of whole sequences; ranges: (sequences) int2.
-// Grid: (sequences, heads, blocks of 256 numbers of a state); block: 256.  Shared memory: none.
+// A thread has PIECE neighbouring numbers and reads AHEAD spans before it writes one, since a walk of its own waits for memory.
+// Grid: (sequences x blocks of 256 PIECE numbers of a state, heads); block: 256.  Shared memory: none.
 struct Range {
     int begin, end;
+};
+
+constexpr int STATE_SIZE = HEAD_DIM * STATE_DIM, PIECE = STATE_SIZE % 4 == 0 ? 4 : 1, AHEAD = 8;
+constexpr int PIECES = (STATE_SIZE + 256 * PIECE - 1) / (256 * PIECE); // of a state
+struct alignas(sizeof(Acc) * PIECE < 16 ? sizeof(Acc) * PIECE : 16) Piece {
+    Acc v[PIECE];
 };
 
 extern "C" __global__ void __launch_bounds__(256)
     state_passing(const Span *sequences, const Range *ranges, Dims dims, int reverse, const Acc *initial, const Acc *gamma,
                   Acc *added, Acc *last) {
-    const Head at(sequences, dims, blockIdx.x, blockIdx.y);
-    const int k = blockIdx.z * 256 + threadIdx.x;
-    if (k >= HEAD_DIM * STATE_DIM) return;
-    const Range range = ranges[blockIdx.x];
+    const int sequence = blockIdx.x / PIECES, k = (blockIdx.x % PIECES * 256 + threadIdx.x) * PIECE;
+    const Head at(sequences, dims, sequence, blockIdx.y);
+    if (k >= STATE_SIZE) return;
+    const Range range = ranges[sequence];
     const Acc *from = at.state(initial, reverse ? at.span.leaves : at.span.enters);
     Acc *to = at.state(last, reverse ? at.span.enters : at.span.leaves);
-    Acc h = from ? from[k] : Acc(0);
-    for (int step = 0; step < range.end - range.begin; step++) {
-        const i64 span = (i64)(reverse ? range.end - 1 - step : range.begin + step) * at.heads + at.head;
-        Acc *here = added + span * HEAD_DIM * STATE_DIM + k;
-        const Acc next = gamma[span] * h + *here;
-        *here = h;
-        h = next;
+    Piece h;
+    for (int i = 0; i < PIECE; i++) h.v[i] = from ? from[k + i] : Acc(0);
+    const int count = range.end - range.begin;
+    for (int first = 0; first < count; first += AHEAD) {
+        Piece found[AHEAD], *places[AHEAD];
+        Acc factors[AHEAD];
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            const int step = min(first + j, count - 1);
+            const i64 span = (i64)(reverse ? range.end - 1 - step : range.begin + step) * at.heads + at.head;
+            places[j] = reinterpret_cast<Piece *>(added + span * STATE_SIZE + k);
+            found[j] = *places[j], factors[j] = gamma[span];
+        }
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+            if (first + j >= count) break;
+            *places[j] = h;
+            for (int i = 0; i < PIECE; i++) h.v[i] = factors[j] * h.v[i] + found[j].v[i];
+        }
     }
-    if (to) to[k] = h;
+    if (!to) return;
+    for (int i = 0; i < PIECE; i++) to[k + i] = h.v[i];
 }

@@ -3,7 +3,7 @@
 
 use ndarray::{Array, Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
 use num_traits::{FromPrimitive, ToPrimitive};
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Plan, Stored, Stream, Work};
+use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Plan, Stored, Stream};
 use semisep::ssd::{Algorithm, Grad, Output, Ssd};
 use semisep::{DeviceError, Error};
 
@@ -55,13 +55,22 @@ pub enum Decay {
     Stronger,
     /// By e^-80, never, or as in a model, at random.
     Mixed,
+    /// From e^-1 to e^-80 a step, at random.
+    Hostile,
     /// Never and wholly, in turns.
     Alternating,
 }
 
 /// All that are unlike a model's.
-pub const HOSTILE: [Decay; 6] =
-    [Decay::Wide, Decay::None, Decay::Strong, Decay::Stronger, Decay::Mixed, Decay::Alternating];
+pub const HOSTILE: [Decay; 7] = [
+    Decay::Wide,
+    Decay::None,
+    Decay::Strong,
+    Decay::Stronger,
+    Decay::Mixed,
+    Decay::Hostile,
+    Decay::Alternating,
+];
 
 /// The inputs as a device gets them.
 pub struct Rounded<T: Stored> {
@@ -107,6 +116,7 @@ impl<T: Stored> Rounded<T> {
                 Decay::Mixed if *v < -0.6 => -80.0,
                 Decay::Mixed if *v < -0.3 => 0.0,
                 Decay::Mixed => -1e-3 - 0.099 * v.abs(),
+                Decay::Hostile => -1.0 - 79.0 * v.abs().min(1.0),
                 Decay::Alternating if (t + h) % 2 == 0 => 0.0,
                 Decay::Alternating => -1e4,
             }
@@ -193,18 +203,18 @@ impl<T: Stored> Rounded<T> {
     }
 
     /// Which kernels the device's product and gradient come from.
-    pub fn plans(&self, cuda: &Cuda<T>, how: Algorithm) -> [Plan; 2] {
+    pub fn plan(&self, cuda: &Cuda<T>, how: Algorithm) -> Plan {
         let m = cuda.upload(&self.matrix()).unwrap();
         let [x, y] =
             [&self.x, &self.cotangent.y].map(|v| CudaTensor::upload(cuda.stream(), v.view()).unwrap());
-        [Work::Product, Work::Vjp].map(|work| m.plan(how, work, &x, &y).unwrap())
+        m.plan(how, &x, &y).unwrap()
     }
 
     /// The Hopper tier serves this case where the device has it.
     pub fn assert_hopper(&self, cuda: &Cuda<T>) {
         if cuda.stream().device().architecture().is_hopper() {
-            let plans = self.plans(cuda, Algorithm::Automatic);
-            assert_eq!(plans, [Plan::Hopper; 2], "{} {:?}", T::NAME, self.case.shape);
+            let plan = self.plan(cuda, Algorithm::Automatic);
+            assert_eq!(plan, Plan::Hopper, "{} {:?}", T::NAME, self.case.shape);
         }
     }
 

@@ -35,10 +35,10 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         });
         plain.chain(sized).chain(forward::programs(stored, size)).chain(backward::programs(stored, size))
     };
-    let diagonals = [Diagonal::Scores, Diagonal::Free].into_iter();
-    let short = diagonals.map(move |diagonal| portable::program("STORED_BF16", size, diagonal));
+    let portable =
+        ["STORED_BF16", "STORED_F16"].into_iter().flat_map(|stored| portable::programs(stored, size));
     let single = STORED.into_iter().skip(1); // the rest computes in f32 only
     let more =
         single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
-    STORED.into_iter().flat_map(of_type).chain(short).chain(more).collect()
+    STORED.into_iter().flat_map(of_type).chain(portable).chain(more).collect()
 }

@@ -39,7 +39,7 @@ pub use generators::{Raw, Steps, StepsGrad};
 pub use graph::Graph;
 pub use operator::{CudaGrad, CudaOutput, CudaSsd};
 pub use place::Cuda;
-pub use plan::{Plan, Work};
+pub use plan::Plan;
 pub use selective_scan::{ScanGrad, ScanOutput, SelectiveScan};
 pub use source::{HEADERS, KERNELS, Program, Source};
 pub use steps::StepRule;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::check;
 use super::exact::{self, Operands, blocks, discretize, recurrent};
 use super::generators::{Steps, StepsGrad};
-use super::plan::{Plan, Work, plan};
+use super::plan::{Plan, plan};
 use super::portable;
 use super::sm90::{self, backward, forward};
 use super::spans::Spans;
@@ -116,14 +116,14 @@ impl<T: Stored> CudaSsd<T> {
         self.steps.shape()[2]
     }
 
-    /// Which kernels would do some work with `x` and with `y` or its cotangent.
+    /// Which kernels would serve with `x` and with `y` or its cotangent.
     ///
     /// # Errors
     /// Those that [`CudaSsd::matmul_into`] has for these tensors.
-    pub fn plan(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Result<Plan> {
+    pub fn plan(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Result<Plan> {
         self.check(x, None, how)?;
         check::shaped("y", "(batch, len, heads, head_dim)", y, x.shape(), self.b.stream())?;
-        Ok(self.choose(how, work, x, y))
+        Ok(self.choose(how, x, y))
     }
 
     /// `y = M x` and the final states, from the given initial states or from zero.
@@ -181,7 +181,7 @@ impl<T: Stored> CudaSsd<T> {
         let (dy, dlast) = (&cotangent.y, &cotangent.state);
         check::shaped("dy", "(batch, len, heads, head_dim)", dy, x.shape(), self.b.stream())?;
         check::aligned("dfinal_state", STATES, dlast, &shape, self.b.stream())?;
-        let found = match self.choose(how, Work::Vjp, x, dy) {
+        let found = match self.choose(how, x, dy) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::vjp(m, initial, dy, dlast))
@@ -191,7 +191,10 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
             }
             Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
-            Plan::Portable => unreachable!("the table has no vjp of the portable tier"),
+            Plan::Portable => {
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::backward::vjp(m, initial, dy, dlast))
+            }
         }?;
         let steps = match &self.steps {
             Steps::Given { .. } => StepsGrad::Given { log_a: found.log_a, dt: found.dt },
@@ -246,7 +249,7 @@ impl<T: Stored> CudaSsd<T> {
         y: &CudaTensor<T>,
         how: Algorithm,
     ) -> Result<()> {
-        match self.choose(how, Work::Product, x, y) {
+        match self.choose(how, x, y) {
             Plan::Recurrent => {
                 let spans = self.spans(recurrent::SEGMENT)?;
                 self.with_operands(x, &spans, |m| recurrent::forward(m, initial, last, y))
@@ -256,8 +259,8 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
             }
             Plan::Portable => {
-                let spans = self.spans(Algorithm::CHUNK)?;
-                self.with_operands(x, &spans, |m| portable::forward(m, initial, last, y))
+                let spans = self.spans(portable::backward::CHUNK)?;
+                self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
                 let operands = forward::Operands {
@@ -274,10 +277,10 @@ impl<T: Stored> CudaSsd<T> {
         }
     }
 
-    fn choose(&self, how: Algorithm, work: Work, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
+    fn choose(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
         let walks = || forward::walks(x, &self.b, &self.sequences);
         let hopper = sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks();
-        plan(how, self.steps.shape()[1], T::NAME, work, hopper)
+        plan(how, self.steps.shape()[1], T::NAME, hopper)
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.

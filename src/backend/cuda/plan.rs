@@ -5,14 +5,14 @@
 //! | `Recurrent`, or `Automatic` up to [`Algorithm::FEW`] positions | any | exact tier, recurrence |
 //! | `Automatic`, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; no empty sequence | bf16, f16 | Hopper tier |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
-//! | `Chunked`, or `Automatic` otherwise: product | bf16 | portable tier, blocks of its own length |
-//! | the same: vjp, or product | any | exact tier, blocks |
+//! | `Chunked`, or `Automatic` otherwise | bf16, f16 | portable tier, blocks of its own length |
+//! | the same | f64, f32 | exact tier, blocks |
 
 use std::fmt;
 
 use crate::ssd::Algorithm;
 
-/// Which kernels compute a product or its vjp.
+/// Which kernels compute a product and its vjp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
     /// The recurrence of the exact tier.
@@ -28,22 +28,13 @@ pub enum Plan {
     Hopper,
 }
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
-    /// `y = M x`.
-    Product,
-    /// Its cotangents.
-    Vjp,
-}
-
 /// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`]; `hopper`: whether the
 /// Hopper tier is made for the tensors at hand.
-pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, work: Work, hopper: bool) -> Plan {
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, hopper: bool) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
         _ if hopper && how == Algorithm::Automatic => Plan::Hopper,
-        Algorithm::Chunked { .. } if work == Work::Product && stored == "bf16" => Plan::Portable,
+        Algorithm::Chunked { .. } if matches!(stored, "bf16" | "f16") => Plan::Portable,
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
     }
@@ -62,32 +53,29 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, Work, plan};
+    use super::{Plan, plan};
     use crate::ssd::Algorithm::{Automatic, Chunked, Quadratic, Recurrent};
 
     #[test]
     fn every_row_of_the_table_is_what_is_chosen() {
-        let (few, short, blocks) = ([0, 1, 4], [5, 16], Chunked { chunk: 20 });
-        for (stored, work) in ["f64", "f32", "f16", "bf16"]
-            .into_iter()
-            .flat_map(|stored| [Work::Product, Work::Vjp].map(|work| (stored, work)))
+        for (stored, hopper) in
+            ["f64", "f32", "f16", "bf16"].into_iter().flat_map(|s| [(s, false), (s, true)])
         {
-            let tensor_cores = (stored, work) == ("bf16", Work::Product);
-            let or_portable = |chunk| if tensor_cores { Plan::Portable } else { Plan::Blocks { chunk } };
-            for hopper in [false, true] {
-                let chosen = |how, len| plan(how, len, stored, work, hopper);
-                assert_eq!(few.map(|len| chosen(Automatic, len)), [Plan::Recurrent; 3]);
-                for len in [0, 1, 16, 17, 5000] {
-                    assert_eq!(chosen(Recurrent, len), Plan::Recurrent);
-                    assert_eq!(chosen(Quadratic, len), Plan::Blocks { chunk: len.max(1) });
-                    assert_eq!(chosen(blocks, len), or_portable(20));
-                }
-                for len in short {
-                    let otherwise = Plan::Blocks { chunk: len };
-                    assert_eq!(chosen(Automatic, len), if hopper { Plan::Hopper } else { otherwise });
-                }
-                let long = if hopper { Plan::Hopper } else { or_portable(64) };
-                assert_eq!([17, 5000].map(|len| chosen(Automatic, len)), [long; 2]);
+            let or_portable = |chunk| {
+                if ["f16", "bf16"].contains(&stored) { Plan::Portable } else { Plan::Blocks { chunk } }
+            };
+            let or_hopper = |plan| if hopper { Plan::Hopper } else { plan };
+            let chosen = |how, len| plan(how, len, stored, hopper);
+            for len in [0, 1, 4, 5, 16, 17, 5000] {
+                let automatic = match len {
+                    0..=4 => Plan::Recurrent,
+                    5..=16 => or_hopper(Plan::Blocks { chunk: len }),
+                    _ => or_hopper(or_portable(64)),
+                };
+                assert_eq!(chosen(Automatic, len), automatic);
+                assert_eq!(chosen(Recurrent, len), Plan::Recurrent);
+                assert_eq!(chosen(Quadratic, len), Plan::Blocks { chunk: len.max(1) });
+                assert_eq!(chosen(Chunked { chunk: 20 }, len), or_portable(20));
             }
         }
     }

@@ -181,13 +181,13 @@ fn leaving<T: Stored>(
 
 /// Which way states pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Onwards,
     Back,
 }
 
 /// From chunk to chunk of each sequence; `added` is replaced by what each chunk starts from.
-fn pass<T: Stored>(
+pub(crate) fn pass<T: Stored>(
     m: &Operands<'_, T>,
     way: Way,
     initial: Option<&CudaTensor<T::Acc>>,
@@ -197,7 +197,9 @@ fn pass<T: Stored>(
 ) -> Result<()> {
     let kernel = m.stream().device().kernel(&m.program("ssd/states.cu"), "state_passing")?;
     let table = &m.spans.sequences;
-    let blocks = (m.head_dim() * m.state_dim()).div_ceil(THREADS as usize);
+    let size = m.head_dim() * m.state_dim();
+    let piece = if size.is_multiple_of(4) { 4 } else { 1 }; // numbers of a thread
+    let blocks = size.div_ceil(piece * THREADS as usize);
     let dims = m.dims(m.x, None);
     let reverse = i32::from(way == Way::Back);
     // SAFETY: the arguments are those of `state_passing`; ranges number the chunks of `added`, spans the states of
@@ -205,7 +207,7 @@ fn pass<T: Stored>(
     unsafe {
         kernel.launch(
             m.stream(),
-            Grid::new([table.count, m.heads(), blocks], THREADS),
+            Grid::new([table.count * blocks, m.heads(), 1], THREADS),
             &[&table.rows, &m.spans.ranges, &dims, &reverse, &initial, gamma, added, &last],
         )
     }
@@ -213,7 +215,7 @@ fn pass<T: Stored>(
 
 impl<T: Stored> Operands<'_, T> {
     /// Room for the decay through each chunk, (chunks, heads).
-    fn gammas(&self) -> Result<CudaTensor<T::Acc>> {
+    pub(crate) fn gammas(&self) -> Result<CudaTensor<T::Acc>> {
         CudaTensor::room(self.stream(), &[self.spans.chunks.count, self.heads()])
     }
 }

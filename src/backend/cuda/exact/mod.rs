@@ -83,7 +83,7 @@ impl<T: Stored> Operands<'_, T> {
         self.x.shape()[3]
     }
 
-    fn groups(&self) -> usize {
+    pub(crate) fn groups(&self) -> usize {
         self.b.shape()[2]
     }
 
@@ -112,22 +112,22 @@ impl<T: Stored> Operands<'_, T> {
     }
 
     /// Room for a number for each position and head.
-    fn scalars(&self) -> Result<CudaTensor<T::Acc>> {
+    pub(crate) fn scalars(&self) -> Result<CudaTensor<T::Acc>> {
         CudaTensor::room(self.stream(), self.log_a.shape())
     }
 
     /// Room for `count` states of every head.
-    fn states(&self, count: usize) -> Result<CudaTensor<T::Acc>> {
+    pub(crate) fn states(&self, count: usize) -> Result<CudaTensor<T::Acc>> {
         CudaTensor::room(self.stream(), &[count, self.heads(), self.head_dim(), self.state_dim()])
     }
 
     /// Room for a row of the state's width for each position and `per_row` heads or parts of heads.
-    fn shares(&self, per_row: usize) -> Result<CudaTensor<T::Acc>> {
+    pub(crate) fn shares(&self, per_row: usize) -> Result<CudaTensor<T::Acc>> {
         CudaTensor::room(self.stream(), &[self.rows(), per_row, self.state_dim()])
     }
 
     /// Room for the cotangents, with the skip's computed.
-    fn cotangents(&self, states: &[usize], dy: &CudaTensor<T>) -> Result<Cotangents<T>> {
+    pub(crate) fn cotangents(&self, states: &[usize], dy: &CudaTensor<T>) -> Result<Cotangents<T>> {
         let stream = self.stream();
         Ok(Cotangents {
             log_a: self.scalars()?,

@@ -1,10 +1,11 @@
-//! The portable tier: tensor cores of any supported architecture, for bf16.
+//! `y = M x`: `cuda/ssd/portable/forward.cu`.
 #![allow(unsafe_code)]
 
-use super::exact::Operands;
-use super::launch::Grid;
-use super::source::Program;
-use super::tensor::{CudaTensor, Stored, stored_macro};
+use super::{GAP, masked, padded};
+use crate::backend::cuda::exact::Operands;
+use crate::backend::cuda::launch::Grid;
+use crate::backend::cuda::source::Program;
+use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
 use crate::ssd::Diagonal;
 
@@ -13,7 +14,7 @@ const THREADS: u32 = 256;
 /// Channels of a block.
 const CHANNELS: usize = 64;
 
-/// `y = M x` of the tensors that [`super::exact::recurrent::forward`] takes too; their sequences, not their chunks, matter.
+/// `y = M x` of the tensors that the recurrent form takes too; their sequences, not their chunks, matter.
 pub(crate) fn forward<T: Stored>(
     m: &Operands<'_, T>,
     initial: Option<&CudaTensor<T::Acc>>,
@@ -43,22 +44,13 @@ fn chunk(state_dim: usize) -> usize {
     if state_dim > 128 { 32 } else { 64 }
 }
 
-/// Bytes of `portable::Shared`.
+/// Bytes of `Shared` of `forward.cu`.
 fn shared(state_dim: usize) -> u32 {
-    let (chunk, wide) = (chunk(state_dim), state_dim.next_multiple_of(16) + 8);
-    let numbers = wide * (2 * chunk + CHANNELS) + 3 * chunk * (CHANNELS + 8) + 2 * chunk * (chunk + 8);
-    (2 * numbers + 2 * 4 * chunk) as u32
+    let (chunk, wide) = (chunk(state_dim), padded(state_dim) + GAP);
+    let numbers = wide * (2 * chunk + CHANNELS) + chunk * (CHANNELS + GAP);
+    (2 * numbers + 4 * 4 * chunk + 8 * 4) as u32
 }
 
-pub(super) fn program(
-    stored: &'static str,
-    (head_dim, state_dim): (usize, usize),
-    diagonal: Diagonal,
-) -> Program {
-    Program::new("ssd/portable/forward.cu")
-        .define(stored, 1)
-        .define("HEAD_DIM", head_dim)
-        .define("STATE_DIM", state_dim)
-        .define("FREE_DIAGONAL", i32::from(diagonal == Diagonal::Free))
-        .define("CHUNK", chunk(state_dim))
+pub(super) fn program(stored: &'static str, size: (usize, usize), diagonal: Diagonal) -> Program {
+    masked("ssd/portable/forward.cu", stored, size, diagonal).define("CHUNK", chunk(size.1))
 }

@@ -1,0 +1,88 @@
+// What the kernels of the portable vjp share: chunks of Q positions, blocks of up to HEADS heads of a group, states as tiles.
+//
+// log_a, dt: (rows, heads) float.  x, dy: (rows, heads * HEAD_DIM), b, c: (rows, groups * STATE_DIM), 16 bits.
+// states: (chunks, heads, HEAD_DIM, STATE_DIM) float, those that enter chunks or the cotangents of those that leave them.
+#pragma once
+#include "ssd/portable/tile.cuh"
+
+namespace portable {
+
+constexpr int Q = 64;         // positions of a chunk
+constexpr int HEADS = 8;      // heads of a block
+constexpr int WARPS = Q / 16;  // that have 16 positions each
+
+// Channels of a tile: no more than a head has, and few where wide states leave small devices little shared memory.
+constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64, PADDED_HEAD = (HEAD_DIM + 15) / 16 * 16;
+constexpr int TILE = PADDED_HEAD < WIDEST_TILE ? PADDED_HEAD : WIDEST_TILE, NARROW = TILE + 8;
+
+// The heads of one block: `index` counts them group by group.
+struct Heads {
+    int group, first, last;
+
+    __device__ Heads(const Dims& dims, int index) {
+        const int per = dims.heads / dims.groups, blocks = (per + HEADS - 1) / HEADS;
+        group = index / blocks;
+        first = group * per + index % blocks * HEADS;
+        last = min(first + HEADS, (group + 1) * per);
+    }
+};
+
+// Brings a line of memory nearer.
+__device__ __forceinline__ void fetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+// Brings the state of a chunk and head nearer, by THREADS, and the first 64 channels of `rows` rows of a head.
+template <int THREADS>
+__device__ __forceinline__ void fetch_state(const float* states, i64 place) {
+    constexpr int SIZE = HEAD_DIM * STATE_DIM, LINE = 32;
+    for (int i = threadIdx.x * LINE; i < SIZE; i += THREADS * LINE) fetch(states + place * SIZE + i);
+}
+__device__ __forceinline__ void fetch_rows(const Stored* from, i64 pitch, int rows) {
+    if (threadIdx.x < rows) fetch(from + threadIdx.x * pitch);
+}
+
+// Four numbers of a row of a state, zeros behind its end.
+__device__ __forceinline__ float4 four(const float* row, int n) {
+    if (STATE_DIM % 4 == 0) return n < STATE_DIM ? *reinterpret_cast<const float4*>(row + n) : make_float4(0.f, 0.f, 0.f, 0.f);
+    return make_float4(n < STATE_DIM ? row[n] : 0.f, n + 1 < STATE_DIM ? row[n + 1] : 0.f, n + 2 < STATE_DIM ? row[n + 2] : 0.f,
+                       n + 3 < STATE_DIM ? row[n + 3] : 0.f);
+}
+
+// Some channels of a state, TILE x PADDED, as two terms.
+struct StateTile {
+    Stored top[TILE * WIDE], rest[TILE * WIDE];
+    float most[8];
+
+    // By THREADS, of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
+    template <int THREADS>
+    __device__ __forceinline__ float stage(const float* from, int channels) {
+        constexpr int PIECES = PADDED / 4;
+        auto read = [&](int i) {
+            const int r = i / PIECES;
+            return r < channels ? four(from + (i64)r * STATE_DIM, i % PIECES * 4) : make_float4(0.f, 0.f, 0.f, 0.f);
+        };
+        float largest_of_all = 0.f;
+        if (SCALED) {
+#pragma unroll 16
+            for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
+                const float4 v = read(i);
+                largest_of_all = fmaxf(fmaxf(largest_of_all, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
+            }
+            largest_of_all = largest(largest_of_all, 32);
+            if (threadIdx.x % 32 == 0) most[threadIdx.x / 32] = largest_of_all;
+            __syncthreads();
+            for (int w = 0; w < THREADS / 32; w++) largest_of_all = fmaxf(largest_of_all, most[w]);
+        }
+        const Scale scale = below_one(largest_of_all);
+#pragma unroll 16
+        for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
+            const float4 v = read(i);
+            const Terms a = split(v.x * scale.to, v.y * scale.to), b = split(v.z * scale.to, v.w * scale.to);
+            const int at = i / PIECES * WIDE + i % PIECES * 4;
+            *reinterpret_cast<uint2*>(top + at) = make_uint2(a.top, b.top);
+            *reinterpret_cast<uint2*>(rest + at) = make_uint2(a.rest, b.rest);
+        }
+        return scale.from;
+    }
+};
+
+}  // namespace portable
