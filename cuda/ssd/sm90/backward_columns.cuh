@@ -189,7 +189,7 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
         }
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            float sum = entering[m] * scale.from * inner[m];
+            float sum = faded[m] * (dh_unit * b_unit * scale.from * inner[m]); // in this order nothing gets too small
             sum += __shfl_xor_sync(~0u, sum, 1);
             sum += __shfl_xor_sync(~0u, sum, 2);
             if ((lane & 3) == 0)

@@ -19,11 +19,11 @@ constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
 constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
 constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
 
-// A power of two that brings the largest of four numbers to about one; and its inverse. Within 2^100 backwards, where no factor is
+// A power of two that brings the largest of four numbers to about one; and its inverse. Within 2^126 backwards, where no factor is
 // smaller than what fades the state, and within 2^40 forth, where all may be zero and the state is not.
 DEVICE Scale near_one(const float *largest, bool reverse) {
     const float most = fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3]));
-    const int reach = reverse ? 100 : 40;
+    const int reach = reverse ? 126 : 40;
     const int exponent = min(max((int)(__float_as_uint(most) >> 23), 127 - reach), 127 + reach);
     return {__uint_as_float((u32)(254 - exponent) << 23), __uint_as_float((u32)exponent << 23)};
 }

@@ -280,7 +280,7 @@ impl<T: Stored> CudaSsd<T> {
     fn choose(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
         let walks = || forward::walks(x, &self.b, &self.sequences);
         let hopper = sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks();
-        plan(how, self.steps.shape()[1], T::NAME, work, hopper)
+        plan(how, self.steps.shape()[1], T::NAME, hopper)
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.
