@@ -142,8 +142,8 @@ impl Numbers {
         match how {
             Storage::F64 => Self::F64(self.narrowed(|v| v)),
             Storage::F32 => Self::F32(self.narrowed(|v| v as f32)),
-            Storage::Bf16 => Self::Bf16(self.narrowed(bf16::from_f64)),
-            Storage::F16 => Self::F16(self.narrowed(f16::from_f64)),
+            Storage::Bf16 => Self::Bf16(self.narrowed(nearest_bf16)),
+            Storage::F16 => Self::F16(self.narrowed(nearest_f16)),
         }
     }
 
@@ -155,6 +155,27 @@ impl Numbers {
     pub fn widened<A: Real>(&self) -> Vec<A> {
         with_slice!(self, slice => slice.iter().map(|&v| v.read()).collect())
     }
+}
+
+/// The nearest number of that type, the even one of two.
+pub(crate) fn nearest_bf16(v: f64) -> bf16 {
+    bf16::from_f32(rounded_to_odd(v))
+}
+
+/// The nearest number of that type, the even one of two.
+pub(crate) fn nearest_f16(v: f64) -> f16 {
+    f16::from_f32(rounded_to_odd(v))
+}
+
+/// `v` cut to the bits of an `f32`, the last of which is 1 if any was lost: rounded once more, to fewer bits, it yields what `v`
+/// itself would. (The conversions from `f64` in `half` round twice, or look at the upper half of the bits only.)
+fn rounded_to_odd(v: f64) -> f32 {
+    let near = v as f32;
+    if f64::from(near) == v || !near.is_finite() {
+        return near;
+    }
+    let beyond = f64::from(near).abs() > v.abs();
+    f32::from_bits((near.to_bits() - u32::from(beyond)) | 1)
 }
 
 /// A stored number that can be read to compute with; inlined into loops.
@@ -276,6 +297,37 @@ mod tests {
             assert!(same(short.read::<f32>(), short.to_f32()), "f16 {bits:#06x}");
             assert!(same(brain.read::<f32>(), brain.to_f32()), "bf16 {bits:#06x}");
             assert!(same(short.read::<f64>() as f32, short.to_f32()), "f16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn a_number_becomes_the_nearest_one_of_sixteen_bits() {
+        let one = |bits: i32| 2_f64.powi(-bits);
+        // Just above the middle of two neighbours, in the middle, and just below.
+        for sign in [1.0, -1.0] {
+            for little in [one(23), one(30), one(52)] {
+                let near =
+                    |v: f64| (sign * nearest_bf16(sign * v).to_f64(), sign * nearest_f16(sign * v).to_f64());
+                assert_eq!(near(1.0 + one(8) + little).0, 1.0 + one(7));
+                assert_eq!(near(1.0 + one(8)).0, 1.0);
+                assert_eq!(near(1.0 + one(7) + one(8)).0, 1.0 + one(6));
+                assert_eq!(near(1.0 + one(7) + one(8) - little).0, 1.0 + one(7));
+                assert_eq!(near(1.0 + one(11) + little).1, 1.0 + one(10));
+                assert_eq!(near(1.0 + one(11)).1, 1.0);
+                assert_eq!(near(1.0 + one(10) + one(11) - little).1, 1.0 + one(10));
+            }
+            assert_eq!(nearest_bf16(sign * 1e300).to_f64(), sign * f64::INFINITY);
+            assert_eq!(nearest_f16(sign * 65520.0).to_f64(), sign * f64::INFINITY);
+            assert_eq!(nearest_f16(sign * (65520.0 - one(30))).to_f64(), sign * 65504.0);
+            assert_eq!(nearest_f16(sign * one(25)).to_f64(), 0.0);
+            assert_eq!(nearest_f16(sign * (one(25) + one(75))).to_f64(), sign * one(24));
+            assert_eq!(nearest_bf16(sign * 1e-320).to_f64(), 0.0);
+        }
+        assert!(nearest_bf16(f64::NAN).is_nan() && nearest_f16(f64::NAN).is_nan());
+        for bits in 0..=u16::MAX {
+            let (short, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert!(short.is_nan() || nearest_f16(short.to_f64()) == short);
+            assert!(brain.is_nan() || nearest_bf16(brain.to_f64()) == brain);
         }
     }
 
