@@ -220,7 +220,18 @@ impl Checkpoint {
 
     fn check(&self) -> Result<()> {
         let report = self.report();
-        if report.is_clean() { Ok(()) } else { Err(in_file(&self.folder, report)) }
+        if !report.is_clean() {
+            return Err(in_file(&self.folder, report));
+        }
+        // Readers disagree about which of the two counts, so that either may be wrong.
+        let head = self.entries.get("lm_head.weight").filter(|_| self.config.tie_embeddings);
+        match head.map(|head| head.same_numbers(&self.entries["backbone.embedding.weight"])).transpose()? {
+            Some(false) => {
+                let reason = "tensor `lm_head.weight`: expected the embedding, as the configuration says, found another matrix";
+                Err(in_file(&self.folder, reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
