@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::linalg::{Widening, vectorize};
 use crate::scalar::{Real, Scalar, real};
 
 /// A run of numbers behind a counted reference: a `Vec`, or whatever else keeps them in memory, such as a mapped file.
@@ -182,6 +183,23 @@ fn rounded_to_odd(v: f64) -> f32 {
 pub trait Stored: Scalar {
     /// The number in the precision of computation; rounded only from `f64` to `f32`.
     fn read<A: Real>(self) -> A;
+
+    /// Sixteen numbers at once; inlined into loops as well.
+    #[inline(always)]
+    fn read_sixteen<A: Real>(from: &[Self; 16], _: Widening) -> [A; 16] {
+        from.map(Self::read)
+    }
+}
+
+/// `to` = the numbers of `from`, which has as many.
+pub(crate) fn read_all<S: Stored, A: Real>(from: &[S], to: &mut [A]) {
+    let by = Widening::of_this_machine();
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks(), to.as_chunks_mut());
+    vectorize(
+        #[inline(always)]
+        || to.iter_mut().zip(from).for_each(|(to, from)| *to = S::read_sixteen(from, by)),
+    );
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = from.read());
 }
 
 impl Stored for f64 {
@@ -217,12 +235,19 @@ impl Stored for f16 {
         let magnitude = if moved >= 0x0f80_0000 { finite | 0x7f80_0000 } else { finite };
         A::of_f32(f32::from_bits(magnitude | (bits & 0x8000) << 16))
     }
+
+    #[inline(always)]
+    fn read_sixteen<A: Real>(from: &[Self; 16], by: Widening) -> [A; 16] {
+        A::read_halves(from, by)
+    }
 }
 
 /// What a number to compute with has in common with stored ones; sealed, since this module is private.
 pub trait Native: Sized {
     /// The same number.
     fn of_f32(v: f32) -> Self;
+    /// Sixteen numbers that are stored short.
+    fn read_halves(from: &[f16; 16], by: Widening) -> [Self; 16];
     /// The numbers themselves, if they are stored in the type that computes.
     fn slice(numbers: &Numbers) -> Option<&[Self]>;
     /// Numbers stored in the type that computes.
@@ -235,6 +260,10 @@ impl Native for f64 {
     #[inline(always)]
     fn of_f32(v: f32) -> Self {
         f64::from(v)
+    }
+    #[inline(always)]
+    fn read_halves(from: &[f16; 16], _: Widening) -> [Self; 16] {
+        from.map(Stored::read)
     }
     fn slice(numbers: &Numbers) -> Option<&[Self]> {
         match numbers {
@@ -255,6 +284,13 @@ impl Native for f32 {
     #[inline(always)]
     fn of_f32(v: f32) -> Self {
         v
+    }
+    #[inline(always)]
+    fn read_halves(from: &[f16; 16], by: Widening) -> [Self; 16] {
+        by.widened(from).unwrap_or_else(
+            #[inline(always)]
+            || from.map(Stored::read),
+        )
     }
     fn slice(numbers: &Numbers) -> Option<&[Self]> {
         match numbers {
@@ -297,6 +333,22 @@ mod tests {
             assert!(same(short.read::<f32>(), short.to_f32()), "f16 {bits:#06x}");
             assert!(same(brain.read::<f32>(), brain.to_f32()), "bf16 {bits:#06x}");
             assert!(same(short.read::<f64>() as f32, short.to_f32()), "f16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_together_as_they_are_read_alone() {
+        fn check<S: Stored, A: Real>(from: &[S]) {
+            let mut to = vec![A::one(); from.len()];
+            read_all(from, &mut to);
+            let alone = from.iter().map(|v| v.read::<A>());
+            assert!(to.iter().zip(alone).all(|(&to, v)| to == v || (to.is_nan() && v.is_nan())));
+        }
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        for len in [0, 1, 15, 16, 17, 40, 65535, 65536] {
+            check::<_, f32>(&all[..len]);
+            check::<_, f64>(&all[..len]);
+            check::<_, f32>(&all[..len].iter().map(|v| bf16::from_bits(v.to_bits())).collect::<Vec<_>>());
         }
     }
 

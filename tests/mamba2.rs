@@ -14,7 +14,11 @@ fn any_split_gives_the_same_bits() {
     for (kind, config) in kinds().into_iter().chain([wider_than_vectors()]) {
         let model = random(&config, 1);
         check_splits(kind, &model);
-        check_splits(kind, &model.map(in_f32));
+        let model = model.map(in_f32);
+        check_splits(kind, &model);
+        for short in [Storage::Bf16, Storage::F16] {
+            check_splits(kind, &model.map(|w| w.stored_as(short)));
+        }
     }
 }
 
