@@ -50,11 +50,8 @@ pub(super) fn write(folder: &Path, how: Conversion, tensors: &[Tensor]) -> Resul
 fn shared_out(sizes: &[u64], most: u64) -> Vec<Range<usize>> {
     let (mut groups, mut sum) = (Vec::<Range<usize>>::new(), 0_u64);
     for (k, &size) in sizes.iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if sum.saturating_add(size) <= most => {
-                group.end = k + 1;
-                sum += size;
-            }
+        match (groups.last_mut(), sum.checked_add(size)) {
+            (Some(group), Some(both)) if both <= most => (group.end, sum) = (k + 1, both),
             _ => {
                 groups.push(k..k + 1);
                 sum = size;
