@@ -5,7 +5,8 @@
 //! | | the authors' | Hugging Face's |
 //! |---|---|---|
 //! | `config.json` | `d_model`, `n_layer`, `ssm_cfg`, ... | `hidden_size`, `num_hidden_layers`, ... |
-//! | weights | `pytorch_model.bin` | `model.safetensors`, or several with `model.safetensors.index.json` |
+//! | weights | `pytorch_model.bin` | `model.safetensors` |
+//! | several files | `pytorch_model-00001-of-00002.bin`, ... with `pytorch_model.bin.index.json` | `model-00001-of-00002.safetensors`, ... with `model.safetensors.index.json` |
 //! | embedding | `backbone.embedding.weight` | `backbone.embeddings.weight` |
 //! | a tied head | `lm_head.weight` repeats the embedding | absent |
 //!
