@@ -3,6 +3,7 @@
 mod decompose;
 mod dots;
 mod eights;
+mod halves;
 mod operator;
 mod recurrence;
 mod sweep;
@@ -10,6 +11,7 @@ mod sweep;
 pub(crate) use decompose::*;
 pub use dots::Dots;
 pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
+pub use halves::Widening;
 pub use operator::Operator;
 pub use recurrence::{Inputs, Reads, Recurrence};
 pub(crate) use sweep::{Direction, FACTORS, GROUP, STEPS, StateTile, Sweep, Sweeps, TILE_COLUMNS};

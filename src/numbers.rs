@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
+use crate::linalg::{Widening, vectorize};
 use crate::scalar::{Real, Scalar, real};
 
 /// A run of numbers behind a counted reference: a `Vec`, or whatever else keeps them in memory, such as a mapped file.
@@ -142,8 +143,8 @@ impl Numbers {
         match how {
             Storage::F64 => Self::F64(self.narrowed(|v| v)),
             Storage::F32 => Self::F32(self.narrowed(|v| v as f32)),
-            Storage::Bf16 => Self::Bf16(self.narrowed(bf16::from_f64)),
-            Storage::F16 => Self::F16(self.narrowed(f16::from_f64)),
+            Storage::Bf16 => Self::Bf16(self.narrowed(nearest_bf16)),
+            Storage::F16 => Self::F16(self.narrowed(nearest_f16)),
         }
     }
 
@@ -157,10 +158,48 @@ impl Numbers {
     }
 }
 
+/// The nearest number of that type, the even one of two.
+pub(crate) fn nearest_bf16(v: f64) -> bf16 {
+    bf16::from_f32(rounded_to_odd(v))
+}
+
+/// The nearest number of that type, the even one of two.
+pub(crate) fn nearest_f16(v: f64) -> f16 {
+    f16::from_f32(rounded_to_odd(v))
+}
+
+/// `v` cut to the bits of an `f32`, the last of which is 1 if any was lost: rounded once more, to fewer bits, it yields what `v`
+/// itself would. (The conversions from `f64` in `half` round twice, or look at the upper half of the bits only.)
+fn rounded_to_odd(v: f64) -> f32 {
+    let near = v as f32;
+    if f64::from(near) == v || !near.is_finite() {
+        return near;
+    }
+    let beyond = f64::from(near).abs() > v.abs();
+    f32::from_bits((near.to_bits() - u32::from(beyond)) | 1)
+}
+
 /// A stored number that can be read to compute with; inlined into loops.
 pub trait Stored: Scalar {
     /// The number in the precision of computation; rounded only from `f64` to `f32`.
     fn read<A: Real>(self) -> A;
+
+    /// Sixteen numbers at once; inlined into loops as well.
+    #[inline(always)]
+    fn read_sixteen<A: Real>(from: &[Self; 16], _: Widening) -> [A; 16] {
+        from.map(Self::read)
+    }
+}
+
+/// `to` = the numbers of `from`, which has as many.
+pub(crate) fn read_all<S: Stored, A: Real>(from: &[S], to: &mut [A]) {
+    let by = Widening::of_this_machine();
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks(), to.as_chunks_mut());
+    vectorize(
+        #[inline(always)]
+        || to.iter_mut().zip(from).for_each(|(to, from)| *to = S::read_sixteen(from, by)),
+    );
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = from.read());
 }
 
 impl Stored for f64 {
@@ -196,12 +235,19 @@ impl Stored for f16 {
         let magnitude = if moved >= 0x0f80_0000 { finite | 0x7f80_0000 } else { finite };
         A::of_f32(f32::from_bits(magnitude | (bits & 0x8000) << 16))
     }
+
+    #[inline(always)]
+    fn read_sixteen<A: Real>(from: &[Self; 16], by: Widening) -> [A; 16] {
+        A::read_halves(from, by)
+    }
 }
 
 /// What a number to compute with has in common with stored ones; sealed, since this module is private.
 pub trait Native: Sized {
     /// The same number.
     fn of_f32(v: f32) -> Self;
+    /// Sixteen numbers that are stored short.
+    fn read_halves(from: &[f16; 16], by: Widening) -> [Self; 16];
     /// The numbers themselves, if they are stored in the type that computes.
     fn slice(numbers: &Numbers) -> Option<&[Self]>;
     /// Numbers stored in the type that computes.
@@ -214,6 +260,10 @@ impl Native for f64 {
     #[inline(always)]
     fn of_f32(v: f32) -> Self {
         f64::from(v)
+    }
+    #[inline(always)]
+    fn read_halves(from: &[f16; 16], _: Widening) -> [Self; 16] {
+        from.map(Stored::read)
     }
     fn slice(numbers: &Numbers) -> Option<&[Self]> {
         match numbers {
@@ -234,6 +284,13 @@ impl Native for f32 {
     #[inline(always)]
     fn of_f32(v: f32) -> Self {
         v
+    }
+    #[inline(always)]
+    fn read_halves(from: &[f16; 16], by: Widening) -> [Self; 16] {
+        by.widened(from).unwrap_or_else(
+            #[inline(always)]
+            || from.map(Stored::read),
+        )
     }
     fn slice(numbers: &Numbers) -> Option<&[Self]> {
         match numbers {
@@ -276,6 +333,53 @@ mod tests {
             assert!(same(short.read::<f32>(), short.to_f32()), "f16 {bits:#06x}");
             assert!(same(brain.read::<f32>(), brain.to_f32()), "bf16 {bits:#06x}");
             assert!(same(short.read::<f64>() as f32, short.to_f32()), "f16 {bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_together_as_they_are_read_alone() {
+        fn check<S: Stored, A: Real>(from: &[S]) {
+            let mut to = vec![A::one(); from.len()];
+            read_all(from, &mut to);
+            let alone = from.iter().map(|v| v.read::<A>());
+            assert!(to.iter().zip(alone).all(|(&to, v)| to == v || (to.is_nan() && v.is_nan())));
+        }
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        for len in [0, 1, 15, 16, 17, 40, 65535, 65536] {
+            check::<_, f32>(&all[..len]);
+            check::<_, f64>(&all[..len]);
+            check::<_, f32>(&all[..len].iter().map(|v| bf16::from_bits(v.to_bits())).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_number_becomes_the_nearest_one_of_sixteen_bits() {
+        let one = |bits: i32| 2_f64.powi(-bits);
+        // Just above the middle of two neighbours, in the middle, and just below.
+        for sign in [1.0, -1.0] {
+            for little in [one(23), one(30), one(52)] {
+                let near =
+                    |v: f64| (sign * nearest_bf16(sign * v).to_f64(), sign * nearest_f16(sign * v).to_f64());
+                assert_eq!(near(1.0 + one(8) + little).0, 1.0 + one(7));
+                assert_eq!(near(1.0 + one(8)).0, 1.0);
+                assert_eq!(near(1.0 + one(7) + one(8)).0, 1.0 + one(6));
+                assert_eq!(near(1.0 + one(7) + one(8) - little).0, 1.0 + one(7));
+                assert_eq!(near(1.0 + one(11) + little).1, 1.0 + one(10));
+                assert_eq!(near(1.0 + one(11)).1, 1.0);
+                assert_eq!(near(1.0 + one(10) + one(11) - little).1, 1.0 + one(10));
+            }
+            assert_eq!(nearest_bf16(sign * 1e300).to_f64(), sign * f64::INFINITY);
+            assert_eq!(nearest_f16(sign * 65520.0).to_f64(), sign * f64::INFINITY);
+            assert_eq!(nearest_f16(sign * (65520.0 - one(30))).to_f64(), sign * 65504.0);
+            assert_eq!(nearest_f16(sign * one(25)).to_f64(), 0.0);
+            assert_eq!(nearest_f16(sign * (one(25) + one(75))).to_f64(), sign * one(24));
+            assert_eq!(nearest_bf16(sign * 1e-320).to_f64(), 0.0);
+        }
+        assert!(nearest_bf16(f64::NAN).is_nan() && nearest_f16(f64::NAN).is_nan());
+        for bits in 0..=u16::MAX {
+            let (short, brain) = (f16::from_bits(bits), bf16::from_bits(bits));
+            assert!(short.is_nan() || nearest_f16(short.to_f64()) == short);
+            assert!(brain.is_nan() || nearest_bf16(brain.to_f64()) == brain);
         }
     }
 

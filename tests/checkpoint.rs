@@ -6,7 +6,7 @@ use std::path::Path;
 
 use checkpoint_support::{Files, MODELS, bits, golden, header, open, refusal};
 use semisep::Error;
-use semisep::mamba2::checkpoint::{Checkpoint, save};
+use semisep::mamba2::checkpoint::{Checkpoint, Conversion, save};
 use semisep::mamba2::{GatedNorm, Naming};
 use semisep::nn::Storage;
 use tempfile::tempdir;
@@ -149,20 +149,20 @@ fn every_layout_is_written_and_read_again_bit_by_bit() {
         let expected = bits(&from.model::<f32>().unwrap());
         for (way, naming) in [("original", Naming::Original), ("hf", Naming::HuggingFace)] {
             let to = folder.path().join(format!("{k}-{way}"));
-            if naming == Naming::HuggingFace && from.config().mlp.is_some() {
-                let wrong = from.convert(&to, naming, None).unwrap_err();
+            if naming == Naming::HuggingFace && from.config().attention.is_some() {
+                let wrong = from.convert(&to, naming).unwrap_err();
                 assert!(matches!(wrong, Error::Config { field: "attn_layer_idx", .. }), "{wrong}");
                 assert!(!to.exists());
                 continue;
             }
-            from.convert(&to, naming, None).unwrap();
+            from.convert(&to, naming).unwrap();
             let there = open(&to);
             assert_eq!(there.naming(), naming);
             assert!(there.report().is_clean(), "{}", there.report());
             assert_eq!(bits(&there.model::<f32>().unwrap()), expected, "{name} {way}");
 
             let back = folder.path().join(format!("{k}-{way}-back"));
-            there.convert(&back, from.naming(), None).unwrap();
+            there.convert(&back, from.naming()).unwrap();
             let back = open(&back);
             assert_eq!(bits(&back.model::<f32>().unwrap()), expected, "{name} {way} and back");
             assert_eq!(back.config().vocab_rows(), from.config().vocab_rows());
@@ -178,10 +178,10 @@ fn every_layout_is_written_and_read_again_bit_by_bit() {
 fn files_written_are_laid_out_as_their_publishers_do() {
     let folder = tempdir().unwrap();
     let (hf, original) = (folder.path().join("hf"), folder.path().join("original"));
-    open(&golden("model_original_layout")).convert(&hf, Naming::HuggingFace, None).unwrap();
+    open(&golden("model_original_layout")).convert(&hf, Naming::HuggingFace).unwrap();
     let names = header(&hf.join("model.safetensors"));
     assert!(names.contains_key("backbone.embeddings.weight") && !names.contains_key("lm_head.weight"));
-    open(&golden("model_tiny")).convert(&original, Naming::Original, None).unwrap();
+    open(&golden("model_tiny")).convert(&original, Naming::Original).unwrap();
     let file = std::fs::File::open(original.join("pytorch_model.bin")).unwrap();
     let mut archive = zip::ZipArchive::new(file).unwrap();
     for k in 0..archive.len() {
@@ -199,7 +199,7 @@ fn weights_may_be_read_by_whoever_may_read_the_configuration() {
     let folder = tempdir().unwrap();
     for (k, naming) in [Naming::Original, Naming::HuggingFace].into_iter().enumerate() {
         let to = folder.path().join(k.to_string());
-        open(&golden("model_tiny")).convert(&to, naming, None).unwrap();
+        open(&golden("model_tiny")).convert(&to, naming).unwrap();
         let modes = std::fs::read_dir(&to)
             .unwrap()
             .map(|file| file.unwrap().metadata().unwrap().permissions().mode());
@@ -219,14 +219,14 @@ fn narrower_types_are_rounded_once_and_keep_what_is_sensitive() {
     let wide = from.model::<f64>().unwrap();
     for (k, storage) in [Storage::Bf16, Storage::F16, Storage::F64].into_iter().enumerate() {
         let to = folder.path().join(k.to_string());
-        from.convert(&to, Naming::HuggingFace, Some(storage)).unwrap();
+        from.convert(&to, Conversion { storage: Some(storage), ..Naming::HuggingFace.into() }).unwrap();
         let narrow = open(&to).model::<f64>().unwrap();
         narrow
             .zip_map(&wide, |narrow, wide| {
                 for (n, w) in narrow.to_array().iter().zip(&wide.to_array()) {
                     let expected = match storage {
-                        Storage::Bf16 if narrow.rows() != 8 => half::bf16::from_f64(*w).to_f64(),
-                        Storage::F16 if narrow.rows() != 8 => half::f16::from_f64(*w).to_f64(),
+                        Storage::Bf16 if narrow.rows() != 8 => half::bf16::from_f32(*w as f32).to_f64(),
+                        Storage::F16 if narrow.rows() != 8 => half::f16::from_f32(*w as f32).to_f64(),
                         _ => *w,
                     };
                     assert_eq!(*n, expected, "{storage:?}");
@@ -263,6 +263,58 @@ fn sharded_files_are_put_together() {
 }
 
 #[test]
+fn weights_are_shared_out_to_files_below_a_limit() {
+    let folder = tempdir().unwrap();
+    for (k, name) in MODELS.iter().enumerate() {
+        let from = open(&golden(name));
+        let expected = bits(&from.model::<f32>().unwrap());
+        for (limit, several) in [(0, true), (8_000, true), (u64::MAX, false)] {
+            let to = folder.path().join(format!("{k}-{limit}"));
+            let how = Conversion { shard_bytes: Some(limit), ..from.naming().into() };
+            let names = from.convert(&to, how).unwrap();
+            let there = open(&to);
+            assert!(there.report().is_clean(), "{name}: {}", there.report());
+            assert_eq!(bits(&there.model::<f32>().unwrap()), expected, "{name}, {limit}");
+            let Some((index, files)) = names.split_last().filter(|_| several) else {
+                assert_eq!(names.len(), 1, "{names:?}");
+                continue;
+            };
+            assert!(index.ends_with(".index.json"), "{names:?}");
+            let last = format!("-{0:05}-of-{0:05}.", files.len());
+            assert!(files.len() > 1 && files[files.len() - 1].contains(&last), "{names:?}");
+            let index: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(to.join(index)).unwrap()).unwrap();
+            let heads = usize::from(from.naming() == Naming::Original && from.config().tie_embeddings);
+            assert_eq!(index["weight_map"].as_object().unwrap().len(), expected.len() + heads);
+            let bytes: u64 = from.stored().values().map(|(_, bytes)| bytes).sum();
+            let repeated = 4 * heads * from.config().vocab_rows() * from.config().d_model;
+            assert_eq!(index["metadata"]["total_size"], bytes - repeated as u64);
+        }
+    }
+}
+
+#[test]
+fn a_tensor_that_is_there_twice_is_refused_by_name() {
+    let files = Files::of("model_tiny");
+    files.rename_tensor("backbone.norm_f.weight", "backbone.embedding.weight");
+    assert!(refusal(files.open().map(|_| ())).contains("`backbone.embedding.weight` is there twice"));
+
+    let files = Files::of("model_tiny");
+    files.shard();
+    let names = header(&files.path("a.safetensors")).into_keys();
+    let map: Vec<String> = names.map(|name| format!(r#""{name}": "a.safetensors""#)).collect();
+    let index = |rest: &str| {
+        let text = format!(r#"{{"weight_map": {{{}{rest}}}}}"#, map.join(", "));
+        files.write("model.safetensors.index.json", text.as_bytes());
+        files.open()
+    };
+    std::fs::copy(files.path("a.safetensors"), files.path("b.safetensors")).unwrap();
+    let wrong = refusal(index(r#", "w": "b.safetensors""#).map(|_| ()));
+    assert!(wrong.contains("is in `b.safetensors`, not in `a.safetensors`"), "{wrong}");
+    assert!(index("").unwrap().report().extra.is_empty());
+}
+
+#[test]
 fn what_is_missing_extra_or_misshapen_is_named() {
     let rename = |from: &str, to: &str| {
         let files = Files::of("model_tiny");
@@ -290,9 +342,13 @@ fn what_is_missing_extra_or_misshapen_is_named() {
     files.set_config("vocab_size", "96");
     let wrong = refusal(files.open().unwrap().model::<f32>().map(|_| ()));
     assert!(wrong.contains("embedding.weight` (expected shape [96, 32], found [97, 32])"), "{wrong}");
+    let other = Files::of("model_grouped"); // a model with a head of its own
+    other.set_config("tie_word_embeddings", "true");
+    let wrong = refusal(other.open().unwrap().model::<f32>().map(|_| ()));
+    assert!(wrong.contains("`lm_head.weight`: expected the embedding"), "{wrong}");
     files.set_config("num_hidden_layers", "3");
     assert_eq!(files.open().unwrap().report().missing.len(), 9);
-    assert!(files.open().unwrap().convert(&files.path("out"), Naming::Original, None).is_err());
+    assert!(files.open().unwrap().convert(&files.path("out"), Naming::Original).is_err());
     assert!(!files.path("out").exists());
 }
 
@@ -362,13 +418,14 @@ fn nothing_is_written_over_what_is_there() {
     let from = open(&golden("model_tiny"));
     let to = folder.path().join("out");
     std::fs::create_dir(&to).unwrap();
-    from.convert(&to, Naming::Original, None).unwrap();
-    let wrong = refusal(from.convert(&to, Naming::HuggingFace, None));
+    from.convert(&to, Naming::Original).unwrap();
+    let wrong = refusal(from.convert(&to, Naming::HuggingFace).map(|_| ()));
     assert!(wrong.contains("something already"), "{wrong}");
     assert!(
-        refusal(from.convert(&to.join("config.json"), Naming::Original, None)).contains("something already")
+        refusal(from.convert(&to.join("config.json"), Naming::Original).map(|_| ()))
+            .contains("something already")
     );
-    assert!(from.convert(&folder.path().join("no/such/place"), Naming::Original, None).is_err());
+    assert!(from.convert(&folder.path().join("no/such/place"), Naming::Original).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no traces of what failed");
     assert_eq!(open(&to).naming(), Naming::Original);
 }

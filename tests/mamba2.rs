@@ -3,91 +3,86 @@
 mod support_nn;
 
 use ndarray::{Array1, Array2, s};
-use semisep::Error;
 use semisep::mamba2::{AttentionConfig, Config, MlpConfig, Model, State, Tokens};
 use semisep::nn::{Storage, Weight};
+use semisep::{Error, Real};
 use support_nn::distance;
 use support_nn::models::{ids, kinds, random, state_after};
 
 #[test]
-fn any_split_gives_the_logits_of_one_pass_in_f64() {
-    for (kind, config) in kinds() {
+fn any_split_gives_the_same_bits() {
+    for (kind, config) in kinds().into_iter().chain([wider_than_vectors()]) {
         let model = random(&config, 1);
-        let tokens = ids(83, 11, 2);
-        let start = state_after(&model, &[3], 9);
-        let mut whole = start.clone();
-        let expected =
-            model.forward(&Tokens::one(&tokens), &mut whole).expect("tokens are in the vocabulary");
-        for lengths in [vec![1; 83], vec![7, 1, 20, 55], vec![64, 19], vec![0, 2, 81]] {
-            let (mut state, mut at) = (start.clone(), 0);
-            for len in lengths.clone() {
-                let found =
-                    model.forward(&Tokens::one(&tokens[at..at + len]), &mut state).expect("as before");
-                let expected = expected.slice(s![at..at + len, ..]).to_owned();
-                assert!(distance(&found, &expected) < 1e-9, "{kind}, {lengths:?}, from {at}");
-                at += len;
-            }
-            for (found, expected) in state.memories.iter().zip(&whole.memories) {
-                assert!(memory_distance(found, expected) < 1e-9, "{kind}, {lengths:?}");
-            }
+        check_splits(kind, &model);
+        let model = model.map(in_f32);
+        check_splits(kind, &model);
+        for short in [Storage::Bf16, Storage::F16] {
+            check_splits(kind, &model.map(|w| w.stored_as(short)));
         }
     }
 }
 
-fn memory_distance(a: &semisep::mamba2::Memory<f64>, b: &semisep::mamba2::Memory<f64>) -> f64 {
-    use semisep::mamba2::Memory::{Attention, Mamba2};
-    match (a, b) {
-        (Mamba2 { conv, ssm }, Mamba2 { conv: other, ssm: state }) => {
-            distance(conv, other).max(distance(ssm, state))
+/// Widths with a rest behind whole vectors of every machine, and more than one vector before it.
+fn wider_than_vectors() -> (&'static str, Config) {
+    let sizes = Config { state_dim: 71, head_dim: 19, groups: 2, expand: 2, ..Config::new(38, 2, 11) };
+    ("wider than vectors", Config { conv_width: 3, conv_bias: false, proj_bias: true, ..sizes })
+}
+
+fn in_f32(weight: &Weight<f64>) -> Weight<f32> {
+    Weight::from(weight.to_array().mapv(|v| v as f32))
+}
+
+/// A batch of two in one pass, and the same in pieces from a state that has read something.
+#[track_caller]
+fn check_splits<A: Real>(kind: &str, model: &Model<Weight<A>>) {
+    let (first, second) = (ids(83, 11, 2), ids(83, 11, 3));
+    let mut start = State::new(model.config(), 2).expect("the configuration is valid");
+    model.forward(&Tokens::packed(&[ids(3, 11, 9), Vec::new()]), &mut start).expect("tokens are valid");
+    let mut whole = start.clone();
+    let expected = model.forward(&Tokens::packed(&[&first, &second]), &mut whole).expect("tokens are valid");
+    for lengths in [vec![1; 83], vec![7, 1, 20, 55], vec![64, 19], vec![0, 2, 81]] {
+        let (mut state, mut at) = (start.clone(), 0);
+        for len in lengths.clone() {
+            let piece = Tokens::packed(&[&first[at..at + len], &second[at..at + len]]);
+            let found = model.forward(&piece, &mut state).expect("tokens are valid");
+            assert_eq!(
+                found.slice(s![..len, ..]),
+                expected.slice(s![at..at + len, ..]),
+                "{kind}, {lengths:?}"
+            );
+            let other = s![83 + at..83 + at + len, ..];
+            assert_eq!(found.slice(s![len.., ..]), expected.slice(other), "{kind}, {lengths:?}");
+            at += len;
         }
-        (Attention { conv, cache }, Attention { conv: other, cache: of }) => {
-            let each = cache.iter().zip(of).map(|(a, b)| {
-                distance(&a.keys().to_owned(), &b.keys().to_owned())
-                    .max(distance(&a.values().to_owned(), &b.values().to_owned()))
-            });
-            each.fold(distance(conv, other), f64::max)
-        }
-        _ => f64::INFINITY,
+        assert!(state == whole, "{kind}, {lengths:?}: the state behind");
     }
 }
 
 #[test]
-fn any_split_gives_the_logits_of_one_pass_in_f32() {
-    for (kind, config) in kinds() {
-        let model = Model::<Weight<f32>>::random(&config, 1).expect("the configuration is valid");
-        let tokens = ids(83, 11, 2);
-        let new = || State::new(&config, 1).expect("the configuration is valid");
-        let (mut whole, mut stepped) = (new(), new());
-        let expected =
-            model.forward(&Tokens::one(&tokens), &mut whole).expect("tokens are in the vocabulary");
-        for (t, &token) in tokens.iter().enumerate() {
-            let found = model.advance(&Tokens::one(&[token]), &mut stepped).expect("as before");
-            let expected = expected.slice(s![t..t + 1, ..]).to_owned();
-            assert!(distance(&found, &expected) < 1e-5, "{kind}, position {t}");
-        }
+fn packed_sequences_of_unequal_lengths_have_the_bits_that_they_have_alone() {
+    for (kind, config) in kinds().into_iter().chain([wider_than_vectors()]) {
+        let model = random(&config, 1);
+        check_packing(kind, &model);
+        check_packing(kind, &model.map(in_f32));
     }
 }
 
-#[test]
-fn packed_sequences_of_unequal_lengths_are_as_alone() {
-    for (kind, config) in kinds() {
-        let model = random(&config, 1);
-        let sequences = [ids(20, 11, 1), Vec::new(), ids(1, 11, 2), ids(35, 11, 3), ids(4, 11, 4)];
-        let starts = [2, 1, 0, 5, 0];
-        let mut together = state_after(&model, &starts, 7);
-        let packed = Tokens::packed(&sequences);
-        let found = model.forward(&packed, &mut together).expect("tokens are in the vocabulary");
-        let offsets = packed.offsets();
-        for (k, (sequence, start)) in sequences.iter().zip(starts).enumerate() {
-            let mut alone = state_after(&model, &[start], 7 + k as u64);
-            let expected = model.forward(&Tokens::one(sequence), &mut alone).expect("as before");
-            let found = found.slice(s![offsets[k]..offsets[k + 1], ..]).to_owned();
-            assert!(distance(&found, &expected) < 1e-12, "{kind}, sequence {k}");
-        }
-        let others =
-            Tokens::packed(&[ids(20, 11, 1), Vec::new(), ids(1, 11, 2), ids(35, 11, 33), ids(4, 11, 44)]);
-        let other = model.forward(&others, &mut state_after(&model, &starts, 7)).expect("as before");
-        assert_eq!(found.slice(s![..21, ..]), other.slice(s![..21, ..]), "{kind}: nothing leaks");
+#[track_caller]
+fn check_packing<A: Real>(kind: &str, model: &Model<Weight<A>>) {
+    let sequences = [ids(20, 11, 1), Vec::new(), ids(1, 11, 2), ids(35, 11, 3), ids(4, 11, 4)];
+    let read = [2, 1, 0, 5, 0].map(|len| ids(len, 11, 7 + len as u64));
+    let after = |read: &[Vec<u32>]| {
+        let mut state = State::new(model.config(), read.len()).expect("the configuration is valid");
+        model.forward(&Tokens::packed(read), &mut state).expect("tokens are valid");
+        state
+    };
+    let packed = Tokens::packed(&sequences);
+    let found = model.forward(&packed, &mut after(&read)).expect("tokens are valid");
+    for (k, (sequence, read)) in sequences.iter().zip(&read).enumerate() {
+        let mut alone = after(std::slice::from_ref(read));
+        let expected = model.forward(&Tokens::one(sequence), &mut alone).expect("as before");
+        let found = found.slice(s![packed.offsets()[k]..packed.offsets()[k + 1], ..]);
+        assert_eq!(found, expected, "{kind}, sequence {k}");
     }
 }
 

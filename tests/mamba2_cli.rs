@@ -50,7 +50,7 @@ fn continued(model: &Path, tokens: &[i64], options: &[&str]) -> Vec<i64> {
 /// The same model in the layout that it is not published in, if there it can be said.
 fn other_layout(name: &str, folder: &Path) -> Option<std::path::PathBuf> {
     let layout = match name {
-        "model_tiny" | "model_grouped" => "original",
+        "model_tiny" | "model_grouped" | "model_odd" => "original",
         "model_original_layout" => "hf",
         _ => return None,
     };
@@ -99,7 +99,7 @@ fn sixteen_bit_weights_give_nearly_the_same_logits() {
 #[test]
 fn greedy_tokens_are_those_of_the_references_in_both_layouts() {
     let folder = tempdir().unwrap();
-    for name in ["model_tiny", "model_grouped", "model_hybrid", "model_transformer"] {
+    for name in MODELS.into_iter().filter(|&name| name != "model_original_layout") {
         let reference = Tensors::read(&expected(name));
         let len = reference.shape("input_ids")[1];
         let (rows, all) = (reference.shape("greedy_ids")[0], reference.shape("greedy_ids")[1]);
@@ -113,6 +113,52 @@ fn greedy_tokens_are_those_of_the_references_in_both_layouts() {
             }
         }
     }
+}
+
+#[test]
+fn several_prompts_are_continued_side_by_side_with_a_line_each() {
+    let model = golden("model_hybrid");
+    let prompts = ["1,2,3,4,5,6,7", "9", "40,30,20"];
+    let lines = |prompts: &[&str], options: &[&str]| {
+        let mut arguments = vec!["generate", text(&model), "--max-new", "9"];
+        arguments.extend(prompts.iter().flat_map(|prompt| ["--tokens", prompt]));
+        let output = run(&[&arguments[..], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let alone: String = prompts.iter().map(|prompt| lines(&[prompt], &["--greedy"])).collect();
+    assert_eq!(lines(&prompts, &["--greedy"]), alone);
+    let drawn = lines(&["9", "9"], &["--temperature", "3", "--seed", "1"]);
+    let (first, second) = drawn.trim_end().split_once('\n').unwrap();
+    assert_ne!(first, second, "each has its own chance");
+    assert_eq!(format!("{first}\n"), lines(&["9"], &["--temperature", "3", "--seed", "1"]));
+    fails(&["generate", text(&model), "--tokens", "1,2", "--tokens", "96"], &["--tokens", "found 96 at 0"]);
+    fails(&["generate", text(&model), "--tokens", "1", "--tokens", "1,x"], &["--tokens", "`x`"]);
+    fails(&["generate", text(&model), "--tokens", "1", "--prompt", "a"], &["--prompt", "--tokens"]);
+}
+
+#[test]
+fn several_texts_end_each_at_its_own_place() {
+    let files = Files::of("model_tiny");
+    tokenizer_support::write(&files.path(""));
+    files.drop_config("eos_token_id");
+    let generate = |prompts: &[&str], stops: &[&str]| {
+        let model = files.path("");
+        let mut arguments = vec!["generate", text(&model), "--greedy", "--max-new", "40"];
+        arguments.extend(prompts.iter().flat_map(|prompt| ["--prompt", prompt]));
+        arguments.extend(stops.iter().flat_map(|stop| ["--stop", stop]));
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let prompts = ["the sea", "hello world", "a"];
+    let alone = prompts.map(|prompt| generate(&[prompt], &[]));
+    let stop: String = alone[1].chars().skip(6).take(2).collect();
+    let stopped = prompts.map(|prompt| generate(&[prompt], &[&stop]));
+    assert!(stopped[1].len() < alone[1].len());
+    assert!(!alone.concat().contains('\\'), "nothing to escape but line breaks");
+    let line = |whole: &String| format!("{}\n", whole.strip_suffix('\n').unwrap().replace('\n', "\\n"));
+    assert_eq!(generate(&prompts, &[&stop]), stopped.each_ref().map(line).concat());
 }
 
 #[test]
@@ -213,6 +259,56 @@ fn convert_writes_types_and_refuses_what_a_layout_cannot_say() {
         ["convert", text(&golden("model_hybrid")), text(&hybrid), "--layout", "hf"].map(str::to_owned);
     fails(&refused.each_ref().map(String::as_str), &["attn_layer_idx", "hf"]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn convert_shares_weights_out_to_files_of_a_size() {
+    let (folder, model) = (tempdir().unwrap(), golden("model_grouped"));
+    for (layout, stem) in [("hf", "model"), ("original", "pytorch_model")] {
+        let out = folder.path().join(layout);
+        let mut arguments = vec!["convert", text(&model), text(&out), "--layout", layout];
+        arguments.extend(["--shard-size", "100KB"]);
+        let told = succeeds(&arguments);
+        let names: Vec<_> = told.lines().collect();
+        assert_eq!(names.len(), 4, "{told}");
+        assert!(names[0].starts_with(&format!("{stem}-00001-of-00003.")), "{told}");
+        assert!(names.iter().all(|name| out.join(name).exists()), "{told}");
+        let input = expected("model_grouped");
+        let whole = logits(&model, &input, &[]).numbers("logits");
+        assert_eq!(logits(&out, &input, &[]).numbers("logits"), whole);
+    }
+    let out = folder.path().join("none");
+    for size in ["0", "KB", "1.5GB", "-1", "5 GB", "99999999999999999999", "99999999999999GB"] {
+        let size = format!("--shard-size={size}");
+        fails(&["convert", text(&model), text(&out), "--layout", "hf", &size], &["--shard-size", "5GB"]);
+        assert!(!out.exists());
+    }
+}
+
+/// A folder in which the hub's programs keep what they have downloaded, and no hub.
+#[test]
+#[cfg(feature = "hub")]
+fn a_model_in_the_cache_of_the_hub_is_had_by_its_name() {
+    let home = tempdir().unwrap();
+    let model = home.path().join("hub/models--owner--tiny");
+    let (refs, snapshot) = (model.join("refs"), model.join("snapshots/0123abcd"));
+    std::fs::create_dir_all(&refs).unwrap();
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(refs.join("main"), "0123abcd").unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(golden("model_tiny").join(file), snapshot.join(file)).unwrap();
+    }
+    let inspect = |name: &str| {
+        let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_semisep"));
+        tool.env("HF_HOME", home.path()).env("HF_ENDPOINT", "http://127.0.0.1:1");
+        tool.args(["inspect", name]).output().unwrap()
+    };
+    let found = inspect("owner/tiny");
+    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stderr));
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), succeeds(&["inspect", text(&golden("model_tiny"))]));
+    let other = inspect("owner/other");
+    assert_eq!((other.status.code(), other.stdout.len()), (Some(2), 0));
+    assert!(String::from_utf8(other.stderr).unwrap().contains("owner/other"));
 }
 
 #[test]

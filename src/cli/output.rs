@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
 use ndarray::ArrayD;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -12,6 +11,7 @@ use tempfile::NamedTempFile;
 
 use super::in_file;
 use crate::error::Result;
+use crate::numbers::{nearest_bf16, nearest_f16};
 
 /// A file that is being made: a temporary one beside the place it will take.
 #[derive(Debug)]
@@ -91,8 +91,8 @@ fn encode(tensor: &Tensor) -> Vec<u8> {
     let values = tensor.values.iter();
     match tensor.dtype {
         Dtype::F32 => values.flat_map(|&v| (v as f32).to_le_bytes()).collect(),
-        Dtype::F16 => values.flat_map(|&v| f16::from_f64(v).to_le_bytes()).collect(),
-        Dtype::BF16 => values.flat_map(|&v| bf16::from_f64(v).to_le_bytes()).collect(),
+        Dtype::F16 => values.flat_map(|&v| nearest_f16(v).to_le_bytes()).collect(),
+        Dtype::BF16 => values.flat_map(|&v| nearest_bf16(v).to_le_bytes()).collect(),
         _ => values.flat_map(|&v| v.to_le_bytes()).collect(),
     }
 }

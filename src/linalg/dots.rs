@@ -9,7 +9,8 @@ use std::array;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::flat;
+use super::{Widening, flat};
+use crate::numbers::Stored;
 
 /// Numbers of a row that are added up at a time; the sums of the parts are added up in order.
 const PART: usize = 768;
@@ -21,6 +22,10 @@ const BUNDLE: usize = 64;
 pub trait Dots: Sized {
     /// `y[t][o] += ⟨x_t, w_o⟩`, the rows of x and w contiguous. x: (len, inputs), w: (outputs, inputs), y: (len, outputs).
     fn add_dots(y: ArrayViewMut2<'_, Self>, x: ArrayView2<'_, Self>, w: ArrayView2<'_, Self>);
+
+    /// The same for one row and stored numbers, each widened as it is read: half of the bytes take half of the time.
+    /// x: (inputs), w: (outputs, inputs), y: (outputs).
+    fn add_row_dots<W: Stored>(y: &mut [Self], x: &[Self], w: &[W]);
 }
 
 macro_rules! impl_dots {
@@ -135,6 +140,82 @@ macro_rules! impl_dots {
                 debug_assert!(x.ncols() == w.ncols() && y.dim() == (x.nrows(), w.nrows()));
                 Arch::new().dispatch(Work { y, x, w });
             }
+
+            fn add_row_dots<W: Stored>(y: &mut [$t], x: &[$t], w: &[W]) {
+                /// `⟨x, w_j⟩` of a few rows, in the order of the tiles above.
+                #[inline(always)]
+                fn sums<S: Simd, W: Stored, const N: usize>(
+                    simd: S,
+                    by: Widening,
+                    x: &[$t],
+                    w: [&[W]; N],
+                ) -> [$t; N] {
+                    let mut sums = [simd.$splat(0.0); N];
+                    let (x, x_rest) = x.as_chunks::<16>();
+                    let w = w.map(|w| w.as_chunks::<16>());
+                    for (k, x) in x.iter().enumerate() {
+                        let x = S::$vectors(x).0;
+                        for j in 0..N {
+                            let w = W::read_sixteen::<$t>(&w[j].0[k], by);
+                            for (&x, &w) in x.iter().zip(S::$vectors(&w).0) {
+                                sums[j] = simd.$mul_add(x, w, sums[j]);
+                            }
+                        }
+                    }
+                    let (x, last) = S::$vectors(x_rest);
+                    for j in 0..N {
+                        let mut w_rest = [0.0; 16];
+                        w_rest.iter_mut().zip(w[j].1).for_each(|(to, w)| *to = w.read());
+                        let (w, w_last) = S::$vectors(&w_rest[..x_rest.len()]);
+                        for (&x, &w) in x.iter().zip(w) {
+                            sums[j] = simd.$mul_add(x, w, sums[j]);
+                        }
+                        if !last.is_empty() {
+                            sums[j] = simd.$mul_add(simd.$partial(last), simd.$partial(w_last), sums[j]);
+                        }
+                    }
+                    sums.map(|sum| simd.$sum(sum))
+                }
+
+                struct Work<'a, W> {
+                    y: &'a mut [$t],
+                    x: &'a [$t],
+                    w: &'a [W],
+                }
+
+                impl<W: Stored> Work<'_, W> {
+                    /// N numbers of the result from `o` on.
+                    #[inline(always)]
+                    fn add<S: Simd, const N: usize>(&mut self, simd: S, by: Widening, o: usize) {
+                        let inputs = self.x.len();
+                        for first in (0..inputs).step_by(PART) {
+                            let end = inputs.min(first + PART);
+                            let w = array::from_fn(|j| &self.w[(o + j) * inputs..][first..end]);
+                            let sums = sums::<S, W, N>(simd, by, &self.x[first..end], w);
+                            self.y[o..o + N].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+                        }
+                    }
+                }
+
+                impl<W: Stored> WithSimd for Work<'_, W> {
+                    type Output = ();
+                    #[inline(always)]
+                    fn with_simd<S: Simd>(mut self, simd: S) {
+                        const ROWS: usize = 6; // read side by side, so that no sum waits for another
+                        let (by, outputs) = (Widening::of_this_machine(), self.y.len());
+                        let wide = outputs / ROWS * ROWS;
+                        for o in (0..wide).step_by(ROWS) {
+                            self.add::<S, ROWS>(simd, by, o);
+                        }
+                        for o in wide..outputs {
+                            self.add::<S, 1>(simd, by, o);
+                        }
+                    }
+                }
+
+                debug_assert!(y.len() * x.len() == w.len());
+                Arch::new().dispatch(Work { y, x, w });
+            }
         }
     )*};
 }
@@ -145,6 +226,7 @@ impl_dots! {
 
 #[cfg(test)]
 mod tests {
+    use half::{bf16, f16};
     use ndarray::{Array2, s};
 
     use super::*;
@@ -166,5 +248,32 @@ mod tests {
                 assert_eq!(alone[[0, 0]].to_bits(), y.to_bits(), "{t} {o}");
             }
         }
+    }
+
+    #[test]
+    fn stored_numbers_give_the_bits_of_wide_ones() {
+        fn check<W: Stored>(narrow: impl Fn(f32) -> W) {
+            for (inputs, outputs) in
+                [(1, 1), (7, 13), (16, 6), (33, 12), (2 * PART + 5, 8), (1536, 7), (0, 3)]
+            {
+                let w: Vec<W> =
+                    (0..inputs * outputs).map(|k| narrow(((k * 13) % 1019) as f32 / 509.0 - 1.0)).collect();
+                let x = Array2::from_shape_fn((1, inputs), |(_, k)| ((k * 17) % 23) as f32 / 7.0 - 1.5);
+                let wide: Vec<f32> = w.iter().map(|w| w.read()).collect();
+                let wide = Array2::from_shape_vec((outputs, inputs), wide).expect("as many");
+                let (mut y, mut expected) = (vec![1.0; outputs], Array2::ones((1, outputs)));
+                f32::add_row_dots(&mut y, flat(x.row(0)), &w);
+                f32::add_dots(expected.view_mut(), x.view(), wide.view());
+                assert_eq!(y, expected.row(0).to_vec(), "({outputs}, {inputs}) of {}", W::NAME);
+                let (mut y, mut expected) = (vec![1.0; outputs], Array2::ones((1, outputs)));
+                let (x, wide) = (x.mapv(f64::from), wide.mapv(f64::from));
+                f64::add_row_dots(&mut y, flat(x.row(0)), &w);
+                f64::add_dots(expected.view_mut(), x.view(), wide.view());
+                assert_eq!(y, expected.row(0).to_vec(), "({outputs}, {inputs}) of {}, f64", W::NAME);
+            }
+        }
+        check(bf16::from_f32);
+        check(f16::from_f32);
+        check(|v| v);
     }
 }

@@ -135,3 +135,67 @@ impl_recurrence! {
     f64: f64s splat_f64s as_simd_f64s as_mut_simd_f64s partial_load_f64s partial_store_f64s
         mul_f64s mul_add_f64s add_f64s reduce_sum_f64s,
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::scalar::{Real, real};
+
+    /// Numbers without a pattern, between -1 and 1.
+    fn noise<A: Real>(rows: usize, columns: usize, seed: usize) -> Array2<A> {
+        Array2::from_shape_fn((rows, columns), |(i, j)| {
+            real(((i * 71 + j * 13 + seed * 29) as f64 * 1.7).sin())
+        })
+    }
+
+    /// The recurrence number by number, in f64: the state behind the last step and the outputs.
+    fn plain<A: Real>(h: &Array2<A>, inputs: Inputs<'_, A>, reads: Reads) -> (Array2<f64>, Array2<f64>) {
+        let wide = |v: A| v.to_f64().expect("a number");
+        let mut h = h.mapv(wide);
+        let mut y = Array2::zeros((inputs.a.len(), h.nrows()));
+        for ((t, p), y) in y.indexed_iter_mut() {
+            for n in 0..h.ncols() {
+                let kept = wide(inputs.a[t]) * h[[p, n]];
+                h[[p, n]] = kept + wide(inputs.u[[t, p]]) * wide(inputs.b[[t, n]]);
+                *y += wide(inputs.c[[t, n]]) * if reads == Reads::After { h[[p, n]] } else { kept };
+            }
+        }
+        (h, y)
+    }
+
+    fn check<A: Real>(tolerance: f64) {
+        // Widths of no, one and more vectors of 2 to 16 numbers, with and without a rest.
+        for width in [1, 3, 4, 7, 16, 17, 31, 64, 67, 128, 150, 200] {
+            for (len, channels) in [(0, 3), (1, 1), (5, 3), (33, 2)] {
+                let a: Vec<A> = (0..len).map(|t| real(0.5 + 0.4 * (t as f64).cos())).collect();
+                let (u, b, c) =
+                    (noise(len, channels, 1), noise::<A>(len, width, 2), noise::<A>(len, width, 3));
+                let inputs = Inputs { a: &a, u: u.view(), b: b.view(), c: c.view() };
+                for reads in [Reads::After, Reads::Before] {
+                    let start = noise::<A>(channels, width, 4);
+                    let (expected_h, expected_y) = plain(&start, inputs, reads);
+                    let (mut h, mut y) = (start, Array2::from_elem((len, channels), A::one()));
+                    A::recur(h.view_mut(), inputs, reads, y.view_mut());
+                    let worst = |found: &Array2<A>, expected: Array2<f64>| {
+                        let off = found
+                            .iter()
+                            .zip(&expected)
+                            .map(|(f, e)| (f.to_f64().expect("a number") - e).abs());
+                        off.fold(0.0, f64::max)
+                    };
+                    let case = (width, len, channels, reads);
+                    assert!(worst(&h, expected_h) < tolerance, "state, {case:?}");
+                    assert!(worst(&y, expected_y + 1.0) < tolerance * width as f64, "outputs, {case:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_the_plain_recurrence_for_every_width() {
+        check::<f64>(1e-14);
+        check::<f32>(3e-6);
+    }
+}

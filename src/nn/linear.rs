@@ -1,12 +1,12 @@
 //! Linear maps.
 
-use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayD, ArrayView1, ArrayView2, ArrayViewMut2, Axis, s};
 
 use super::Weight;
 use super::rows::sum_rows;
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{LANES, flat, set_matmul, total, vectorize, with_flat_rows};
-use crate::numbers::{Storage, Stored, with_slice};
+use crate::linalg::{flat, flat_mut, set_matmul, with_flat_rows};
+use crate::numbers::{Stored, read_all, with_slice};
 use crate::parallel;
 use crate::scalar::Real;
 
@@ -73,37 +73,14 @@ pub(crate) fn linear_into<A: Real>(
             Some(w) => A::add_dots(y, x.view(), w.slice(s![rows, ..])),
             None => with_slice!(map.weight.numbers(), numbers => {
                 let part = &numbers[rows.start * x.ncols()..rows.end * x.ncols()];
-                match map.weight.numbers().storage() {
-                    Storage::Bf16 if x.nrows() == 1 => by_rows(flat(x.row(0)), part, y.row_mut(0)),
+                match x.nrows() {
+                    1 => A::add_row_dots(flat_mut(y.row_mut(0)), flat(x.row(0)), part),
                     _ => by_panels(x.view(), part, y),
                 }
             }),
         }
     });
     Ok(())
-}
-
-/// `y += W x`, W widened as it is read: each number once, so that half of the bytes take half of the time. It pays for types that
-/// a shift widens. The order of the sums is not that of `by_panels`.
-fn by_rows<A: Real, S: Stored>(x: &[A], w: &[S], mut y: ArrayViewMut1<'_, A>) {
-    vectorize(
-        #[inline(always)]
-        || y.iter_mut().zip(w.chunks(x.len().max(1))).for_each(|(y, w)| *y += stored_dot(w, x)),
-    );
-}
-
-/// `Σ w x`, with w widened as it is read.
-#[inline(always)]
-fn stored_dot<A: Real, S: Stored>(w: &[S], x: &[A]) -> A {
-    let mut sums = [A::zero(); LANES];
-    let (mut w, mut x) = (w.chunks_exact(LANES), x.chunks_exact(LANES));
-    for (w, x) in (&mut w).zip(&mut x) {
-        for k in 0..LANES {
-            sums[k] += w[k].read::<A>() * x[k];
-        }
-    }
-    let tail: A = w.remainder().iter().zip(x.remainder()).map(|(&w, &x)| w.read::<A>() * x).sum();
-    total(sums) + tail
 }
 
 /// `y += x Wᵀ` with W widened a panel at a time.
@@ -113,10 +90,7 @@ fn by_panels<A: Real, S: Stored>(x: ArrayView2<'_, A>, w: &[S], mut y: ArrayView
     let mut panel = vec![A::zero(); rows.min(y.ncols()) * inputs];
     for (w, y) in w.chunks(rows * inputs).zip(y.axis_chunks_iter_mut(Axis(1), rows)) {
         let panel = &mut panel[..w.len()];
-        vectorize(
-            #[inline(always)]
-            || panel.iter_mut().zip(w).for_each(|(wide, short)| *wide = short.read()),
-        );
+        read_all(w, panel);
         if let Ok(panel) = ArrayView2::from_shape((w.len() / inputs, inputs), &*panel) {
             A::add_dots(y, x, panel);
         }

@@ -12,8 +12,15 @@ use semisep::nn::Weight;
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-pub const MODELS: [&str; 5] =
-    ["model_tiny", "model_grouped", "model_original_layout", "model_hybrid", "model_transformer"];
+pub const MODELS: [&str; 7] = [
+    "model_tiny",
+    "model_grouped",
+    "model_original_layout",
+    "model_hybrid",
+    "model_transformer",
+    "model_odd",
+    "model_odd_hybrid",
+];
 
 /// Folder of a reference model.
 pub fn golden(name: &str) -> PathBuf {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use clap::{ArgGroup, Args};
 
-use super::super::put;
+use super::lines::Lines;
 use super::{check_tokens, tokenizer};
 use crate::error::{Error, Result};
-use crate::mamba2::generate::{Continuation, Draw, Sampling, Text};
+use crate::mamba2::generate::{Continuation, Draw, Sampling, Tokenizer};
 
 /// Command line of `semisep generate`.
 #[derive(Debug, Clone, Args)]
@@ -17,13 +17,13 @@ pub struct Options {
     /// The model
     #[command(flatten)]
     pub model: super::ModelOptions,
-    /// Text to continue
+    /// Text to continue; may be given several times
     #[arg(long, value_name = "TEXT", group = "start")]
-    pub prompt: Option<String>,
-    /// Token ids to continue; the new ids are printed then, and no tokenizer is needed
-    #[arg(long, value_name = "ID,...", value_delimiter = ',', group = "start")]
-    pub tokens: Option<Vec<u32>>,
-    /// The most tokens to add
+    pub prompt: Vec<String>,
+    /// Token ids to continue; the new ids are printed then, and no tokenizer is needed; may be given several times
+    #[arg(long, value_name = "ID,...", value_parser = Ids::parse, group = "start")]
+    pub tokens: Vec<Ids>,
+    /// The most tokens to add to each prompt
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_new: usize,
     /// Take the likeliest token always
@@ -71,49 +71,69 @@ impl Options {
     }
 }
 
-/// Reads the prompt, prints token by token, and at the end on standard error how fast that was.
+/// Token ids of one prompt.
+#[derive(Debug, Clone)]
+pub struct Ids(Vec<u32>);
+
+impl Ids {
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        let id = |word: &str| word.trim().parse().map_err(|_| format!("`{word}` is not a token id"));
+        text.split(',').map(id).collect::<std::result::Result<_, _>>().map(Self)
+    }
+}
+
+/// Reads the prompts, prints what comes token by token, and at the end on standard error how fast that was.
 ///
 /// # Errors
-/// [`Error`] if the model, the tokenizer or the prompt is at fault, or standard output does not take the text.
+/// [`Error`] if the model, the tokenizer or a prompt is at fault, or standard output does not take the text.
 pub fn generate(options: &Options) -> Result<()> {
     options.sampling().validate()?;
     let (checkpoint, model) = options.model.load::<f32>()?;
-    let reader = match &options.prompt {
-        Some(_) => Some(tokenizer(options.tokenizer.as_deref(), &checkpoint)?),
-        None => None,
+    let reader = match options.prompt.is_empty() {
+        false => Some(tokenizer(options.tokenizer.as_deref(), &checkpoint)?),
+        true => None,
     };
-    let (field, ids) = match (&reader, &options.prompt) {
-        (Some(reader), Some(prompt)) => ("--prompt", reader.encode(prompt)?),
-        _ => ("--tokens", options.tokens.clone().unwrap_or_default()),
+    let prompts = prompts(options, reader.as_ref(), model.config().vocab_rows())?;
+    let mut lines = match &reader {
+        Some(reader) => Lines::of_text(prompts.len(), reader, &options.stop, checkpoint.end_tokens()),
+        None => Lines::of_ids(prompts.len()),
     };
-    if ids.is_empty() {
-        return Err(Error::Config { field, reason: "expected at least one token, found none".into() });
-    }
-    check_tokens(field, &ids, model.config().vocab_rows())?;
 
     let clock = Instant::now();
-    let mut continuation = Continuation::new(&model, &[&ids], options.sampling())?;
+    let mut continuation = Continuation::new(&model, &prompts, options.sampling())?;
     let read = clock.elapsed();
-    let mut text = reader.as_ref().map(|reader| Text::new(reader, &options.stop));
-    let ends = if text.is_some() { checkpoint.end_tokens() } else { Vec::new() };
-    let mut added = 0;
-    while added < options.max_new {
-        let Some(token) = continuation.step()?[0] else { break };
-        let gap = if added == 0 { "" } else { " " };
-        added += 1;
-        match &mut text {
-            None => put(&format!("{gap}{token}"))?,
-            Some(_) if ends.contains(&token) => break,
-            Some(text) => put(&text.push(token)?)?,
-        }
-        if text.as_ref().is_some_and(Text::has_stopped) {
+    for _ in 0..options.max_new {
+        if continuation.has_ended() {
             break;
         }
+        for (k, token) in continuation.step()?.into_iter().enumerate() {
+            if let Some(token) = token
+                && !lines.push(k, token)?
+            {
+                continuation.end(k);
+            }
+        }
     }
-    let rest = text.map(Text::finish).transpose()?.unwrap_or_default();
-    put(&format!("{rest}\n"))?;
-    eprintln!("{}", speeds(ids.len(), read, added, clock.elapsed() - read));
+    let added = lines.finish()?;
+    eprintln!("{}", speeds(prompts.iter().map(Vec::len).sum(), read, added, clock.elapsed() - read));
     Ok(())
+}
+
+/// The prompts as tokens of the model, which has `rows` of them.
+fn prompts(options: &Options, reader: Option<&Tokenizer>, rows: usize) -> Result<Vec<Vec<u32>>> {
+    let (field, prompts) = match reader {
+        Some(reader) => {
+            ("--prompt", options.prompt.iter().map(|text| reader.encode(text)).collect::<Result<_>>()?)
+        }
+        None => ("--tokens", options.tokens.iter().map(|ids| ids.0.clone()).collect::<Vec<_>>()),
+    };
+    for ids in &prompts {
+        if ids.is_empty() {
+            return Err(Error::Config { field, reason: "expected at least one token, found none".into() });
+        }
+        check_tokens(field, ids, rows)?;
+    }
+    Ok(prompts)
 }
 
 /// One line about prompt and continuation.

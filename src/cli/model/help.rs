@@ -9,9 +9,13 @@ pytorch_model.bin. Text needs a tokenizer.json, in the folder or by --tokenizer.
 chance; the same seed draws the same tokens. Text ends at --max-new tokens, at a --stop text (which is not printed), or at
 the model's own sign for the end; token ids end at --max-new alone.
 
+Several prompts, whatever their lengths, are continued side by side; what continues each is one line, in the order of the
+prompts, in which line breaks are written \\n and backslashes \\\\.
+
 Examples:
   semisep generate mamba2-130m --prompt 'The state of' --temperature 0.8 --top-p 0.95 --seed 1
-  semisep generate mamba2-130m --tokens 510,1375,273 --max-new 16 --greedy";
+  semisep generate mamba2-130m --tokens 510,1375,273 --max-new 16 --greedy
+  semisep generate mamba2-130m --prompt 'The state of' --prompt 'Once' --max-new 16";
 
 /// `semisep logits --help`
 pub const LOGITS: &str = "\
@@ -47,9 +51,11 @@ Write a checkpoint in another layout or type.
 
   --layout hf         config.json with hidden_size, ...   model.safetensors
   --layout original   config.json with d_model, ...       pytorch_model.bin
-Without --dtype no number changes. A_log, dt_bias and D are never made narrower: errors in them add up over a sequence.
+With --shard-size there are several such files, model-00001-of-00003.safetensors and so on, and an index that says which
+tensor is where; a tensor is never cut. The names of the files of weights are printed. Without --dtype no number changes. A_log, dt_bias and D are never made narrower: errors in them add up over a sequence.
 OUT appears whole or not at all. Attention and MLP blocks exist in the original layout only.
 
 Examples:
   semisep convert mamba2-130m mamba2-130m-hf --layout hf
-  semisep convert mamba2-2.7b mamba2-2.7b-bf16 --layout original --dtype bf16";
+  semisep convert mamba2-2.7b mamba2-2.7b-bf16 --layout original --dtype bf16
+  semisep convert mamba2-2.7b mamba2-2.7b-hf --layout hf --shard-size 2GB";

@@ -4,6 +4,7 @@ pub mod convert;
 pub mod generate;
 pub mod help;
 pub mod inspect;
+pub mod lines;
 pub mod logits;
 pub mod perplexity;
 

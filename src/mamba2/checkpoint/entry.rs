@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use super::map::MappedFile;
 use crate::error::{Result, in_file};
 use crate::nn::{Numbers, Shared, Storage};
+use crate::numbers::{Stored, with_slice};
 
 /// Where the numbers of a tensor lie.
 ///
@@ -51,6 +52,22 @@ impl Entry {
                 return Err(in_file(self.file.path(), reason));
             }
         })
+    }
+
+    /// Whether the numbers are those of another tensor, in its order.
+    ///
+    /// # Errors
+    /// As [`Entry::numbers`].
+    pub fn same_numbers(&self, other: &Self) -> Result<bool> {
+        let one_place = Arc::ptr_eq(&self.file, &other.file) && self.bytes == other.bytes;
+        if one_place && self.storage == other.storage && self.strides == other.strides {
+            return Ok(true);
+        }
+        let same = with_slice!(&self.numbers()?, own => with_slice!(&other.numbers()?, others => {
+            let bits = |v: f64| v.to_bits();
+            own.len() == others.len() && own.iter().zip(others).all(|(a, b)| bits(a.read()) == bits(b.read()))
+        }));
+        Ok(same)
     }
 
     /// `of` and `bits` make a number of its bytes, the first from the integer that the second makes.

@@ -21,10 +21,11 @@ impl MappedFile {
     /// [`crate::Error::File`] if it is not a regular file or cannot be read.
     #[allow(unsafe_code)]
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| in_file(path, e))?;
-        if !file.metadata().map_err(|e| in_file(path, e))?.is_file() {
+        // Looked at before it is opened: opening a pipe would wait for a writer.
+        if !std::fs::metadata(path).map_err(|e| in_file(path, e))?.is_file() {
             return Err(in_file(path, "not a regular file"));
         }
+        let file = File::open(path).map_err(|e| in_file(path, e))?;
         // SAFETY: the map is private and read-only, and is only ever read as plain bytes and numbers, for which every
         // bit pattern is a value. What is left is that another program changes or shortens the file meanwhile, which
         // no reader of a map can exclude; the documentation of `load` asks users not to.

@@ -5,7 +5,8 @@
 //! | | the authors' | Hugging Face's |
 //! |---|---|---|
 //! | `config.json` | `d_model`, `n_layer`, `ssm_cfg`, ... | `hidden_size`, `num_hidden_layers`, ... |
-//! | weights | `pytorch_model.bin` | `model.safetensors`, or several with `model.safetensors.index.json` |
+//! | weights | `pytorch_model.bin` | `model.safetensors` |
+//! | several files | `pytorch_model-00001-of-00002.bin`, ... with `pytorch_model.bin.index.json` | `model-00001-of-00002.safetensors`, ... with `model.safetensors.index.json` |
 //! | embedding | `backbone.embedding.weight` | `backbone.embeddings.weight` |
 //! | a tied head | `lm_head.weight` repeats the embedding | absent |
 //!
@@ -31,6 +32,7 @@ mod map;
 mod report;
 mod safetensors;
 mod save;
+mod shards;
 mod torch;
 
 use std::collections::BTreeMap;
@@ -48,7 +50,7 @@ pub use hub::{fetch, fetch_file};
 pub use report::{Misfit, Report};
 #[cfg(feature = "cli")]
 pub(crate) use safetensors::check_whole;
-pub use save::save;
+pub use save::{Conversion, save};
 
 /// A model in files: its configuration, and where its weights are.
 #[derive(Debug, Clone)]
@@ -97,8 +99,18 @@ impl Checkpoint {
             2 => torch::entries(path),
             _ => safetensors::indexed(path, torch::entries),
         }?;
-        let entries = entries.into_iter().map(|(name, entry)| (authors_name(name), entry)).collect();
-        Ok(Self { folder: folder.to_owned(), config, naming, json, entries })
+        let mut by_name = BTreeMap::new();
+        for (name, entry) in entries {
+            let name = authors_name(name);
+            if by_name.contains_key(&name) {
+                return Err(in_file(
+                    path,
+                    format!("tensor `{name}` is there twice, by the names of both layouts"),
+                ));
+            }
+            by_name.insert(name, entry);
+        }
+        Ok(Self { folder: folder.to_owned(), config, naming, json, entries: by_name })
     }
 
     /// Sizes and choices of the model.
@@ -172,39 +184,55 @@ impl Checkpoint {
         })
     }
 
-    /// Writes the checkpoint to the folder `to` in the layout of `naming`, every number as it is, or stored as `how`. The decays, steps and skips (`A_log`, `dt_bias`, `D`) are never made narrower, since small errors in them
-    /// add up over a sequence.
+    /// Writes the checkpoint to the folder `to`; yields the names of the files of weights. The decays, steps and skips
+    /// (`A_log`, `dt_bias`, `D`) are never made narrower, since small errors in them add up over a sequence.
     ///
     /// The folder appears whole or not at all. The files of a tokenizer come along.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) if the report is not clean, if there is something in `to` already, or if the
     /// disk does not take it; [`Error::Config`](crate::Error::Config) if that layout cannot say what this model is.
-    pub fn convert(&self, to: &Path, naming: Naming, how: Option<Storage>) -> Result<()> {
+    pub fn convert(&self, to: &Path, how: impl Into<Conversion>) -> Result<Vec<String>> {
         self.check()?;
+        let how = how.into();
+        let naming = how.naming;
         let mut json =
             if naming == self.naming { self.json.clone() } else { config::object(&self.config, naming)? };
-        if let (Naming::HuggingFace, Some(how)) = (naming, how) {
-            json.insert("dtype".into(), save::long_name(how).into());
+        if let (Naming::HuggingFace, Some(storage)) = (naming, how.storage) {
+            json.insert("dtype".into(), save::long_name(storage).into());
         }
         let mut tensors = Vec::new();
         self.config.shapes()?.try_map(naming, |name, shape| {
             let numbers = self.entries[&authors_name(name.to_owned())].numbers()?;
-            let numbers = match how {
-                Some(how) if !(save::is_sensitive(name) && how.bytes() < numbers.storage().bytes()) => {
-                    save::Numbered::Converted(numbers, how)
+            let numbers = match how.storage {
+                Some(storage)
+                    if !(save::is_sensitive(name) && storage.bytes() < numbers.storage().bytes()) =>
+                {
+                    save::Numbered::Converted(numbers, storage)
                 }
                 _ => save::Numbered::Plain(numbers),
             };
-            tensors.push(save::Tensor { name: name.to_owned(), shape: shape.clone(), numbers });
+            let alias = save::alias(&self.config, naming, name);
+            tensors.push(save::Tensor { name: name.to_owned(), alias, shape: shape.clone(), numbers });
             Ok::<_, crate::Error>(())
         })?;
-        save::write(to, naming, json, &tensors, Some(&self.folder))
+        save::write(to, how, json, &tensors, Some(&self.folder))
     }
 
     fn check(&self) -> Result<()> {
         let report = self.report();
-        if report.is_clean() { Ok(()) } else { Err(in_file(&self.folder, report)) }
+        if !report.is_clean() {
+            return Err(in_file(&self.folder, report));
+        }
+        // Readers disagree about which of the two counts, so that either may be wrong.
+        let head = self.entries.get("lm_head.weight").filter(|_| self.config.tie_embeddings);
+        match head.map(|head| head.same_numbers(&self.entries["backbone.embedding.weight"])).transpose()? {
+            Some(false) => {
+                let reason = "tensor `lm_head.weight`: expected the embedding, as the configuration says, found another matrix";
+                Err(in_file(&self.folder, reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

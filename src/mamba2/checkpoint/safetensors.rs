@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use ::safetensors::View;
 use ::safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::entry::Entry;
@@ -61,11 +63,39 @@ fn header(bytes: &[u8]) -> std::result::Result<(usize, Metadata), String> {
     let (len, rest) = bytes.split_first_chunk().ok_or("it ends before its header")?;
     let len = usize::try_from(u64::from_le_bytes(*len)).map_err(|_| "its header is longer than memory")?;
     let (header, numbers) = rest.split_at_checked(len).ok_or("it ends in its header")?;
+    let _: Once = serde_json::from_slice(header).map_err(|e| e.to_string())?;
     let header: Metadata = serde_json::from_slice(header).map_err(|e| e.to_string())?;
     if header.data_len() != numbers.len() {
         return Err(format!("expected {} bytes of numbers, found {}", header.data_len(), numbers.len()));
     }
     Ok((bytes.len() - numbers.len(), header))
+}
+
+/// An object in which no name stands twice; a map would keep the last of two.
+struct Once;
+
+impl<'de> Deserialize<'de> for Once {
+    fn deserialize<D: Deserializer<'de>>(of: D) -> std::result::Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Once;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names and tensors")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Once, M::Error> {
+                let mut names = BTreeSet::new();
+                while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+                    if let Some(name) = names.replace(name) {
+                        return Err(M::Error::custom(format!("tensor `{name}` is there twice")));
+                    }
+                }
+                Ok(Once)
+            }
+        }
+        of.deserialize_map(Names)
+    }
 }
 
 /// The tensors that the index at `path` names, each from the file beside it that the index says; `read` reads such a file.
@@ -80,8 +110,16 @@ pub(super) fn indexed(
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut tensors = BTreeMap::new();
     for file in places.values().collect::<BTreeSet<_>>() {
-        let found = read(&folder.join(file))?;
-        tensors.extend(found.into_iter().filter(|(name, _)| places.get(name) == Some(file)));
+        for (name, entry) in read(&folder.join(file))? {
+            let wrong =
+                |found: String| Err(in_file(path, format!("tensor `{name}` is in `{file}`, {found}")));
+            match places.get(&name) {
+                Some(place) if place != file => return wrong(format!("not in `{place}`")),
+                None if tensors.contains_key(&name) => return wrong("and in another file".into()),
+                _ => {}
+            }
+            tensors.insert(name, entry);
+        }
     }
     match places.iter().find(|(tensor, _)| !tensors.contains_key(*tensor)) {
         Some((tensor, file)) => Err(in_file(path, format!("tensor `{tensor}` is not in `{file}`"))),
@@ -165,6 +203,10 @@ mod tests {
             assert!(header(&with_header(&tensor(shape, end), &[0; 4])).is_err(), "{shape}");
         }
         assert!(header(&[0xff; 64]).is_err(), "a header of 2^64 bytes");
+        let one = tensor("[4]", "4");
+        let twice = format!("{},{}", &one[..one.len() - 1], &one[1..]);
+        let wrong = header(&with_header(&twice, &[0; 4])).unwrap_err();
+        assert!(wrong.contains("`w` is there twice"), "{wrong}");
     }
 
     #[test]

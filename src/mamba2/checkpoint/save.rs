@@ -6,16 +6,43 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{config, safetensors, torch};
+use super::{config, shards};
 use crate::error::{Result, in_file};
-use crate::mamba2::{Model, Naming};
+use crate::mamba2::{Config, Model, Naming};
 use crate::nn::{Numbers, Storage, Weight};
 use crate::scalar::Real;
+
+/// How a checkpoint is to be written.
+///
+/// # Examples
+/// ```
+/// use semisep::mamba2::Naming;
+/// use semisep::mamba2::checkpoint::Conversion;
+/// let how = Conversion { shard_bytes: Some(5_000_000_000), ..Naming::HuggingFace.into() };
+/// assert_eq!(how.storage, None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conversion {
+    /// Whose layout.
+    pub naming: Naming,
+    /// Type of the numbers; every tensor keeps its own if there is none.
+    pub storage: Option<Storage>,
+    /// The most bytes of tensors in a file, unless one tensor alone has more; all are in one file if there is no limit.
+    pub shard_bytes: Option<u64>,
+}
+
+impl From<Naming> for Conversion {
+    fn from(naming: Naming) -> Self {
+        Self { naming, ..Self::default() }
+    }
+}
 
 /// A tensor to be written.
 #[derive(Debug)]
 pub(super) struct Tensor {
     pub name: String,
+    /// A second name, where a file has one.
+    pub alias: Option<&'static str>,
     pub shape: Vec<usize>,
     pub numbers: Numbered,
 }
@@ -101,10 +128,17 @@ pub fn save<A: Real>(model: &Model<Weight<A>>, to: &Path, naming: Naming) -> Res
     let mut tensors = Vec::new();
     model.try_map(naming, |name, weight| {
         let numbers = Numbered::Plain(weight.numbers().clone());
-        tensors.push(Tensor { name: name.to_owned(), shape: weight.shape().to_vec(), numbers });
+        let alias = alias(model.config(), naming, name);
+        tensors.push(Tensor { name: name.to_owned(), alias, shape: weight.shape().to_vec(), numbers });
         Ok::<_, crate::Error>(())
     })?;
-    write(to, naming, json, &tensors, None)
+    write(to, naming.into(), json, &tensors, None).map(|_| ())
+}
+
+/// The second name of the tensor `name`: in the authors' files a tied head repeats the embedding.
+pub(super) fn alias(config: &Config, naming: Naming, name: &str) -> Option<&'static str> {
+    let repeated = config.tie_embeddings && naming == Naming::Original && name == "backbone.embedding.weight";
+    repeated.then_some("lm_head.weight")
 }
 
 /// What a checkpoint may hold beside configuration and weights.
@@ -116,14 +150,14 @@ const COMPANIONS: [&str; 5] = [
     "README.md",
 ];
 
-/// Writes a checkpoint, with what `from` holds for its users.
+/// Writes a checkpoint, with what `from` holds for its users; yields the names of the files of weights.
 pub(super) fn write(
     to: &Path,
-    naming: Naming,
+    how: Conversion,
     json: Map<String, Value>,
     tensors: &[Tensor],
     from: Option<&Path>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let empty = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     if std::fs::symlink_metadata(to).is_ok() && !empty(to) {
         return Err(in_file(to, "there is something already; expected a new or an empty folder"));
@@ -140,21 +174,15 @@ pub(super) fn write(
     let folder = builder.tempdir_in(parent).map_err(wrong)?;
     let inside = |name: &str| folder.path().join(name);
 
-    let weights = match naming {
-        Naming::HuggingFace => inside("model.safetensors"),
-        Naming::Original => inside("pytorch_model.bin"),
-    };
-    match naming {
-        Naming::HuggingFace => safetensors::write(&weights, tensors),
-        Naming::Original => torch::write(&weights, tensors),
-    }
-    .map_err(wrong)?;
+    let weights = shards::write(folder.path(), how, tensors).map_err(wrong)?;
     let text = serde_json::to_string_pretty(&Value::Object(json)).map_err(|e| in_file(to, e))?;
     let mut file = std::fs::File::create(inside("config.json")).map_err(wrong)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(wrong)?;
     // Whoever may read the one may read the other, whatever the writer of the weights thinks of that.
     let permissions = file.metadata().map_err(wrong)?.permissions();
-    std::fs::set_permissions(&weights, permissions).map_err(wrong)?;
+    for file in &weights {
+        std::fs::set_permissions(inside(file), permissions.clone()).map_err(wrong)?;
+    }
     for name in COMPANIONS {
         if let Some(companion) = from.map(|from| from.join(name)).filter(|path| path.is_file()) {
             std::fs::copy(&companion, inside(name)).map_err(|e| in_file(&companion, e))?;
@@ -164,5 +192,6 @@ pub(super) fn write(
     std::fs::rename(&made, to).map_err(|e| {
         let _ = std::fs::remove_dir_all(&made); // the first error is the one to tell
         in_file(to, e)
-    })
+    })?;
+    Ok(weights)
 }

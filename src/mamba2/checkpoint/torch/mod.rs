@@ -48,7 +48,9 @@ pub(super) fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     for (name, tensor) in pickle::tensors(&program).map_err(|reason| in_file(path, reason))? {
         let entry = entry(&file, &mut archive, folder, &tensor)
             .map_err(|reason| in_file(path, format!("tensor `{name}`: {reason}")))?;
-        tensors.insert(name.to_owned(), entry);
+        if tensors.insert(name.to_owned(), entry).is_some() {
+            return Err(in_file(path, format!("tensor `{name}` is there twice")));
+        }
     }
     Ok(tensors)
 }

@@ -10,7 +10,7 @@ use zip::{CompressionMethod, ZipWriter};
 use super::super::save::Tensor;
 use crate::nn::Storage;
 
-/// Writes the file; a head that is not among the tensors repeats the embedding.
+/// Writes the file, which must not exist yet.
 pub(in super::super) fn write(path: &Path, tensors: &[Tensor]) -> Result<()> {
     let mut archive = ZipWriter::new(BufWriter::new(File::create_new(path)?));
     let options = SimpleFileOptions::default()
@@ -35,11 +35,9 @@ fn program(tensors: &[Tensor]) -> Vec<u8> {
     let mut program = b"\x80\x02ccollections\nOrderedDict\n)R(".to_vec(); // protocol 2; the dictionary; a mark
     for (key, tensor) in tensors.iter().enumerate() {
         item(&mut program, &tensor.name, key, tensor);
-    }
-    let head = "lm_head.weight";
-    let embedding = tensors.iter().position(|t| t.name == "backbone.embedding.weight");
-    if let (Some(key), false) = (embedding, tensors.iter().any(|t| t.name == head)) {
-        item(&mut program, head, key, &tensors[key]);
+        if let Some(alias) = tensor.alias {
+            item(&mut program, alias, key, tensor);
+        }
     }
     program.extend(b"u."); // all pairs above the mark into the dictionary
     program
