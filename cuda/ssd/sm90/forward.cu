@@ -189,9 +189,8 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             scale_half<1>(x, second, decay);
             pin(second);
             pin(x);
-            float2 from[WIDE ? 4 : 8], theirs_from[WIDE ? 4 : 1];
-            load_pairs(from, decay + FROM_START * 64 + 2 * t + (WIDE ? 32 * walker : 0));
-            if constexpr (WIDE) load_pairs(theirs_from, decay + FROM_START * 64 + 2 * t + 32 * (1 - walker));
+            float2 early[WIDE ? 4 : 8];  // factors of the half of the positions that the other walker finishes, or of all
+            load_pairs(early, decay + FROM_START * 64 + 2 * t + (WIDE ? 32 * (1 - walker) : 0));
             wgmma_wait<1>();
             pin(hb);
             pin(yt);
@@ -200,7 +199,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 float4* theirs = (float4*)(memory + EXCHANGE_AT + (2 * exchange.at + 1 - walker) * 8192) + thread;
 #pragma unroll
                 for (int n = 0; n < 4; n++) {
-                    float2 p = theirs_from[n];
+                    float2 p = early[n];
                     float4 v;
                     own[4 * n] = walker ? yt[4 * n + 16] : yt[4 * n], v.x = p.x * (walker ? yt[4 * n] : yt[4 * n + 16]);
                     own[4 * n + 1] = walker ? yt[4 * n + 17] : yt[4 * n + 1], v.y = p.y * (walker ? yt[4 * n + 1] : yt[4 * n + 17]);
@@ -217,7 +216,8 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
                 for (int i = 0; i < 4; i++)
                     product32_rows<0>(within, x + 4 * i, moved(rows_deep(mask + 4096 * walker), 32 * i), i > 0);
                 wgmma_commit();
-                float2 near[4];
+                float2 from[4], near[4];
+                load_pairs(from, decay + FROM_START * 64 + 2 * t + 32 * walker);
                 load_pairs(near, diagonal + 2 * t + 32 * walker);
                 wgmma_wait<0>();
                 pin(within);
@@ -236,7 +236,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
             } else {
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
-                    float2 p = from[n];
+                    float2 p = early[n];
                     yt[4 * n] *= p.x, yt[4 * n + 1] *= p.y, yt[4 * n + 2] *= p.x, yt[4 * n + 3] *= p.y;
                 }
                 barrier_wait(shared + MASK_FULL + 8 * slot, masks.parity);

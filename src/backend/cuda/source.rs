@@ -53,10 +53,12 @@ pub const HEADERS: &[Source] = sources![
     "ssd/sm90/backward.cuh",
     "ssd/sm90/backward_columns.cuh",
     "ssd/sm90/backward_rows.cuh",
+    "ssd/sm90/forward_back.cuh",
     "ssd/sm90/forward_feed.cuh",
     "ssd/sm90/forward_mask.cuh",
     "ssd/sm90/forward_plan.cuh",
     "ssd/sm90/forward_state.cuh",
+    "ssd/sm90/forward_steps.cuh",
     "ssd/sm90/hopper.cuh",
 ];
 
