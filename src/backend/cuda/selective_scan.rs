@@ -327,9 +327,15 @@ impl Cut {
         }
     }
 
-    /// Four numbers of a state a thread, so that a tile of states fits its registers.
+    /// Four numbers of a state a thread, so that a tile of states fits its registers; as many blocks as was fastest, or one
+    /// less where that costs nothing and keeps registers out of memory.
     fn vjp(state_dim: usize) -> Self {
-        Self::new(lanes(state_dim, 4), 1, 8, if state_dim > 128 { 3 } else { 4 })
+        let resident = match state_dim {
+            ..=16 | 65..=128 => 3,
+            17..=64 => 4,
+            _ => 2,
+        };
+        Self::new(lanes(state_dim, 4), 1, 8, resident)
     }
 
     fn new(lanes: usize, side: usize, tile: usize, resident: usize) -> Self {
