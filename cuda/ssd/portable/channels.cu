@@ -1,7 +1,8 @@
 // The product, and the cotangents of x and dt, chunk by chunk on tensor cores.
 //
 //   portable_y    y_i  = Σ_{j <= i} (c_i·b_j) L_ij dt_j x_j + e^{s_i} H c_i + d x_i
-//   portable_dx   dU_j = Σ_{i >= j} (c_i·b_j) L_ij dY_i + e^{s_Q - s_j} dH b_j,     dX_j = dt_j dU_j + d dY_j,   ddt_j = <x_j, dU_j>
+//   portable_dx   dU_j = Σ_{i >= j} (c_i·b_j) L_ij dY_i + e^{s_Q - s_j} dH b_j
+//                 dX_j = dt_j dU_j + d dY_j,   ddt_j = <x_j, dU_j>
 //
 // with L_ij = e^{s_i - s_j}: one text, in which `own` is the side of the result and `other` the one that it meets.
 //
@@ -24,9 +25,9 @@ struct alignas(16) Shared {
 
 // `channels`: x or dY.  x, ddt: of portable_dx alone.
 template <Meets MEETS>
-__device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, const float* log_a, const float* dt, Rows own, Rows other,
-                                         Rows channels, Rows x, const float* d, const float* states, Stored* out, i64 out_pitch,
-                                         float* ddt) {
+__device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, const float* log_a, const float* dt, Rows own,
+                                         Rows other, Rows channels, Rows x, const float* d, const float* states, Stored* out,
+                                         i64 out_pitch, float* ddt) {
     extern __shared__ __align__(16) unsigned char memory[];
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);

@@ -1,10 +1,12 @@
 // The cotangents of C and B on tensor cores, a share for every block of heads, and the sums that become those of log a.
 //
-//   portable_dc   dC_i = Σ_{j <= i} L_ij R_ij dt_j b_j + e^{s_i} dY_i H,           rows_i = Σ_{j < i} K_ij,   read_i = <c_i, e^{s_i} dY_i H>
-//   portable_db   dB_j = Σ_{i >= j} L_ij R_ij dt_j c_i + dt_j e^{s_Q - s_j} X_j dH,  columns_j = Σ_{i > j} K_ij,  written_j = <b_j, the last term>
+//   portable_dc   dC_i = Σ_{j <= i} L_ij R_ij dt_j b_j + e^{s_i} dY_i H
+//                 rows_i = Σ_{j < i} K_ij,      read_i = <c_i, the last term>
+//   portable_db   dB_j = Σ_{i >= j} L_ij R_ij dt_j c_i + dt_j e^{s_Q - s_j} X_j dH
+//                 columns_j = Σ_{i > j} K_ij,   written_j = <b_j, the last term>
 //
-// with L_ij = e^{s_i - s_j}, R = dY Xᵀ and K_ij = (c_i·b_j) L_ij R_ij dt_j: one text, in which `own` is the side whose cotangent is
-// sought and `other` the one that it meets.
+// with L_ij = e^{s_i - s_j}, R = dY Xᵀ and K_ij = (c_i·b_j) L_ij R_ij dt_j: one text, in which `own` is the side whose cotangent
+// is sought and `other` the one that it meets.
 //
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
 // Grid (chunks, blocks of heads), 128 threads, each warp 16 positions of `own`; shared memory: `Shared`.
@@ -50,10 +52,9 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
         for (int p = 0; p < HEAD_DIM; p += TILE) {
             const int channels = min(TILE, HEAD_DIM - p), column = head * HEAD_DIM + p;
             __syncthreads();  // everybody is done with the tile before
-            stage<Q, TILE, NARROW>(shared.own_channels, own.channels.from(span.first, column), own.channels.pitch, span.len,
-                                            channels);
-            stage<Q, TILE, NARROW>(shared.other_channels, other.channels.from(span.first, column), other.channels.pitch,
-                                            span.len, channels);
+            stage<Q, TILE, NARROW>(shared.own_channels, own.channels.from(span.first, column), own.channels.pitch, span.len, channels);
+            stage<Q, TILE, NARROW>(shared.other_channels, other.channels.from(span.first, column), other.channels.pitch, span.len,
+                                   channels);
             if (p == 0 && warp == 0)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
             const float* state = states + ((i64)blockIdx.x * dims.heads * HEAD_DIM + column) * STATE_DIM;

@@ -31,14 +31,14 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
     const mma::Matrix<WIDE> right_side(shared.features);
     const mma::Matrix<PITCH> left_side(shared.channels);
 
-    stage<Q, PADDED, WIDE>(shared.features, features.from(span.first, heads.group * STATE_DIM), features.pitch,
-                                     span.len, STATE_DIM);
+    stage<Q, PADDED, WIDE>(shared.features, features.from(span.first, heads.group * STATE_DIM), features.pitch, span.len,
+                           STATE_DIM);
     for (int head = heads.first; head < heads.last; head++) {
         const i64 place = (i64)blockIdx.x * dims.heads + head;
         for (int p = 0; p < HEAD_DIM; p += CHANNELS) {
             __syncthreads();  // everybody is done with the tile before
-            stage<Q, CHANNELS, PITCH>(shared.channels, channels.from(span.first, head * HEAD_DIM + p), channels.pitch,
-                                             span.len, min(CHANNELS, HEAD_DIM - p));
+            stage<Q, CHANNELS, PITCH>(shared.channels, channels.from(span.first, head * HEAD_DIM + p), channels.pitch, span.len,
+                                     min(CHANNELS, HEAD_DIM - p));
             if (p == 0 && warp == 0) {
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
                 __syncwarp();
