@@ -116,8 +116,8 @@ fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
     check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
     // Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
     let short = [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)];
-    check::<bf16>(&device, &short, Decay::Wide, &algorithms);
-    check::<f16>(&device, &short, Decay::Wide, &algorithms);
+    check::<bf16>(&device, &short, Decay::Wide, &algorithms[1..]);
+    check::<f16>(&device, &short, Decay::Wide, &algorithms[1..]);
     check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
 }
 

@@ -22,7 +22,7 @@ struct Dims {
     int heads;
     int groups;
     int skip; // columns of d: 0 (none), 1 or head_dim
-    int unused;
+    int zero; // 0, which the compiler does not know
     i64 x_pitch;
     i64 b_pitch;
     i64 c_pitch;

@@ -8,13 +8,7 @@
 // gamma: (chunks, heads) float.  Grid (chunks, heads), 128 threads; shared memory: static.
 //
 // Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM.
-#include "ssd/portable/backward.cuh"
-
-namespace portable {
-
-constexpr int THREADS = 128;
-
-}  // namespace portable
+#include "ssd/portable/chunk.cuh"
 
 extern "C" __global__ void __launch_bounds__(portable::THREADS)
 portable_decays(const Span* chunks, const Dims dims, const float* rows, const float* read, const float* columns,

@@ -1,41 +1,34 @@
 // The cotangents of C and B on tensor cores, a share for every block of heads, and the sums that become those of log a.
 //
-//   portable_dc   dC_i = Σ_{j <= i} L_ij R_ij dt_j b_j + e^{s_i} dY_i H,           rows_i = Σ_{j < i} K_ij,   read_i = <c_i, e^{s_i} dY_i H>
-//   portable_db   dB_j = Σ_{i >= j} L_ij R_ij dt_j c_i + dt_j e^{s_Q - s_j} X_j dH,  columns_j = Σ_{i > j} K_ij,  written_j = <b_j, the last term>
+//   portable_dc   dC_i = Σ_{j <= i} L_ij R_ij dt_j b_j + e^{s_i} dY_i H
+//                 rows_i = Σ_{j < i} K_ij,      read_i = <c_i, the last term>
+//   portable_db   dB_j = Σ_{i >= j} L_ij R_ij dt_j c_i + dt_j e^{s_Q - s_j} X_j dH
+//                 columns_j = Σ_{i > j} K_ij,   written_j = <b_j, the last term>
 //
-// with L_ij = e^{s_i - s_j}, R = dY Xᵀ and K_ij = (c_i·b_j) L_ij R_ij dt_j: one text, in which `own` is the side whose cotangent is
-// sought and `other` the one that it meets.
+// with L_ij = e^{s_i - s_j}, R = dY Xᵀ and K_ij = (c_i·b_j) L_ij R_ij dt_j: one text, in which `own` is the side whose cotangent
+// is sought and `other` the one that it meets.
 //
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
-// Grid (chunks, blocks of heads), THREADS threads, each warp 16 positions of `own` and a band of the columns of the result;
-// shared memory: `Shared`.
+// Grid (chunks, blocks of heads), 128 threads, each warp 16 positions of `own`; shared memory: `Shared`.
 //
 // Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
-#include "ssd/portable/backward.cuh"
+#include "ssd/portable/chunk.cuh"
 
 namespace portable {
 
-constexpr int BANDS = PADDED > 128 ? 2 : 1, THREADS = 32 * WARPS * BANDS;
-constexpr int BLOCKS = Q / 16, DEPTH = TILE / 16, COLUMNS = (PADDED / 16 + BANDS - 1) / BANDS;  // of 16
+constexpr int BLOCKS = Q / 16, DEPTH = TILE / 16, COLUMNS = PADDED / 16;
 
 struct alignas(16) Shared {
     Stored own[Q * WIDE], other[Q * WIDE];
     Stored own_channels[Q * NARROW], other_channels[Q * NARROW];
     StateTile state;
-    Steps<Q> steps;
-    float passed[BANDS][Q];
+    Steps steps;
 };
 
 // One side: C and dY, or B and X.
 struct Side {
-    const Stored* features;
-    i64 pitch;
-    const Stored* channels;
-    i64 channels_pitch;
+    Rows features, channels;
 };
-
-// Which positions `own` meets.
-enum Meets { EARLIER, LATER };
 
 template <Meets MEETS>
 __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, const float* log_a, const float* dt, Side own,
@@ -44,35 +37,34 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];
-    const int warp = threadIdx.x / 32 % WARPS, row = 16 * warp, band = threadIdx.x / 32 / WARPS, first_column = 16 * COLUMNS * band;
+    const int warp = threadIdx.x / 32, row = 16 * warp;
     const mma::Matrix<WIDE> own16(shared.own), other16(shared.other), top(shared.state.top), rest(shared.state.rest);
     const mma::Matrix<NARROW> own_channels(shared.own_channels), other_channels(shared.other_channels);
-    // Whether any position of a block of `other` is met.
-    auto met = [&](int block) { return MEETS == EARLIER ? block <= warp : block >= warp; };
 
-    stage<THREADS, Q, PADDED, WIDE>(shared.own, own.features + span.first * own.pitch + heads.group * STATE_DIM, own.pitch, span.len,
-                                    STATE_DIM);
-    stage<THREADS, Q, PADDED, WIDE>(shared.other, other.features + span.first * other.pitch + heads.group * STATE_DIM, other.pitch,
-                                    span.len, STATE_DIM);
+    const int feature = heads.group * STATE_DIM;
+    stage<Q, PADDED, WIDE>(shared.own, own.features.from(span.first, feature), own.features.pitch, span.len, STATE_DIM);
+    stage<Q, PADDED, WIDE>(shared.other, other.features.from(span.first, feature), other.features.pitch, span.len, STATE_DIM);
+    // Not known before the kernel runs: else loads for several blocks of columns at once would take more registers than there are.
+    const int columns = STATE_DIM + dims.zero;
     float sums[COLUMNS][8] = {};
     for (int head = heads.first; head < heads.last; head++) {
-        const i64 place = (i64)blockIdx.x * dims.heads + head;
         float r[BLOCKS][8] = {}, passed[2] = {0.f, 0.f}, pairs[2] = {0.f, 0.f};
         for (int p = 0; p < HEAD_DIM; p += TILE) {
             const int channels = min(TILE, HEAD_DIM - p), column = head * HEAD_DIM + p;
             __syncthreads();  // everybody is done with the tile before
-            stage<THREADS, Q, TILE, NARROW>(shared.own_channels, own.channels + span.first * own.channels_pitch + column,
-                                            own.channels_pitch, span.len, channels);
-            stage<THREADS, Q, TILE, NARROW>(shared.other_channels, other.channels + span.first * other.channels_pitch + column,
-                                            other.channels_pitch, span.len, channels);
-            if (p == 0 && threadIdx.x < 32)
+            stage<Q, TILE, NARROW>(shared.own_channels, own.channels.from(span.first, column), own.channels.pitch, span.len, channels);
+            stage<Q, TILE, NARROW>(shared.other_channels, other.channels.from(span.first, column), other.channels.pitch, span.len,
+                                   channels);
+            if (p == 0 && warp == 0)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
-            const float from = shared.state.stage<THREADS>(states + (place * HEAD_DIM + p) * STATE_DIM, channels);
+            const float* state = states + ((i64)blockIdx.x * dims.heads * HEAD_DIM + column) * STATE_DIM;
+            const float from = shared.state.stage(state, channels);
             staged();
-            if (p == 0 && head + 1 < heads.last) {
-                fetch_state<THREADS>(states, place + 1);
-                fetch_rows(own.channels + span.first * own.channels_pitch + (head + 1) * HEAD_DIM, own.channels_pitch, span.len);
-                fetch_rows(other.channels + span.first * other.channels_pitch + (head + 1) * HEAD_DIM, other.channels_pitch, span.len);
+            const int next = column + channels, left_over = heads.last * HEAD_DIM - next;
+            if (left_over > 0) {
+                fetch_numbers(state + channels * STATE_DIM, min(TILE, left_over) * STATE_DIM);
+                fetch_rows(own.channels, span.first, next, span.len);
+                fetch_rows(other.channels, span.first, next, span.len);
             }
 
             u32 left[DEPTH][4];
@@ -80,7 +72,7 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             for (int k = 0; k < DEPTH; k++) own_channels.left(left[k], row, 16 * k);
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
-                if (!met(j)) continue;
+                if (!meets<MEETS>(warp, j)) continue;
 #pragma unroll
                 for (int k = 0; k < DEPTH; k++) {
                     u32 right[4];
@@ -97,20 +89,19 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             }
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++) {
-                const int at = first_column + 16 * n;
-                if (at >= PADDED) continue;
+                if (16 * n >= columns) continue;
                 float v[8] = {};
 #pragma unroll
                 for (int k = 0; k < DEPTH; k++) {
                     u32 right[4];
-                    top.right_transposed(right, at, 16 * k);
+                    top.right_transposed(right, 16 * n, 16 * k);
                     mma::multiply(v, left[k], right);
-                    rest.right_transposed(right, at, 16 * k);
+                    rest.right_transposed(right, 16 * n, 16 * k);
                     mma::multiply(v, left[k], right);
                 }
 #pragma unroll
                 for (int e = 0; e < 8; e += 2) {
-                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + at + mma::column_of(e));
+                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + 16 * n + mma::column_of(e));
                     const int m = e / 2 % 2;
                     v[e] = weight[m] * (from * v[e]), v[e + 1] = weight[m] * (from * v[e + 1]);
                     passed[m] += of_own.x * v[e] + of_own.y * v[e + 1];
@@ -121,7 +112,7 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
 
 #pragma unroll
         for (int j = 0; j < BLOCKS; j++) {
-            if (!met(j)) continue;
+            if (!meets<MEETS>(warp, j)) continue;
             float score[8] = {};
 #pragma unroll 4
             for (int k = 0; k < PADDED; k += 16) {
@@ -143,9 +134,9 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             left.set(r[j]);
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++) {
-                if (first_column + 16 * n >= PADDED) continue;
+                if (16 * n >= columns) continue;
                 u32 right[4];
-                other16.right_transposed(right, first_column + 16 * n, 16 * j);
+                other16.right_transposed(right, 16 * n, 16 * j);
                 add_product(sums[n], left, right);
             }
         }
@@ -153,23 +144,17 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
         for (int m = 0; m < 2; m++) {
             const int t = row + mma::row_of(2 * m);
             const float pair = sum_of_row(pairs[m]), pass = sum_of_row(passed[m]);
-            if (threadIdx.x % 4 != 0 || t >= span.len) continue;
-            const i64 to = (span.first + t) * dims.heads + head;
-            if (band == 0) pairs_out[to] = pair;
-            if (BANDS == 1) passed_out[to] = pass;
-            if (BANDS == 2) shared.passed[band][t] = pass;
-        }
-        if (BANDS == 2) {
-            __syncthreads();
-            for (int t = threadIdx.x; t < span.len; t += THREADS)
-                passed_out[(span.first + t) * dims.heads + head] = shared.passed[0][t] + shared.passed[BANDS - 1][t];
+            if (threadIdx.x % 4 == 0 && t < span.len) {
+                pairs_out[(span.first + t) * dims.heads + head] = pair;
+                passed_out[(span.first + t) * dims.heads + head] = pass;
+            }
         }
     }
 #pragma unroll
     for (int n = 0; n < COLUMNS; n++)
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-            const int t = row + mma::row_of(e), k = first_column + 16 * n + mma::column_of(e);
+            const int t = row + mma::row_of(e), k = 16 * n + mma::column_of(e);
             if (t < span.len && k < STATE_DIM) share[((span.first + t) * gridDim.y + blockIdx.y) * STATE_DIM + k] = sums[n][e];
         }
 }
@@ -180,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS)
 portable_dc(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b,
             const Stored* c, const Stored* dy, const float* entering, float* share, float* rows, float* read) {
     using namespace portable;
-    features<EARLIER>(chunks, dims, log_a, dt, {c, dims.c_pitch, dy, dims.y_pitch}, {b, dims.b_pitch, x, dims.x_pitch}, entering,
+    features<EARLIER>(chunks, dims, log_a, dt, {{c, dims.c_pitch}, {dy, dims.y_pitch}}, {{b, dims.b_pitch}, {x, dims.x_pitch}}, entering,
                       share, rows, read);
 }
 
@@ -188,6 +173,6 @@ extern "C" __global__ void __launch_bounds__(portable::THREADS)
 portable_db(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b,
             const Stored* c, const Stored* dy, const float* leaving, float* share, float* columns, float* written) {
     using namespace portable;
-    features<LATER>(chunks, dims, log_a, dt, {b, dims.b_pitch, x, dims.x_pitch}, {c, dims.c_pitch, dy, dims.y_pitch}, leaving,
+    features<LATER>(chunks, dims, log_a, dt, {{b, dims.b_pitch}, {x, dims.x_pitch}}, {{c, dims.c_pitch}, {dy, dims.y_pitch}}, leaving,
                     share, columns, written);
 }

@@ -7,23 +7,16 @@
 // Grid (chunks, blocks of heads), 128 threads; shared memory: `Shared`.
 //
 // Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM.
-#include "ssd/portable/backward.cuh"
+#include "ssd/portable/chunk.cuh"
 
 namespace portable {
 
 constexpr int CHANNELS = 64, PITCH = CHANNELS + 8;  // of a tile: 16 a warp
-constexpr int THREADS = 32 * WARPS;
 
 struct alignas(16) Shared {
     Stored features[Q * WIDE], channels[Q * PITCH];
-    Steps<Q> steps;
+    Steps steps;
     float factors[Q];
-};
-
-// A tensor that is read by rows.
-struct Rows {
-    const Stored* at;
-    i64 pitch;
 };
 
 // factor(steps, t): the weight of position t.
@@ -38,14 +31,14 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
     const mma::Matrix<WIDE> right_side(shared.features);
     const mma::Matrix<PITCH> left_side(shared.channels);
 
-    stage<THREADS, Q, PADDED, WIDE>(shared.features, features.at + span.first * features.pitch + heads.group * STATE_DIM,
-                                    features.pitch, span.len, STATE_DIM);
+    stage<Q, PADDED, WIDE>(shared.features, features.from(span.first, heads.group * STATE_DIM), features.pitch, span.len,
+                           STATE_DIM);
     for (int head = heads.first; head < heads.last; head++) {
         const i64 place = (i64)blockIdx.x * dims.heads + head;
         for (int p = 0; p < HEAD_DIM; p += CHANNELS) {
             __syncthreads();  // everybody is done with the tile before
-            stage<THREADS, Q, CHANNELS, PITCH>(shared.channels, channels.at + span.first * channels.pitch + head * HEAD_DIM + p,
-                                            channels.pitch, span.len, min(CHANNELS, HEAD_DIM - p));
+            stage<Q, CHANNELS, PITCH>(shared.channels, channels.from(span.first, head * HEAD_DIM + p), channels.pitch, span.len,
+                                     min(CHANNELS, HEAD_DIM - p));
             if (p == 0 && warp == 0) {
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
                 __syncwarp();
@@ -84,18 +77,18 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
 
 }  // namespace portable
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, 4)
 portable_states(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b,
                 float* added, float* gamma) {
     using namespace portable;
     add_up(chunks, dims, log_a, dt, {x, dims.x_pitch}, {b, dims.b_pitch}, added, gamma,
-           [](const Steps<Q>& steps, int t) { return steps.dt[t] * decay(steps.last(), steps.sums[t]); });
+           [](const Steps& steps, int t) { return steps.dt[t] * decay(steps.last(), steps.sums[t]); });
 }
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, 4)
 portable_cotangents(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* dy, const Stored* c,
                     float* added, float* gamma) {
     using namespace portable;
     add_up(chunks, dims, log_a, dt, {dy, dims.y_pitch}, {c, dims.c_pitch}, added, gamma,
-           [](const Steps<Q>& steps, int t) { return decay(steps.sums[t]); });
+           [](const Steps& steps, int t) { return decay(steps.sums[t]); });
 }

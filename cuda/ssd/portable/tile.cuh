@@ -9,6 +9,9 @@
 
 namespace portable {
 
+constexpr int Q = 64;          // positions of a chunk
+constexpr int WARPS = Q / 16;  // of a block; each has 16 positions
+constexpr int THREADS = 32 * WARPS;
 constexpr int PADDED = (STATE_DIM + 15) / 16 * 16;
 constexpr int WIDE = PADDED + 8;  // row pitch by which the rows of an 8 x 8 piece share no banks
 #ifdef STORED_F16
@@ -113,12 +116,11 @@ __device__ __forceinline__ float decay(Sum later, Sum earlier) {
 __device__ __forceinline__ float decay(Sum later) { return exp2_fast(later.whole + later.part); }
 
 // Decays and steps of a chunk; positions behind its end have dt = 0 and forget nothing.
-template <int LEN>
 struct Steps {
-    Sum sums[LEN];
-    float dt[LEN];
+    Sum sums[Q];
+    float dt[Q];
 
-    __device__ Sum last() const { return sums[LEN - 1]; }
+    __device__ Sum last() const { return sums[Q - 1]; }
 
     // By one warp, from (rows, heads).
     __device__ void read(const float* log_a, const float* from_dt, int heads, int rows) {
@@ -126,7 +128,7 @@ struct Steps {
         const int lane = threadIdx.x % 32;
         Sum before = {0.f, 0.f};
 #pragma unroll
-        for (int k = 0; k < LEN; k += 32) {
+        for (int k = 0; k < Q; k += 32) {
             const int i = k + lane;
             const i64 at = (i64)i * heads;
             float v = i < rows ? log_a[at] * LOG2_E : 0.f;
@@ -157,8 +159,8 @@ __device__ __forceinline__ void staged() {
     __syncthreads();
 }
 
-// `rows` x `columns` numbers of memory into ROWS x COLUMNS of shared memory, zeros around them, by THREADS.
-template <int THREADS, int ROWS, int COLUMNS, int PITCH>
+// `rows` x `columns` numbers of memory into ROWS x COLUMNS of shared memory, zeros around them.
+template <int ROWS, int COLUMNS, int PITCH>
 __device__ __forceinline__ void stage(Stored* to, const Stored* from, i64 from_pitch, int rows, int columns) {
     const bool wide = ((u64)from | (u64)(from_pitch * 2)) % 16 == 0 && columns % 8 == 0;
     constexpr int PIECES = COLUMNS / 8;

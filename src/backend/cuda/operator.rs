@@ -192,7 +192,7 @@ impl<T: Stored> CudaSsd<T> {
             }
             Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
             Plan::Portable => {
-                let spans = self.spans(portable::backward::CHUNK)?;
+                let spans = self.spans(portable::CHUNK)?;
                 self.with_operands(x, &spans, |m| portable::backward::vjp(m, initial, dy, dlast))
             }
         }?;
@@ -259,7 +259,7 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
             }
             Plan::Portable => {
-                let spans = self.spans(portable::backward::CHUNK)?;
+                let spans = self.spans(portable::CHUNK)?;
                 self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {

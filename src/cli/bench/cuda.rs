@@ -118,7 +118,7 @@ fn median(stream: &Stream, call: impl Fn(usize) -> Result<()>) -> Result<f64> {
     Ok(all[TIMES / 2])
 }
 
-/// Forward and forward with backward of the default algorithm, and the forward of the recurrence.
+/// Forward and backward of the default algorithm, the forward of the recurrence, and the portable tier.
 fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Row>> {
     let [batch, len, heads, groups, head_dim, state_dim] = shape;
     let scalars =
@@ -141,16 +141,18 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
             Ok(())
         })
     };
-    let automatic = Algorithm::Automatic;
-    let timed = [
+    let backward = |how| median(stream, |k| m.vjp(&x[k % sets], None, how, &cotangent).map(drop));
+    let (automatic, chunked) = (Algorithm::Automatic, Algorithm::Chunked { chunk: Algorithm::CHUNK });
+    let mut timed = vec![
         ("automatic", "forward", forward(automatic)?),
         ("recurrent", "forward", forward(Algorithm::Recurrent)?),
-        (
-            "automatic",
-            "backward",
-            median(stream, |k| m.vjp(&x[k % sets], None, automatic, &cotangent).map(drop))?,
-        ),
+        ("automatic", "backward", backward(automatic)?),
     ];
+    if size_of::<T>() == 2 {
+        // The portable tier, also where `Automatic` knows better.
+        timed.push(("chunked", "forward", forward(chunked)?));
+        timed.push(("chunked", "backward", backward(chunked)?));
+    }
     let tokens = (batch * len) as f64;
     let [h, g, p, n] = [heads, groups, head_dim, state_dim].map(|v| v as f64);
     let (stored, acc) = (size_of::<T>() as f64, size_of::<T::Acc>() as f64);

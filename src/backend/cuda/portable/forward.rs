@@ -1,56 +1,45 @@
-//! `y = M x`: `cuda/ssd/portable/forward.cu`.
+//! `y = M x` and the states between the chunks.
 #![allow(unsafe_code)]
 
-use super::{GAP, masked, padded};
+use super::{File, start};
 use crate::backend::cuda::exact::Operands;
-use crate::backend::cuda::launch::Grid;
-use crate::backend::cuda::source::Program;
-use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
+use crate::backend::cuda::exact::blocks::{Way, pass};
+use crate::backend::cuda::tensor::{CudaTensor, Stored};
 use crate::error::Result;
-use crate::ssd::Diagonal;
 
-/// Threads of a block.
-const THREADS: u32 = 256;
-/// Channels of a block.
-const CHANNELS: usize = 64;
-
-/// `y = M x` of the tensors that the recurrent form takes too; their sequences, not their chunks, matter.
+/// `y = M x` of the tensors that the exact tier takes too.
 pub(crate) fn forward<T: Stored>(
     m: &Operands<'_, T>,
     initial: Option<&CudaTensor<T::Acc>>,
     last: &CudaTensor<T::Acc>,
     y: &CudaTensor<T>,
 ) -> Result<()> {
-    let size = (m.head_dim(), m.state_dim());
-    let program = program(stored_macro::<T>(), size, m.diagonal);
-    let kernel = m.stream().device().kernel(&program, "portable_forward")?;
-    let table = &m.spans.sequences;
-    let blocks = [table.count, m.heads(), m.head_dim().div_ceil(CHANNELS)];
-    let grid = Grid { shared: shared(m.state_dim()), ..Grid::new(blocks, THREADS) };
-    let dims = m.dims(y, None);
-    // SAFETY: the arguments are those of `portable_forward`; spans lie inside the tensors' rows, and the states they name
-    // inside `initial` and `last`.
+    let [entering, _] = entering(m, initial, Some(last))?;
+    let (chunks, dims) = (&m.spans.chunks.rows, m.dims(y, None));
+    // SAFETY: the arguments are those of `portable_y`; each chunk has its own state in `entering`.
     unsafe {
-        kernel.launch(
-            m.stream(),
-            grid,
-            &[&table.rows, &dims, m.log_a, m.dt, m.x, m.b, m.c, &m.d, &initial, last, y],
+        start(
+            m,
+            File::Channels,
+            "portable_y",
+            &[chunks, &dims, m.log_a, m.dt, m.x, m.b, m.c, &m.d, &entering, y],
         )
     }
 }
 
-/// Positions of a chunk: short where wide states would take more shared memory than small devices have.
-fn chunk(state_dim: usize) -> usize {
-    if state_dim > 128 { 32 } else { 64 }
-}
-
-/// Bytes of `Shared` of `forward.cu`.
-fn shared(state_dim: usize) -> u32 {
-    let (chunk, wide) = (chunk(state_dim), padded(state_dim) + GAP);
-    let numbers = wide * (2 * chunk + CHANNELS) + chunk * (CHANNELS + GAP);
-    (2 * numbers + 4 * 4 * chunk + 8 * 4) as u32
-}
-
-pub(super) fn program(stored: &'static str, size: (usize, usize), diagonal: Diagonal) -> Program {
-    masked("ssd/portable/forward.cu", stored, size, diagonal).define("CHUNK", chunk(size.1))
+/// The state that enters each chunk, (chunks, heads, head_dim, state_dim), and the decay through each, (chunks, heads);
+/// `last`: where the states that leave sequences go.
+pub(super) fn entering<T: Stored>(
+    m: &Operands<'_, T>,
+    initial: Option<&CudaTensor<T::Acc>>,
+    last: Option<&CudaTensor<T::Acc>>,
+) -> Result<[CudaTensor<T::Acc>; 2]> {
+    let (states, gamma) = (m.states(m.spans.chunks.count)?, m.gammas()?);
+    let (chunks, dims) = (&m.spans.chunks.rows, m.dims(m.x, None));
+    // SAFETY: the arguments are those of `portable_states`; every chunk has its place in `states` and `gamma`.
+    unsafe {
+        start(m, File::States, "portable_states", &[chunks, &dims, m.log_a, m.dt, m.x, m.b, &states, &gamma])
+    }?;
+    pass(m, Way::Onwards, initial, &gamma, &states, last)?;
+    Ok([states, gamma])
 }

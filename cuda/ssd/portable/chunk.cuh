@@ -1,4 +1,5 @@
-// What the kernels of the portable vjp share: chunks of Q positions, blocks of up to HEADS heads of a group, states as tiles.
+// How the kernels of the portable tier share out the work: a block of threads has a chunk and up to HEADS heads of a group, and
+// goes through them by tiles of channels.
 //
 // log_a, dt: (rows, heads) float.  x, dy: (rows, heads * HEAD_DIM), b, c: (rows, groups * STATE_DIM), 16 bits.
 // states: (chunks, heads, HEAD_DIM, STATE_DIM) float, those that enter chunks or the cotangents of those that leave them.
@@ -7,9 +8,7 @@
 
 namespace portable {
 
-constexpr int Q = 64;         // positions of a chunk
-constexpr int HEADS = 8;      // heads of a block
-constexpr int WARPS = Q / 16;  // that have 16 positions each
+constexpr int HEADS = 8;  // heads of a block
 
 // Channels of a tile: no more than a head has, and few where wide states leave small devices little shared memory.
 constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64, PADDED_HEAD = (HEAD_DIM + 15) / 16 * 16;
@@ -27,17 +26,31 @@ struct Heads {
     }
 };
 
-// Brings a line of memory nearer.
-__device__ __forceinline__ void fetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+// A tensor that is read by rows.
+struct Rows {
+    const Stored* at;
+    i64 pitch;
 
-// Brings the state of a chunk and head nearer, by THREADS, and the first 64 channels of `rows` rows of a head.
-template <int THREADS>
-__device__ __forceinline__ void fetch_state(const float* states, i64 place) {
-    constexpr int SIZE = HEAD_DIM * STATE_DIM, LINE = 32;
-    for (int i = threadIdx.x * LINE; i < SIZE; i += THREADS * LINE) fetch(states + place * SIZE + i);
+    // From a position and a column on.
+    __device__ const Stored* from(i64 position, int column) const { return at + position * pitch + column; }
+};
+
+// Which positions of the other side a result meets: y and dC earlier ones, dX and dB later ones.
+enum Meets { EARLIER, LATER };
+
+// Whether a warp of 16 positions meets any of a block of 16.
+template <Meets MEETS>
+__device__ __forceinline__ bool meets(int warp, int block) {
+    return MEETS == EARLIER ? block <= warp : block >= warp;
 }
-__device__ __forceinline__ void fetch_rows(const Stored* from, i64 pitch, int rows) {
-    if (threadIdx.x < rows) fetch(from + threadIdx.x * pitch);
+
+// Brings lines of memory nearer.
+__device__ __forceinline__ void fetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+__device__ __forceinline__ void fetch_numbers(const float* from, int count) {
+    for (int i = threadIdx.x * 32; i < count; i += THREADS * 32) fetch(from + i);
+}
+__device__ __forceinline__ void fetch_rows(const Rows& rows, i64 position, int column, int count) {
+    if (threadIdx.x < count) fetch(rows.from(position + threadIdx.x, column));
 }
 
 // Four numbers of a row of a state, zeros behind its end.
@@ -50,19 +63,18 @@ __device__ __forceinline__ float4 four(const float* row, int n) {
 // Some channels of a state, TILE x PADDED, as two terms.
 struct StateTile {
     Stored top[TILE * WIDE], rest[TILE * WIDE];
-    float most[8];
+    float most[WARPS];
 
-    // By THREADS, of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
-    template <int THREADS>
+    // Of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
     __device__ __forceinline__ float stage(const float* from, int channels) {
-        constexpr int PIECES = PADDED / 4;
+        constexpr int PIECES = PADDED / 4, LOADS = PADDED > 128 ? 4 : 8;  // at once, as far as there are registers
         auto read = [&](int i) {
             const int r = i / PIECES;
             return r < channels ? four(from + (i64)r * STATE_DIM, i % PIECES * 4) : make_float4(0.f, 0.f, 0.f, 0.f);
         };
         float largest_of_all = 0.f;
         if (SCALED) {
-#pragma unroll 16
+#pragma unroll(LOADS)
             for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
                 const float4 v = read(i);
                 largest_of_all = fmaxf(fmaxf(largest_of_all, fmaxf(fabsf(v.x), fabsf(v.y))), fmaxf(fabsf(v.z), fabsf(v.w)));
@@ -70,10 +82,10 @@ struct StateTile {
             largest_of_all = largest(largest_of_all, 32);
             if (threadIdx.x % 32 == 0) most[threadIdx.x / 32] = largest_of_all;
             __syncthreads();
-            for (int w = 0; w < THREADS / 32; w++) largest_of_all = fmaxf(largest_of_all, most[w]);
+            for (int w = 0; w < WARPS; w++) largest_of_all = fmaxf(largest_of_all, most[w]);
         }
         const Scale scale = below_one(largest_of_all);
-#pragma unroll 16
+#pragma unroll(LOADS)
         for (int i = threadIdx.x; i < TILE * PIECES; i += THREADS) {
             const float4 v = read(i);
             const Terms a = split(v.x * scale.to, v.y * scale.to), b = split(v.z * scale.to, v.w * scale.to);
