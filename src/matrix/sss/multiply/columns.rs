@@ -36,7 +36,12 @@ pub(super) fn multiply<E: Field>(u: Uniform<'_, E>, into: Into, (x, width): (&[E
             || {
                 let merged = factors.chunks_exact_mut(groups).zip(diagonals.iter_mut());
                 for (offset, (factors, diagonal)) in merged.enumerate() {
-                    merge(&u, first + offset * STEPS, factors, diagonal);
+                    let position = first + offset * STEPS;
+                    if position + STEPS <= u.len {
+                        merge::<E, true>(&u, position, factors, diagonal);
+                    } else {
+                        merge::<E, false>(&u, position, factors, diagonal);
+                    }
                 }
             },
         );
@@ -44,17 +49,17 @@ pub(super) fn multiply<E: Field>(u: Uniform<'_, E>, into: Into, (x, width): (&[E
     }
 }
 
-/// The factors of the steps from `position` on. Steps past the end are not there: their inputs and outputs weigh
-/// nothing, and the state that they would leave is not used.
+/// The factors of the steps from `position` on, all of them there if `WHOLE`. Steps past the end are not there: their
+/// inputs and outputs weigh nothing, and the state that they would leave is not used.
 #[inline(always)]
-fn merge<E: Field>(
+fn merge<E: Field, const WHOLE: bool>(
     u: &Uniform<'_, E>,
     position: usize,
     factors: &mut [[[E; GROUP]; FACTORS]],
     diagonal: &mut [[E; STEPS]; STEPS],
 ) {
     const PAIRS: usize = STEPS * (STEPS - 1) / 2;
-    let present = STEPS.min(u.len - position);
+    let present = if WHOLE { STEPS } else { STEPS.min(u.len - position) };
     let mut sums = [[E::zero(); GROUP]; PAIRS];
     for (group, factors) in factors.iter_mut().enumerate() {
         let start = group * GROUP;
