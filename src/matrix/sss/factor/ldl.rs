@@ -214,16 +214,6 @@ impl<E: Field> Ldl<E> {
         solve_reverse(&self.factor, Apply::Adjoint, Pivots::Unit, x)
     }
 
-    /// $`z = L^{-1} y`$ and $`\mathrm{diag}(d)^{-1} z`$.
-    pub(super) fn whitened(&self, y: ArrayView2<'_, E>) -> Result<(Array2<E>, Array2<E>)> {
-        check::operand("y", self.rows(), y)?;
-        let mut whitened = standard(y).into_owned();
-        solve_lower(&self.factor, Pivots::Unit, &mut whitened)?;
-        let mut weighted = whitened.clone();
-        self.divide_by_pivots(&mut weighted)?;
-        Ok((whitened, weighted))
-    }
-
     fn divide_by_pivots(&self, x: &mut Array2<E>) -> Result<()> {
         if uniform::divide_by_pivots(&self.factor, x) {
             return Ok(());

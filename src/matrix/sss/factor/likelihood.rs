@@ -1,11 +1,10 @@
 //! The likelihood of a Gaussian with a semiseparable covariance, and its derivative.
 
-use super::super::recurrent::{flat, flat_mut};
+use super::super::recurrent::flat_mut;
 use super::super::{HermitianQuasiseparable, Sss};
 use super::ldl::Demand;
 use super::{Cholesky, log_of_product, uniform};
 use crate::error::Result;
-use crate::linalg::{dot, vectorize};
 use crate::matrix::{Cotangent, StructuredMatrix, check};
 use crate::scalar::{Real, real};
 use ndarray::{Array2, ArrayView2};
@@ -35,25 +34,17 @@ impl<E: Real> Cholesky<E> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if `y` has another number of rows.
     pub fn log_likelihood(&self, y: ArrayView2<'_, E>) -> Result<E> {
-        let (whitened, weighted) = self.ldl().whitened(y)?;
-        let squares = inner(flat(&whitened), flat(&weighted));
-        Ok(log_likelihood(y.dim(), squares, self.log_determinant()))
+        let weighted = self.solve(y)?;
+        Ok(log_likelihood(y, weighted.view(), self.log_determinant()))
     }
 }
 
-/// The log-likelihood of some residuals, given $`\sum y^\top M^{-1} y`$ and the logarithm of the determinant of M.
-fn log_likelihood<E: Real>((rows, draws): (usize, usize), squares: E, log_determinant: E) -> E {
+/// The log-likelihood of y, given M⁻¹ y and the logarithm of the determinant of M.
+fn log_likelihood<E: Real>(y: ArrayView2<'_, E>, weighted: ArrayView2<'_, E>, log_determinant: E) -> E {
     let number = |n: usize| E::from_usize(n).unwrap_or_else(E::nan);
-    let constant = number(rows) * real::<E>(std::f64::consts::TAU.ln()) + log_determinant;
-    -(squares + number(draws) * constant) / number(2)
-}
-
-/// `Σ x y`
-fn inner<E: Real>(x: &[E], y: &[E]) -> E {
-    vectorize(
-        #[inline(always)]
-        || dot(x, y),
-    )
+    let squares: E = y.iter().zip(weighted).map(|(y, w)| *y * *w).sum();
+    let constant = number(y.nrows()) * real::<E>(std::f64::consts::TAU.ln()) + log_determinant;
+    -(squares + number(y.ncols()) * constant) / number(2)
 }
 
 /// Memory for likelihoods and their derivatives of matrices of one shape, one after another, as in an optimisation.
@@ -63,12 +54,13 @@ fn inner<E: Real>(x: &[E], y: &[E]) -> E {
 pub struct LikelihoodMemory<E> {
     found: Option<LikelihoodVjp<E>>,
     kept: uniform::Kept<E>,
+    states: Vec<E>,
 }
 
 impl<E: Real> LikelihoodMemory<E> {
     /// None yet: the first derivative takes what it needs.
     pub fn new() -> Self {
-        Self { found: None, kept: uniform::Kept::default() }
+        Self { found: None, kept: uniform::Kept::default(), states: Vec::new() }
     }
 
     /// Cotangents like the generators `l` and one column of residuals, with any numbers.
@@ -142,7 +134,8 @@ impl<E: Real> HermitianQuasiseparable<E> {
             return Ok(vjp);
         }
         let factor = self.cholesky()?;
-        let (alpha, value) = (factor.solve(y)?, factor.log_likelihood(y)?);
+        let alpha = factor.solve(y)?;
+        let value = log_likelihood(y, alpha.view(), factor.log_determinant());
         drop(factor);
         let half = E::one() / (E::one() + E::one());
         let draws = E::from_usize(y.ncols()).unwrap_or_else(E::nan);
@@ -159,19 +152,17 @@ impl<E: Real> HermitianQuasiseparable<E> {
         memory: &mut LikelihoodMemory<E>,
     ) -> Result<Option<LikelihoodVjp<E>>> {
         let l = self.lower();
-        let kept = &mut memory.kept;
-        if y.ncols() != 1 || !uniform::eliminate_keeping(l, Demand::Positive, Some(y.column(0)), kept)? {
+        if y.ncols() != 1 || !uniform::eliminate_keeping(l, Demand::Positive, &mut memory.kept)? {
             return Ok(None);
         }
-        let squares = inner(&kept.whitened, &kept.weighted);
-        let value = log_likelihood(y.dim(), squares, log_of_product(&kept.pivots));
-        let (mut gradient, mut cotangent) = memory.cotangents(l);
+        let (mut gradient, mut alpha) = memory.cotangents(l);
+        let (kept, states) = (&memory.kept, &mut memory.states);
+        alpha.assign(&y);
+        uniform::solve_column(l, kept, flat_mut(&mut alpha));
+        let value = log_likelihood(y, alpha.view(), log_of_product(&kept.pivots));
         let half = E::one() / (E::one() + E::one());
-        uniform::reverse(l, &memory.kept, -half, Some(flat_mut(&mut cotangent)), &mut gradient);
-        Ok(Some(LikelihoodVjp {
-            value,
-            covariance: HermitianQuasiseparable::from_lower(gradient),
-            y: cotangent,
-        }))
+        uniform::reverse(l, kept, -half, Some((flat_mut(&mut alpha), states)), &mut gradient);
+        let covariance = HermitianQuasiseparable::from_lower(gradient);
+        Ok(Some(LikelihoodVjp { value, covariance, y: alpha.mapv_into(|v| -v) }))
     }
 }

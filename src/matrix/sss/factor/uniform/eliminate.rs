@@ -1,11 +1,8 @@
 //! The elimination `M = L D Lᴴ`, step by step.
 
-use ndarray::ArrayView1;
-
 use super::super::super::{Blocks, Sss};
 use super::super::divides;
 use super::super::ldl::Demand;
-use super::solve::substitute;
 use super::tiles::Tiles;
 use super::{LANES, SEGMENT, diagonals, fixed, order, segments};
 use crate::error::{Error, Result};
@@ -49,64 +46,44 @@ pub(in super::super) fn eliminate<E: Field>(
 ) -> Result<bool> {
     let Some(order) = order(l) else { return Ok(false) };
     let output = Output { gains: factor.b.flat_mut(), pivots: factor.d.flat_mut() };
-    Run { l, diagonal, demand, output, length: SEGMENT, along: None }.order(order)?;
+    Run { l, diagonal, demand, output, length: SEGMENT, starts: None }.order(order)?;
     Ok(true)
 }
 
-/// Some of what was met in an elimination, and in the substitution beside it if there was one.
+/// Some of what was met in an elimination.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Kept<E> {
-    pub(super) gains: Vec<E>,
+    pub(in super::super) gains: Vec<E>,
     pub(in super::super) pivots: Vec<E>,
     pub(super) length: usize,         // steps of a segment
-    pub(super) starts: Vec<Eight<E>>, // P before each segment, in the form of its order
-    pub(super) states: Vec<E>,        // states of the substitution before each segment
-    /// Results of the substitution.
-    pub(in super::super) whitened: Vec<E>,
-    /// The same over the pivots.
-    pub(in super::super) weighted: Vec<E>,
+    pub(super) starts: Vec<Eight<E>>, // P before each segment, a lane of every column after another
 }
 
 impl<E> Default for Kept<E> {
     fn default() -> Self {
-        let none = Vec::new;
-        Self {
-            gains: none(),
-            pivots: none(),
-            length: 0,
-            starts: Vec::new(),
-            states: none(),
-            whitened: none(),
-            weighted: none(),
-        }
+        Self { gains: Vec::new(), pivots: Vec::new(), length: 0, starts: Vec::new() }
     }
 }
 
 /// Steps of the shortest segment whose start is kept.
 const SHORTEST: usize = 32;
 
-/// The elimination of `l`, with P before every segment of a quarter as many steps as its order, and, given residuals,
-/// the substitution `L⁻¹ y`; `false` if these loops do not apply.
+/// The elimination of `l`, with P before every segment of a quarter as many steps as its order; `false` if these loops
+/// do not apply.
 pub(in super::super) fn eliminate_keeping<E: Field>(
     l: &Sss<E>,
     demand: Demand,
-    y: Option<ArrayView1<'_, E>>,
     kept: &mut Kept<E>,
 ) -> Result<bool> {
     let Some(order) = order(l) else { return Ok(false) };
-    kept.length = order.div_ceil(4).next_multiple_of(2).max(SHORTEST); // whole pairs of steps
+    kept.length = order.div_ceil(4).max(SHORTEST);
     kept.starts.clear();
+    kept.starts.reserve(l.len().div_ceil(kept.length) * order.div_ceil(LANES) * order);
     kept.gains.resize(l.len() * order, E::zero());
     kept.pivots.resize(l.len(), E::zero());
     let output = Output { gains: &mut kept.gains, pivots: &mut kept.pivots };
-    let Kept { states, whitened, weighted, .. } = kept;
-    [&mut *states, &mut *whitened, &mut *weighted].into_iter().for_each(Vec::clear);
-    let solved = y.map(|y| {
-        whitened.extend(y);
-        Solved { h: vec![E::zero(); order], states, whitened, weighted }
-    });
-    let (length, along) = (kept.length, Some(Along { starts: &mut kept.starts, solved }));
-    Run { l, diagonal: &l.d, demand, output, length, along }.order(order)?;
+    let (length, starts) = (kept.length, Some(&mut kept.starts));
+    Run { l, diagonal: &l.d, demand, output, length, starts }.order(order)?;
     Ok(true)
 }
 
@@ -117,28 +94,14 @@ struct Run<'a, E> {
     demand: Demand,
     output: Output<'a, E>,
     length: usize,
-    along: Option<Along<'a, E>>,
-}
-
-/// What is kept along the way.
-struct Along<'a, E> {
-    starts: &'a mut Vec<Eight<E>>,
-    solved: Option<Solved<'a, E>>,
-}
-
-/// A substitution beside the elimination.
-struct Solved<'a, E> {
-    h: Vec<E>,
-    states: &'a mut Vec<E>,
-    whitened: &'a mut [E],
-    weighted: &'a mut Vec<E>,
+    starts: Option<&'a mut Vec<Eight<E>>>,
 }
 
 /// P of an elimination, in one of the forms in which it is computed.
 trait State<E> {
     /// Some steps.
     fn steps(&mut self, input: Input<'_, E>, demand: Demand, output: Output<'_, E>) -> Outcome<E>;
-    /// P in its own form, appended to `all`.
+    /// Lanes of the columns of P, appended to `all`.
     fn write(&mut self, all: &mut Vec<Eight<E>>);
 }
 
@@ -167,7 +130,22 @@ impl<E: Field> State<E> for Tiles<E> {
     }
 
     fn write(&mut self, all: &mut Vec<Eight<E>>) {
-        Tiles::write(self, all);
+        dispatch(TileColumns { tiles: self, all });
+    }
+}
+
+/// P of tiles written down, by vectors of any machine.
+struct TileColumns<'a, E> {
+    tiles: &'a Tiles<E>,
+    all: &'a mut Vec<Eight<E>>,
+}
+
+impl<E: Field> WithSimd for TileColumns<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.tiles.columns(simd, self.all);
     }
 }
 
@@ -209,8 +187,8 @@ impl<E: Field> Run<'_, E> {
         let l = self.l;
         let mut buffer = Vec::new();
         for segment in segments(l.len(), self.length) {
-            if let Some(along) = &mut self.along {
-                state.write(along.starts);
+            if let Some(starts) = &mut self.starts {
+                state.write(starts);
             }
             let start = segment.start;
             let rows = segment.start * n..segment.end * n;
@@ -221,16 +199,9 @@ impl<E: Field> Run<'_, E> {
                 d: &self.diagonal.flat()[segment.clone()],
             };
             let gains = &mut self.output.gains[rows];
-            let pivots = &mut self.output.pivots[segment.clone()];
-            let output = Output { gains: &mut *gains, pivots: &mut *pivots };
+            let output = Output { gains, pivots: &mut self.output.pivots[segment] };
             let outcome = state.steps(input, self.demand, output);
             outcome.map_err(|refused| Refused { step: start + refused.step, ..refused })?;
-            if let Some(Along { solved: Some(solved), .. }) = &mut self.along {
-                let whitened = &mut solved.whitened[segment];
-                solved.states.extend_from_slice(&solved.h);
-                substitute((input.a, input.c, gains), &mut solved.h, whitened);
-                solved.weighted.extend(whitened.iter().zip(pivots).map(|(z, d)| *z / *d));
-            }
         }
         Ok(())
     }

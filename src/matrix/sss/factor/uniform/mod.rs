@@ -6,8 +6,6 @@
 
 mod eliminate;
 mod fixed;
-mod halves;
-mod pairs;
 mod reverse;
 mod small;
 mod solve;
@@ -16,7 +14,7 @@ mod tiles;
 
 pub(super) use eliminate::{Kept, eliminate, eliminate_keeping};
 pub(super) use reverse::{log_determinant_vjp, reverse};
-pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
+pub(super) use solve::{divide_by_pivots, solve_column, solve_lower, solve_reverse};
 
 use std::ops::Range;
 

@@ -7,16 +7,26 @@
 
 use super::super::ldl::Demand;
 use super::eliminate::{Input, Output, Refused, accept};
-use super::halves::{Source, Vectors, columns_of_half, update_and_read};
-use super::{LANES, lane, put};
+use super::{LANES, lane, put, unrolled};
 use crate::linalg::{Eight, Simd};
 use crate::scalar::Field;
 
 /// P before two steps, with the update of the two before them still to come, and the vectors of that update.
 pub(super) struct Tiles<E> {
     order: usize,
-    p: Vec<Eight<E>>,
-    vectors: Vec<Vectors<E, 2>>, // A through both steps, g and w behind both, c before both
+    p: Vec<Eight<E>>, // tile (I, J), I ≥ J, by columns of tiles; each tile by columns
+    vectors: Vec<Vectors<E>>,
+}
+
+/// One lane of every vector of two steps.
+#[derive(Clone, Copy)]
+struct Vectors<E> {
+    a: Eight<E>,      // through both steps
+    g: [Eight<E>; 2], // behind both
+    w: [Eight<E>; 2], // conjugates, behind both
+    c: [Eight<E>; 2], // before both
+    r: [Eight<E>; 2], // conjugates of c
+    f: [Eight<E>; 2], // P conj(c)
 }
 
 /// The generators of a step.
@@ -30,9 +40,11 @@ struct Row<'a, E> {
 
 impl<E: Field> Tiles<E> {
     pub(super) fn zeros(order: usize) -> Self {
-        let lanes = order.div_ceil(LANES);
-        let p = vec![Eight([E::zero(); LANES]); columns_of_half(lanes)];
-        Self { order, p, vectors: vec![Vectors::zeros(); lanes] }
+        let blocks = order.div_ceil(LANES);
+        let zero = Eight([E::zero(); LANES]);
+        let two = [zero; 2];
+        let vectors = Vectors { a: zero, g: two, w: two, c: two, r: two, f: two };
+        Self { order, p: vec![zero; blocks * (blocks + 1) / 2 * LANES], vectors: vec![vectors; blocks] }
     }
 
     /// Steps of the elimination.
@@ -63,10 +75,12 @@ impl<E: Field> Tiles<E> {
             for (i, v) in self.vectors.iter_mut().enumerate() {
                 let (a, c) = (lane(simd, first.a, i), lane(simd, first.c, i));
                 let next = second.map_or(zero, |second| E::times(simd, a, lane(simd, second.c, i)));
-                v.read(simd, 0, c);
-                v.read(simd, 1, next);
+                for (s, c) in [c, next].into_iter().enumerate() {
+                    E::store(simd, c, &mut v.c[s].0);
+                    E::store(simd, E::conjugate(simd, c), &mut v.r[s].0);
+                }
             }
-            update_and_read(simd, Source::Here, &mut self.p, &mut self.vectors);
+            self.update_and_read(simd);
             let mut read = zero;
             for (i, v) in self.vectors.iter_mut().enumerate() {
                 let (a, f) = (lane(simd, first.a, i), E::load(simd, &v.f[0].0));
@@ -113,20 +127,105 @@ impl<E: Field> Tiles<E> {
         Ok(())
     }
 
-    /// P and the update still to come, appended to `all`; [`resume`] reads them.
-    pub(super) fn write(&self, all: &mut Vec<Eight<E>>) {
-        all.extend_from_slice(&self.p);
-        all.extend(self.vectors.iter().flat_map(|v| [v.a, v.g[0], v.g[1], v.w[0], v.w[1]]));
+    /// Lanes of the columns of P before the next step, appended to `all`: the first lane of all, the second, ...
+    #[inline(always)]
+    pub(super) fn columns<S: Simd>(&self, simd: S, all: &mut Vec<Eight<E>>) {
+        let (order, blocks) = (self.order, self.vectors.len());
+        let zero = Eight([E::zero(); LANES]);
+        let start = all.len();
+        all.resize(start + blocks * order, zero);
+        let columns = &mut all[start..];
+        let mut tiles = self.p.as_chunks::<LANES>().0.iter();
+        for j in 0..blocks {
+            for (i, tile) in (j..blocks).zip(&mut tiles) {
+                let (rows, across) = (&self.vectors[i], &self.vectors[j]);
+                let a = E::load(simd, &rows.a.0);
+                let g = [E::load(simd, &rows.g[0].0), E::load(simd, &rows.g[1].0)];
+                let mut whole = [zero; LANES];
+                for n in 0..LANES {
+                    let weight = |v: &Eight<E>| E::splat(simd, v.0[n]);
+                    let moved = E::times(
+                        simd,
+                        E::times(simd, E::load(simd, &tile[n].0), a),
+                        E::splat(simd, across.a.0[n].conj()),
+                    );
+                    let value = E::add_times(simd, g[0], weight(&across.w[0]), moved);
+                    let value = E::add_times(simd, g[1], weight(&across.w[1]), value);
+                    E::store(simd, value, &mut whole[n].0);
+                }
+                let width = LANES.min(order - j * LANES);
+                columns[i * order + j * LANES..][..width].copy_from_slice(&whole[..width]);
+                // The diagonal tiles are whole; of the others the adjoint stands above the diagonal.
+                if i > j {
+                    let height = LANES.min(order - i * LANES);
+                    let mirrored = columns[j * order + i * LANES..][..height].iter_mut().enumerate();
+                    for (l, column) in mirrored {
+                        for (above, stored) in column.0.iter_mut().zip(&whole) {
+                            *above = stored.0[l].conj();
+                        }
+                    }
+                }
+            }
+        }
     }
-}
 
-/// P as it was written, the update still to come put into `vectors`. P of a fixed order is written without one.
-pub(super) fn resume<'a, E: Field>(all: &'a [Eight<E>], vectors: &mut [Vectors<E, 2>]) -> &'a [Eight<E>] {
-    let (p, updates) = all.split_at(columns_of_half(vectors.len()));
-    let none = Vectors { a: Eight([E::one(); LANES]), ..Vectors::zeros() };
-    vectors.fill(none);
-    for (v, [a, g0, g1, w0, w1]) in vectors.iter_mut().zip(updates.as_chunks::<5>().0) {
-        (v.a, v.g, v.w) = (*a, [*g0, *g1], [*w0, *w1]);
+    /// `P ← A P Aᴴ + g wᴴ` of the two steps before, and `f = P conj(c)` of the next two, in one pass over half of P.
+    #[inline(always)]
+    fn update_and_read<S: Simd>(&mut self, simd: S) {
+        let Self { p, vectors, .. } = self;
+        let blocks = vectors.len();
+        vectors.iter_mut().for_each(|v| v.f = [Eight([E::zero(); LANES]); 2]);
+        let mut rest = &mut p[..];
+        for j in 0..blocks {
+            let (column, below) = rest.split_at_mut((blocks - j) * LANES);
+            rest = below;
+            let (diagonal, lower) = column.split_at_mut(LANES);
+            let (own, others) = vectors[j..].split_first_mut().expect("j is below their number");
+            let mut aj = Eight([E::zero(); LANES]);
+            E::store(simd, E::conjugate(simd, E::load(simd, &own.a.0)), &mut aj.0);
+            // Column n of a tile: `p a_i conj(a_j) + Σ_s g_s w_s`.
+            let updated = |p: &mut Eight<E>, i: (E::Vector<S>, [E::Vector<S>; 2]), n: usize| {
+                let (a, g) = i;
+                let moved = E::times(simd, E::times(simd, E::load(simd, &p.0), a), E::splat(simd, aj.0[n]));
+                let value = E::add_times(simd, g[0], E::splat(simd, own.w[0].0[n]), moved);
+                let value = E::add_times(simd, g[1], E::splat(simd, own.w[1].0[n]), value);
+                E::store(simd, value, &mut p.0);
+                value
+            };
+            let read = |value, n: usize, f: [E::Vector<S>; 2]| {
+                let first = E::add_times(simd, value, E::splat(simd, own.r[0].0[n]), f[0]);
+                [first, E::add_times(simd, value, E::splat(simd, own.r[1].0[n]), f[1])]
+            };
+            let pair = |v: &[Eight<E>; 2]| [E::load(simd, &v[0].0), E::load(simd, &v[1].0)];
+            let (i, mut f) = ((E::load(simd, &own.a.0), pair(&own.g)), pair(&own.f));
+            unrolled::<LANES>(
+                #[inline(always)]
+                |n| f = read(updated(&mut diagonal[n], i, n), n, f),
+            );
+            // Above the diagonal P is the adjoint of what is stored: those products are summed over rows.
+            let mut across = [[E::splat(simd, E::zero()); LANES]; 2];
+            for (v, tile) in others.iter_mut().zip(lower.as_chunks_mut::<LANES>().0) {
+                let (i, c, mut f) = ((E::load(simd, &v.a.0), pair(&v.g)), pair(&v.c), pair(&v.f));
+                unrolled::<LANES>(
+                    #[inline(always)]
+                    |n| {
+                        let value = updated(&mut tile[n], i, n);
+                        f = read(value, n, f);
+                        across[0][n] = E::add_times(simd, value, c[0], across[0][n]);
+                        across[1][n] = E::add_times(simd, value, c[1], across[1][n]);
+                    },
+                );
+                E::store(simd, f[0], &mut v.f[0].0);
+                E::store(simd, f[1], &mut v.f[1].0);
+            }
+            for s in 0..2 {
+                E::store(simd, f[s], &mut own.f[s].0);
+                if j + 1 < blocks {
+                    for (f, across) in own.f[s].0.iter_mut().zip(across[s]) {
+                        *f += E::total(simd, across).conj();
+                    }
+                }
+            }
+        }
     }
-    p
 }
