@@ -25,7 +25,9 @@ pub(crate) struct RightSvd<E: Field> {
 
 /// The singular values of `a` and its right singular vectors: `a = u diag(values) right`.
 pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
-    let (mut r, scale) = ordered_r(a);
+    let largest = a.iter().fold(E::Real::zero(), |m, v| m.max(v.modulus()));
+    let scale = if largest.is_normal() { largest.log2().floor().exp2() } else { E::Real::one() };
+    let mut r = ordered_r(a, E::from_real(scale.recip())); // a power of two: exact
     let (rank, n) = r.dim();
     let norms = match r.as_slice_mut() {
         Some(rows) => vectorize(

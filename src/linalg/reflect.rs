@@ -2,7 +2,7 @@
 //! first.
 
 use ndarray::{Array2, ArrayView2};
-use num_traits::{Float, One, Zero};
+use num_traits::{Float, Zero};
 
 use super::vectorize;
 use crate::scalar::Field;
@@ -20,32 +20,9 @@ struct Columns<E> {
 }
 
 impl<E: Field> Columns<E> {
-    fn new(a: ArrayView2<'_, E>) -> Self {
+    fn new(a: ArrayView2<'_, E>, factor: E) -> Self {
         let (height, width) = a.dim();
-        let columns = a.t();
-        let values = columns.as_slice().map_or_else(|| columns.iter().copied().collect(), <[E]>::to_vec);
-        Self { height, width, values }
-    }
-
-    /// Divides by a power of two, so that the largest modulus is about one; returns it.
-    #[inline(always)]
-    fn scale(&mut self) -> E::Real {
-        let mut partial = [E::Real::zero(); FEW];
-        let (few, rest) = self.values.as_chunks::<FEW>();
-        for values in few {
-            for l in 0..FEW {
-                partial[l] = partial[l].max(values[l].modulus());
-            }
-        }
-        let all = partial.into_iter().chain(rest.iter().map(|v| v.modulus()));
-        let largest = all.fold(E::Real::zero(), E::Real::max);
-        if !largest.is_normal() {
-            return E::Real::one();
-        }
-        let scale = largest.log2().floor().exp2();
-        let factor = E::from_real(scale.recip());
-        self.values.iter_mut().for_each(|v| *v *= factor);
-        scale
+        Self { height, width, values: a.t().iter().map(|v| *v * factor).collect() }
     }
 
     #[inline(always)]
@@ -84,30 +61,17 @@ fn reflector<E: Field>(x: &mut [E]) -> E::Real {
     (size + norm) / norm
 }
 
-/// `y ← (1 - τ w wᴴ) y` with w as in [`reflector`]; returns `Σ |y|²` of what is behind the first element then.
+/// `y ← (1 - τ w wᴴ) y` with w as in [`reflector`].
 #[inline(always)]
-fn reflect<E: Field>(w: &[E], tau: E::Real, y: &mut [E]) -> E::Real {
+fn reflect<E: Field>(w: &[E], tau: E::Real, y: &mut [E]) {
     let share = (y[0] + dot_conj(&w[1..], &y[1..])) * E::from_real(tau);
     y[0] -= share;
-    let ((w, w_rest), (y, y_rest)) = (w[1..].as_chunks::<FEW>(), y[1..].as_chunks_mut::<FEW>());
-    let mut sums = [E::Real::zero(); FEW];
-    for (y, w) in y.iter_mut().zip(w) {
-        for l in 0..FEW {
-            y[l] = (-share).fused(w[l], y[l]);
-            sums[l] += y[l].squared_modulus();
-        }
-    }
-    let mut rest = E::Real::zero();
-    for (y, w) in y_rest.iter_mut().zip(w_rest) {
-        *y = (-share).fused(*w, *y);
-        rest += y.squared_modulus();
-    }
-    sums.into_iter().sum::<E::Real>() + rest
+    y[1..].iter_mut().zip(&w[1..]).for_each(|(y, w)| *y -= share * *w);
 }
 
 /// `a = q r` with orthonormal columns in `q`: (m, n) = (m, k) (k, n), k = min(m, n).
 pub(crate) fn thin_qr<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, Array2<E>) {
-    let mut a = Columns::new(a);
+    let mut a = Columns::new(a, E::one());
     let (m, n) = (a.height, a.width);
     let k = m.min(n);
     let mut q = Columns { height: m, width: k, values: vec![E::zero(); m * k] };
@@ -137,18 +101,17 @@ pub(crate) fn thin_qr<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, Array2<E>) 
     (q, r)
 }
 
-/// The factor `r` of `a = scale q r` with its columns where they belong in `a`, eliminated in order of size, so that its
-/// rows are nearly in order of size, and the scale, a power of two. (k, n), k = min(m, n); rows that vanish are left out.
-pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, E::Real) {
-    let mut a = Columns::new(a);
+/// The factor `r` of `factor a = q r` with its columns where they belong in `a`, eliminated in order of size, so that its rows
+/// are nearly in order of size. (k, n), k = min(m, n); rows that vanish are left out.
+pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>, factor: E) -> Array2<E> {
+    let mut a = Columns::new(a, factor);
     let (m, n) = (a.height, a.width);
     let k = m.min(n);
     let mut place: Vec<usize> = (0..n).collect();
     let mut rank = k;
-    let scale = vectorize(
+    vectorize(
         #[inline(always)]
         || {
-            let scale = a.scale();
             let mut sizes: Vec<E::Real> = (0..n).map(|j| squares(a.column(j))).collect();
             for j in 0..k {
                 let largest = (j..n).fold(j, |best, l| if sizes[l] > sizes[best] { l } else { best });
@@ -162,10 +125,10 @@ pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, E::Real) 
                 let tau = reflector(&mut a.values[j * m + j..(j + 1) * m]);
                 for (l, size) in sizes.iter_mut().enumerate().skip(j + 1) {
                     let (w, y) = a.two(j, l);
-                    *size = reflect(&w[j..], tau, &mut y[j..]);
+                    reflect(&w[j..], tau, &mut y[j..]);
+                    *size = squares(&y[j + 1..]);
                 }
             }
-            scale
         },
     );
     let mut r = Array2::zeros((rank, n));
@@ -174,7 +137,7 @@ pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, E::Real) 
             r[[i, to]] = a.values[j * m + i];
         }
     }
-    (r, scale)
+    r
 }
 
 /// `Σ |x|²`
