@@ -27,8 +27,8 @@ use num_traits::Float;
 
 use crate::scalar::Field;
 
-pub(crate) use jacobi::{RightSvd, right_svd};
-pub(crate) use reflect::thin_qr;
+pub(crate) use jacobi::{RightSvd, right_svd, scale_of};
+pub(crate) use reflect::{root_of_squares, thin_qr};
 
 /// Whether a product replaces its destination or is added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -126,3 +126,8 @@ impl_half!(f16, bf16);
 pub(crate) fn real<A: Real>(v: f64) -> A {
     A::from_f64(v).unwrap_or_else(A::nan)
 }
+
+/// The larger of two numbers; NaN if one of them is.
+pub(crate) fn larger<R: Real>(a: R, b: R) -> R {
+    if a.is_nan() || a > b { a } else { b }
+}

@@ -61,6 +61,26 @@ fn what_is_no_matrix_is_refused() {
             sss(r#""identity""#, &blocks("[[2,1]]", "[1.0,2.0,3.0,4.0]"), &good, &good),
             "`c`",
         ),
+        (
+            "a length that nothing was written for",
+            sss(
+                r#""identity""#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+            ),
+            "sizes",
+        ),
+        (
+            "an empty block of any size",
+            sss(
+                r#""identity""#,
+                &blocks("[[18446744073709551615,0],[1,1]]", "[1.0]"),
+                &blocks("[[0,0],[1,1]]", "[1.0]"),
+                &good,
+            ),
+            "empty",
+        ),
         ("a transition of another length", sss(r#"{"scalar":[1.0]}"#, &good, &good, &good), "`a`"),
     ] {
         let error = read(&text).expect_err(what);

@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2, s};
 use num_complex::Complex;
 use num_traits::{Float, One, Zero};
 
-use crate::scalar::Field;
+use crate::scalar::{Field, larger};
 
 /// Iterative decompositions of a scalar type; sealed, since this module is private.
 pub trait Decompose: Sized {
@@ -21,10 +21,12 @@ pub trait Decompose: Sized {
     fn fused(self, factor: Self, term: Self) -> Self;
     /// The number without its imaginary part.
     fn real_part(self) -> Self;
+    /// `self / divisor`, where the square of the modulus of the divisor may over- or underflow.
+    fn over(self, divisor: Self) -> Self;
 }
 
 macro_rules! impl_decompose {
-    ($t:ty, $fused:expr, $real_part:expr) => {
+    ($t:ty, $fused:expr, $real_part:expr, $over:expr) => {
         impl Decompose for $t {
             fn svd(a: ArrayView2<'_, $t>) -> Option<(Array2<$t>, Vec<f64>, Array2<$t>)> {
                 let a = Mat::<$t>::from_fn(a.nrows(), a.ncols(), |i, j| a[[i, j]]);
@@ -48,19 +50,37 @@ macro_rules! impl_decompose {
             fn real_part(self) -> Self {
                 $real_part(self)
             }
+            #[inline(always)]
+            fn over(self, divisor: Self) -> Self {
+                $over(self, divisor)
+            }
         }
     };
 }
-impl_decompose!(f32, f32::mul_add, std::convert::identity);
-impl_decompose!(f64, f64::mul_add, std::convert::identity);
-impl_decompose!(Complex<f32>, complex_fused, |z: Self| Complex::from(z.re));
-impl_decompose!(Complex<f64>, complex_fused, |z: Self| Complex::from(z.re));
+impl_decompose!(f32, f32::mul_add, std::convert::identity, |a, b| a / b);
+impl_decompose!(f64, f64::mul_add, std::convert::identity, |a, b| a / b);
+impl_decompose!(Complex<f32>, complex_fused, |z: Self| Complex::from(z.re), complex_over);
+impl_decompose!(Complex<f64>, complex_fused, |z: Self| Complex::from(z.re), complex_over);
 
 #[inline(always)]
 fn complex_fused<R: Float>(a: Complex<R>, b: Complex<R>, c: Complex<R>) -> Complex<R> {
     let re = a.re.mul_add(b.re, (-a.im).mul_add(b.im, c.re));
     let im = a.re.mul_add(b.im, a.im.mul_add(b.re, c.im));
     Complex::new(re, im)
+}
+
+/// `a / b` by the ratio of the smaller to the larger part of b (Smith).
+#[inline(always)]
+fn complex_over<R: Float>(a: Complex<R>, b: Complex<R>) -> Complex<R> {
+    if b.im.abs() <= b.re.abs() {
+        let ratio = b.im / b.re;
+        let size = b.re + b.im * ratio;
+        Complex::new((a.re + a.im * ratio) / size, (a.im - a.re * ratio) / size)
+    } else {
+        let ratio = b.re / b.im;
+        let size = b.im + b.re * ratio;
+        Complex::new((a.re * ratio + a.im) / size, (a.im * ratio - a.re) / size)
+    }
 }
 
 /// `(U, s, V)` with `A = U diag(s) Vᴴ`, thin, largest value first; `None` if `a` holds a number that is not finite.
@@ -184,16 +204,16 @@ pub(crate) fn qr<E: Field>(a: ArrayView2<'_, E>) -> (Array2<E>, Array2<E>) {
 
 /// `(v, scale)` such that `I - scale v vᴴ` sends x to a multiple of the first unit vector.
 fn reflector<E: Field>(mut x: Vec<E>) -> (Vec<E>, E) {
-    let largest = x.iter().map(|x| x.modulus()).fold(E::Real::zero(), |a, b| a.max(b));
+    let largest = x.iter().map(|x| x.modulus()).fold(E::Real::zero(), larger);
     if largest.is_zero() || x.len() < 2 {
         return (x, E::zero());
     }
     let square = |x: &[E]| x.iter().map(|x| x.modulus() * x.modulus()).fold(E::Real::zero(), |a, b| a + b);
     let unit = E::from_real(largest);
-    x.iter_mut().for_each(|x| *x /= unit);
+    x.iter_mut().for_each(|x| *x = x.over(unit));
     let norm = square(&x).sqrt();
     let size = x[0].modulus();
-    let phase = if size.is_zero() { E::one() } else { x[0] / E::from_real(size) };
+    let phase = if size.is_zero() { E::one() } else { x[0].over(E::from_real(size)) };
     x[0] += phase * E::from_real(norm);
     let two = E::Real::one() + E::Real::one();
     let scale = E::from_real(two / square(&x));
@@ -248,7 +268,7 @@ impl<E: Field> Lu<E> {
             let (top, mut below) = lu.view_mut().split_at(ndarray::Axis(0), k + 1);
             let pivots = top.row(k);
             for mut row in below.rows_mut() {
-                let factor = row[k] / pivots[k];
+                let factor = row[k].over(pivots[k]);
                 row[k] = factor;
                 row.iter_mut().zip(&pivots).skip(k + 1).for_each(|(a, &p)| *a -= factor * p);
             }
@@ -284,7 +304,7 @@ impl<E: Field> Lu<E> {
         let start = if self.odd { -E::one() } else { E::one() };
         self.lu.diag().iter().fold((start, E::Real::zero()), |(phase, log), &u| {
             let size = u.modulus();
-            (phase * (u / E::from_real(size)), log + size.ln())
+            (phase * u.over(E::from_real(size)), log + size.ln())
         })
     }
 }
@@ -298,7 +318,7 @@ pub(crate) fn back_substitute<E: Field>(u: ArrayView2<'_, E>, x: &mut Array2<E>)
             row.scaled_add(-u[[i, i + 1 + j]], &tail);
         }
         let pivot = u[[i, i]];
-        row.mapv_inplace(|x| x / pivot);
+        row.mapv_inplace(|x| x.over(pivot));
     }
 }
 
@@ -322,7 +342,7 @@ pub(crate) fn cholesky<E: Field>(a: ArrayView2<'_, E>) -> std::result::Result<Ar
             let inner: E = (0..j).map(|k| l[[i, k]] * E::conj(l[[j, k]])).sum();
             let rest = a[[i, j]] - inner;
             if i > j {
-                l[[i, j]] = rest / l[[j, j]];
+                l[[i, j]] = rest.over(l[[j, j]]);
                 continue;
             }
             // The diagonal of a Hermitian matrix is real; what rounding leaves beside it is dropped.

@@ -25,9 +25,8 @@ pub(crate) struct RightSvd<E: Field> {
 
 /// The singular values of `a` and its right singular vectors: `a = u diag(values) right`.
 pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
-    let largest = a.iter().fold(E::Real::zero(), |m, v| m.max(v.modulus()));
-    let scale = if largest.is_normal() { largest.log2().floor().exp2() } else { E::Real::one() };
-    let mut r = ordered_r(a, E::from_real(scale.recip())); // a power of two: exact
+    let scale = scale_of(a);
+    let mut r = ordered_r(a, E::from_real(scale.recip()));
     let (rank, n) = r.dim();
     let norms = match r.as_slice_mut() {
         Some(rows) => vectorize(
@@ -40,9 +39,15 @@ pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
     order.sort_by(|&i, &j| norms[j].partial_cmp(&norms[i]).unwrap_or(std::cmp::Ordering::Equal));
     let mut right = Array2::zeros((order.len(), n));
     for (mut row, &i) in right.outer_iter_mut().zip(&order) {
-        row.zip_mut_with(&r.row(i), |v, r| *v = *r / E::from_real(norms[i]));
+        row.zip_mut_with(&r.row(i), |v, r| *v = r.over(E::from_real(norms[i])));
     }
     RightSvd { values: order.iter().map(|&i| norms[i] * scale).collect(), right }
+}
+
+/// The power of two that is next to the largest modulus from below: dividing by it is exact. One where there is none.
+pub(crate) fn scale_of<'a, E: Field>(values: impl IntoIterator<Item = &'a E>) -> E::Real {
+    let largest = values.into_iter().fold(E::Real::zero(), |m, v| m.max(v.modulus()));
+    if largest.is_normal() { largest.log2().floor().exp2() } else { E::Real::one() }
 }
 
 /// Rotates rows among themselves until they are orthogonal; returns their norms.
@@ -69,7 +74,7 @@ fn orthogonalize<E: Field>(rows: &mut [E], rank: usize, n: usize) -> Vec<E::Real
                 let t = zeta.signum() / (zeta.abs() + zeta.hypot(E::Real::one()));
                 let c = (E::Real::one() + t * t).sqrt().recip();
                 let (c, s) = (E::from_real(c), E::from_real(c * t));
-                let phase = (product / E::from_real(size)).conj();
+                let phase = product.over(E::from_real(size)).conj();
                 for (x, y) in x.iter_mut().zip(y) {
                     let turned = phase * *y;
                     (*x, *y) = (c * *x - s * turned, s * *x + c * turned);

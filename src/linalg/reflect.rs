@@ -49,13 +49,13 @@ impl<E: Field> Columns<E> {
 /// first element is 1. Returns τ, zero for `x = 0`.
 #[inline(always)]
 fn reflector<E: Field>(x: &mut [E]) -> E::Real {
-    let norm = squares(x).sqrt();
-    if norm.is_zero() || norm.is_nan() {
-        return E::Real::zero();
+    let norm = root_of_squares(squares(x), &*x);
+    if norm < E::Real::min_positive_value() {
+        return E::Real::zero(); // what is left of underflow
     }
     let size = x[0].modulus();
-    let phase = if size.is_zero() { E::one() } else { x[0] / E::from_real(size) };
-    let first = E::one() / (phase * E::from_real(size + norm));
+    let phase = if size.is_zero() { E::one() } else { x[0].over(E::from_real(size)) };
+    let first = E::one().over(phase * E::from_real(size + norm));
     x[1..].iter_mut().for_each(|x| *x *= first);
     x[0] = -phase * E::from_real(norm);
     (size + norm) / norm
@@ -138,6 +138,23 @@ pub(super) fn ordered_r<E: Field>(a: ArrayView2<'_, E>, factor: E) -> Array2<E> 
         }
     }
     r
+}
+
+/// `(Σ |x|²)^½` from the sum of squares, or, where squares over- or underflow, from parts of the largest number.
+pub(crate) fn root_of_squares<'a, E: Field>(
+    squares: E::Real,
+    x: impl IntoIterator<Item = &'a E> + Clone,
+) -> E::Real {
+    let exact = E::Real::min_positive_value() / E::Real::epsilon();
+    if squares.is_nan() || (squares.is_finite() && squares >= exact) {
+        return squares.sqrt();
+    }
+    let largest = x.clone().into_iter().fold(E::Real::zero(), |largest, x| largest.max(x.modulus()));
+    if largest.is_zero() || largest.is_infinite() {
+        return largest;
+    }
+    let parts: E::Real = x.into_iter().map(|x| (x.modulus() / largest).squared_modulus()).sum();
+    largest * parts.sqrt()
 }
 
 /// `Σ |x|²`

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2};
 
+use super::transition::into_flat;
 use crate::scalar::Field;
 
 /// A row of matrices of any sizes, one after another in one allocation, each row-major.
@@ -218,12 +219,7 @@ pub(crate) fn offsets(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
 impl<E: Field> From<Array3<E>> for Blocks<E> {
     fn from(array: Array3<E>) -> Self {
         let (len, rows, columns) = array.dim();
-        let data = if array.is_standard_layout() {
-            array.into_raw_vec_and_offset().0
-        } else {
-            array.iter().copied().collect()
-        };
-        Self::from_uniform(len, (rows, columns), data)
+        Self::from_uniform(len, (rows, columns), into_flat(array))
     }
 }
 

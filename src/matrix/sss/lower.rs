@@ -51,7 +51,11 @@ impl<E: Field> Sss<E> {
         let len = b.len();
         check_shape("c", "(steps of b)", &[len], &[c.len()])?;
         check_shape("d", "(steps of b)", &[len], &[d.len()])?;
-        let mut orders = Vec::with_capacity(len + 1);
+        let mut orders = Vec::new();
+        let room = len.checked_add(1).is_some_and(|count| orders.try_reserve_exact(count).is_ok());
+        if !room {
+            return Err(Error::shape("b", "as many steps as there is memory for", &[len]));
+        }
         orders.push(if len == 0 { 0 } else { c.dims(0).1 });
         for k in 0..len {
             let ((after, inputs), (outputs, before)) = (b.dims(k), c.dims(k));

@@ -15,6 +15,7 @@ mod compress;
 mod construct;
 mod dense;
 mod factor;
+mod finite;
 mod hermitian;
 mod kernels;
 mod lower;
@@ -38,7 +39,7 @@ pub use factor::{
 pub use hermitian::HermitianQuasiseparable;
 pub use lower::Sss;
 pub use multiply::{Multiply, Partition};
-pub use numbers::{Bounds, norm_two_estimate};
+pub use numbers::{Bounds, norm_inf_exact, norm_one_exact, norm_two_estimate};
 pub use quasiseparable::Quasiseparable;
 pub use read::{FactoredBlock, SubBlock};
 pub use transition::Transition;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array, Array1, Array2, Dimension, s};
 
 use super::Blocks;
 use super::kernels::{Apply, add_outer, add_product, dot_conj};
@@ -82,6 +82,9 @@ impl<E: Field> Transition<E> {
     }
 
     /// $`A_k`$ as a dense matrix, (after, before).
+    ///
+    /// # Panics
+    /// As an index of a slice, if there is no such step or these are not the orders around it.
     pub fn step(&self, k: usize, after: usize, before: usize) -> Array2<E> {
         let mut dense = Array2::zeros((after, before));
         let mut diagonal = dense.diag_mut();
@@ -175,15 +178,14 @@ impl<E: Field> Transition<E> {
     }
 }
 
-/// The numbers of a matrix, row after row.
-pub(super) fn into_flat<E: Field>(a: Array2<E>) -> Vec<E> {
-    let whole = a.is_standard_layout();
+/// The numbers of an array, row after row. Its memory may hold others before and behind them.
+pub(super) fn into_flat<E: Field, D: Dimension>(a: Array<E, D>) -> Vec<E> {
     let size = a.len();
-    if whole {
+    if a.is_standard_layout() {
         let (mut data, offset) = a.into_raw_vec_and_offset();
         let offset = offset.unwrap_or(0);
         data.truncate(offset + size);
-        return data.split_off(offset);
+        return if offset == 0 { data } else { data.split_off(offset) };
     }
     a.iter().copied().collect()
 }

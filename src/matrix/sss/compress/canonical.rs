@@ -3,8 +3,9 @@
 use num_traits::Float;
 
 use super::steps::Steps;
-use super::sweeps::{Cut, check_finite, output_normal, truncate};
+use super::sweeps::{Cut, output_normal, truncate};
 use crate::error::Result;
+use crate::matrix::sss::finite::check_finite;
 use crate::matrix::sss::{Sss, Upper};
 use crate::scalar::{Field, real};
 

@@ -1,8 +1,11 @@
 //! Rounding: the smallest orders within a tolerance, and the exact error.
 
+use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
+
 use super::steps::Steps;
-use super::sweeps::{Cut, Truncation, check_finite, normal_squares, output_normal, truncate};
+use super::sweeps::{Cut, Truncation, normal_norms, output_normal, rest, truncate};
 use crate::error::{Error, Result};
+use crate::matrix::sss::finite::check_finite;
 use crate::matrix::sss::{HankelSpectrum, HermitianQuasiseparable, Quasiseparable, Sss, Tolerance, Upper};
 use crate::scalar::Field;
 
@@ -31,33 +34,38 @@ pub struct TwoSided<S> {
 struct Normal<E> {
     steps: Steps<E>,
     sizes: Vec<f64>,
-    squares: f64, // of the whole matrix
+    strict: f64,   // Frobenius norm of the part below the diagonal
+    diagonal: f64, // and of the diagonal
 }
 
 impl<E: Field> Normal<E> {
     fn new(mut steps: Steps<E>) -> Self {
         let sizes = output_normal(&mut steps);
-        let squares = normal_squares(&steps);
-        Self { steps, sizes, squares }
+        let (strict, diagonal) = normal_norms(&steps);
+        Self { steps, sizes, strict, diagonal }
+    }
+
+    fn norm(&self) -> f64 {
+        self.strict.hypot(self.diagonal)
     }
 
     fn spectrum(&self) -> HankelSpectrum {
         let found = truncate(&mut self.steps.clone(), &self.sizes, Cut::Nothing);
-        HankelSpectrum::new(found.values, self.squares.sqrt())
+        HankelSpectrum::new(found.values, self.norm())
     }
 
-    fn cut(mut self, cut: Cut) -> (Sss<E>, Truncation, f64) {
+    fn cut(mut self, cut: Cut) -> (Sss<E>, Truncation) {
         let found = truncate(&mut self.steps, &self.sizes, cut);
-        (self.steps.into_matrix(), found, self.squares)
+        (self.steps.into_matrix(), found)
     }
 }
 
-/// What to drop for a tolerance, of a matrix with these square sum and Hankel norm, the latter found when needed.
-pub(in crate::matrix::sss) fn cut(tolerance: Tolerance, squares: f64, norm: impl FnOnce() -> f64) -> Cut {
+/// What to drop for a tolerance, of a matrix with these Frobenius and Hankel norms, the latter found when needed.
+pub(in crate::matrix::sss) fn cut(tolerance: Tolerance, frobenius: f64, hankel: impl FnOnce() -> f64) -> Cut {
     match tolerance {
         Tolerance::Absolute(limit) => Cut::Below(limit),
-        Tolerance::Relative(share) => Cut::Below(share * norm()),
-        Tolerance::Frobenius(share) => Cut::Budget(share * share * squares),
+        Tolerance::Relative(share) => Cut::Below(share * hankel()),
+        Tolerance::Frobenius(share) => Cut::Budget(share * frobenius),
     }
 }
 
@@ -104,10 +112,11 @@ impl<E: Field> Sss<E> {
         check_finite(self)?;
         check_tolerance(tolerance)?;
         let normal = Normal::new(Steps::new(self));
-        let cut = cut(tolerance, normal.squares, || normal.spectrum().norm());
-        let (matrix, found, squares) = normal.cut(cut);
-        let spectrum = HankelSpectrum::new(found.values, squares.sqrt());
-        Ok(Rounded { matrix, error: found.dropped.sqrt(), spectrum })
+        let frobenius = normal.norm();
+        let cut = cut(tolerance, frobenius, || normal.spectrum().norm());
+        let (matrix, found) = normal.cut(cut);
+        let spectrum = HankelSpectrum::new(found.values, frobenius);
+        Ok(Rounded { matrix, error: found.dropped, spectrum })
     }
 
     /// The singular values of all Hankel blocks `M[k.., ..k]`, k = 1 .. len - 1, in O(len · order³).
@@ -157,18 +166,17 @@ impl<E: Field> Quasiseparable<E> {
         check_tolerance(tolerance)?;
         let (lower, upper) =
             (Normal::new(Steps::new(self.lower())), Normal::new(Steps::strict(self.upper())));
-        let norm = || lower.spectrum().norm().max(upper.spectrum().norm());
-        let whole = cut(tolerance, lower.squares + upper.squares, norm);
-        let first = if let Cut::Budget(budget) = whole { Cut::Budget(budget / 2.0) } else { whole };
-        let (lower, low, low_squares) = lower.cut(first);
-        let second = if let Cut::Budget(budget) = whole { Cut::Budget(budget - low.dropped) } else { whole };
-        let (upper, up, up_squares) = upper.cut(second);
+        let (low_norm, up_norm) = (lower.norm(), upper.norm());
+        let hankel = || lower.spectrum().norm().max(upper.spectrum().norm());
+        let whole = cut(tolerance, low_norm.hypot(up_norm), hankel);
+        let (lower, low) = lower.cut(whole.part(|budget| budget * FRAC_1_SQRT_2));
+        let (upper, up) = upper.cut(whole.part(|budget| rest(budget, low.dropped)));
         Ok(Rounded {
             matrix: Self::new(lower, upper)?,
-            error: (low.dropped + up.dropped).sqrt(),
+            error: low.dropped.hypot(up.dropped),
             spectrum: TwoSided {
-                lower: HankelSpectrum::new(low.values, low_squares.sqrt()),
-                upper: HankelSpectrum::new(up.values, up_squares.sqrt()),
+                lower: HankelSpectrum::new(low.values, low_norm),
+                upper: HankelSpectrum::new(up.values, up_norm),
             },
         })
     }
@@ -192,15 +200,12 @@ impl<E: Field> HermitianQuasiseparable<E> {
     pub fn rounded(&self, tolerance: Tolerance) -> Result<Rounded<Self>> {
         check_finite(self.lower())?;
         check_tolerance(tolerance)?;
-        let diagonal = self.lower().d_blocks().flat().iter();
-        let diagonal = super::sweeps::squares(diagonal);
         let normal = Normal::new(Steps::new(self.lower()));
-        let squares = 2.0 * normal.squares - diagonal;
-        let whole = cut(tolerance, squares, || normal.spectrum().norm());
-        let half = if let Cut::Budget(budget) = whole { Cut::Budget(budget / 2.0) } else { whole };
-        let (matrix, found, _) = normal.cut(half);
-        let spectrum = HankelSpectrum::new(found.values, squares.sqrt());
-        Ok(Rounded { matrix: Self::new(matrix)?, error: (2.0 * found.dropped).sqrt(), spectrum })
+        let frobenius = (normal.strict * SQRT_2).hypot(normal.diagonal);
+        let whole = cut(tolerance, frobenius, || normal.spectrum().norm());
+        let (matrix, found) = normal.cut(whole.part(|budget| budget * FRAC_1_SQRT_2));
+        let spectrum = HankelSpectrum::new(found.values, frobenius);
+        Ok(Rounded { matrix: Self::new(matrix)?, error: found.dropped * SQRT_2, spectrum })
     }
 
     /// The singular values of all Hankel blocks of the part below the diagonal.

@@ -4,10 +4,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use num_traits::Float;
 
 use super::steps::Steps;
-use crate::error::{Error, Result};
-use crate::linalg::{RightSvd, product, right_svd, thin_qr};
-use crate::matrix::check::is_finite;
-use crate::matrix::sss::{Blocks, Sss, Transition};
+use crate::linalg::{RightSvd, product, right_svd, root_of_squares, thin_qr};
 use crate::scalar::{Field, Real};
 
 /// Which singular values a truncation drops. Those that rounding alone can make are always dropped, except by
@@ -18,11 +15,16 @@ pub(in crate::matrix::sss) enum Cut {
     Nothing,
     /// Values up to this one.
     Below(f64),
-    /// As many as have a square sum of at most this over all steps.
+    /// As many as have a norm of at most this over all steps.
     Budget(f64),
 }
 
 impl Cut {
+    /// The same with a part of the budget, if it has one.
+    pub(in crate::matrix::sss) fn part(self, of: impl FnOnce(f64) -> f64) -> Self {
+        if let Self::Budget(budget) = self { Self::Budget(of(budget)) } else { self }
+    }
+
     /// How many of `values`, largest first, are kept at a step: `noise` is the level of rounding errors, `dropped` what
     /// was dropped before, and `steps` how many steps are still to come with this one.
     pub(in crate::matrix::sss) fn rank(
@@ -36,10 +38,10 @@ impl Cut {
             Self::Nothing => values.len(),
             Self::Below(limit) => above(limit.max(noise)),
             Self::Budget(budget) => {
-                let allowance = (budget - dropped).max(0.0) / steps as f64;
-                let mut tail = 0.0;
+                let allowance = rest(budget, dropped) / (steps as f64).sqrt();
+                let mut tail = 0.0f64;
                 let small = values.iter().rev().take_while(|v| {
-                    tail += *v * *v;
+                    tail = tail.hypot(**v);
                     tail <= allowance
                 });
                 above(noise).min(values.len() - small.count())
@@ -58,7 +60,7 @@ pub(in crate::matrix::sss) struct Truncation {
     pub values: Vec<Vec<f64>>,
     /// How many of them were kept.
     pub kept: Vec<usize>,
-    /// Square sum of all that were dropped: the square of the Frobenius distance.
+    /// Norm of all that were dropped: the Frobenius distance.
     pub dropped: f64,
 }
 
@@ -72,27 +74,28 @@ pub(in crate::matrix::sss) struct Truncation {
 /// Returns for every step a bound of the size of the products that `B_k` is the sum of, which is what its rounding
 /// errors are relative to.
 pub(in crate::matrix::sss) fn output_normal<E: Field>(m: &mut Steps<E>) -> Vec<f64> {
-    let mut sizes: Vec<_> = m.b.iter().map(|b| squares(b).sqrt()).collect();
+    let mut sizes: Vec<_> = m.b.iter().map(norm).collect();
     for k in (1..m.len()).rev() {
         let outputs = m.c[k].nrows();
         let (q, r) = thin_qr(stacked(m.c[k].view(), m.a[k].view(), Axis(0)).view());
         m.c[k] = q.slice(s![..outputs, ..]).to_owned();
         m.a[k] = q.slice(s![outputs.., ..]).to_owned();
-        sizes[k - 1] = r
-            .columns()
-            .into_iter()
-            .zip(m.b[k - 1].rows())
-            .map(|(r, b)| (squares(r) * squares(b)).sqrt())
-            .sum();
+        sizes[k - 1] = r.columns().into_iter().zip(m.b[k - 1].rows()).map(|(r, b)| norm(r) * norm(b)).sum();
         m.a[k - 1] = product(r.view(), m.a[k - 1].view());
         m.b[k - 1] = product(r.view(), m.b[k - 1].view());
     }
     sizes
 }
 
-/// `‖M‖²` in the Frobenius norm of a matrix that went through [`output_normal`].
-pub(in crate::matrix::sss) fn normal_squares<E: Field>(m: &Steps<E>) -> f64 {
-    m.b.iter().chain(&m.d).map(|block| squares(block)).sum()
+/// The Frobenius norms of the part below the block diagonal and of the diagonal, after [`output_normal`].
+pub(in crate::matrix::sss) fn normal_norms<E: Field>(m: &Steps<E>) -> (f64, f64) {
+    let all = |blocks: &[Array2<E>]| blocks.iter().map(norm).fold(0.0, f64::hypot);
+    (all(&m.b), all(&m.d))
+}
+
+/// `(whole² - part²)^½`, and zero where nothing is left.
+pub(in crate::matrix::sss) fn rest(whole: f64, part: f64) -> f64 {
+    (whole - part).max(0.0).sqrt() * (whole + part).sqrt()
 }
 
 /// Makes every `(A_k B_k)` have orthonormal rows and drops states, after [`output_normal`], which gave `sizes`.
@@ -117,7 +120,7 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
         noise = noise.hypot(ROUNDING * epsilon * (largest + size));
         largest = values.first().copied().unwrap_or(0.0);
         let rank = cut.rank(&values, noise, (found.dropped, len - 1 - k));
-        found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
+        found.dropped = values[rank..].iter().copied().fold(found.dropped, f64::hypot);
         let right = right.slice(s![..rank, ..]);
         let next = product(w.view(), right.t().mapv(E::conj).view()); // U_r S_r
         m.a[k] = right.slice(s![.., ..states]).to_owned();
@@ -139,35 +142,12 @@ pub(in crate::matrix::sss) fn stacked<E: Field>(
     concatenate(axis, &[x, y]).expect("blocks of one step fit together")
 }
 
-/// `Σ |x|²`
-pub(in crate::matrix::sss) fn squares<'a, E: Field>(x: impl IntoIterator<Item = &'a E>) -> f64 {
-    to_f64(x.into_iter().map(|x| x.squared_modulus()).sum::<E::Real>())
+/// `(Σ |x|²)^½`, also where squares over- or underflow.
+pub(in crate::matrix::sss) fn norm<'a, E: Field>(x: impl IntoIterator<Item = &'a E> + Clone) -> f64 {
+    let squares = x.clone().into_iter().map(|x| x.squared_modulus()).sum();
+    to_f64(root_of_squares(squares, x))
 }
 
 pub(in crate::matrix::sss) fn to_f64<R: Real>(r: R) -> f64 {
     r.to_f64().unwrap_or(f64::NAN)
-}
-
-/// Sweeps of numbers that are not finite would never end well.
-pub(in crate::matrix::sss) fn check_finite<E: Field>(m: &Sss<E>) -> Result<()> {
-    let wrong = |tensor, blocks: &Blocks<E>| {
-        let Some(position) = blocks.flat().iter().position(|v| !is_finite(*v)) else { return Ok(()) };
-        let mut before = 0;
-        let step = (0..blocks.len())
-            .find(|k| {
-                before += blocks.block(*k).len();
-                before > position
-            })
-            .unwrap_or(0);
-        let found = format!("{} at step {step}", blocks.flat()[position]);
-        Err(Error::Value { tensor, expected: "finite numbers", found })
-    };
-    wrong("b", m.b_blocks())?;
-    wrong("c", m.c_blocks())?;
-    wrong("d", m.d_blocks())?;
-    match m.transition() {
-        Transition::Identity => Ok(()),
-        Transition::Scalar(a) => crate::matrix::check::finite("a", a.view()),
-        Transition::Diagonal(a) | Transition::Dense(a) => wrong("a", a),
-    }
 }

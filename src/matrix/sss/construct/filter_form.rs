@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::super::algebra::compose::Chain;
 use super::super::algebra::sum::beside;
+use super::super::finite::check_finite;
 use super::super::kernels::{Apply, add_outer};
 use super::super::recurrent::{flat, flat_mut};
 use super::super::{Blocks, FactoredBlock, Sss, Transition};
@@ -142,13 +143,14 @@ impl<E: Field> FilterForm<E> {
     ///
     /// # Errors
     /// [`Error::Value`] naming the first step whose outputs are not functions of the state after it, in these
-    /// coordinates, to `tolerance` times the size of the step's generators; [`Error::Config`] if `tolerance` is negative
+    /// coordinates, to `tolerance` times the size of the step's generators, or a generator that is not finite; [`Error::Config`] if `tolerance` is negative
     /// or NaN.
     pub fn from_predictor(m: &Sss<E>, tolerance: f64) -> Result<Self> {
         if tolerance.is_nan() || tolerance < 0.0 {
             let reason = format!("{tolerance} is not at least 0");
             return Err(Error::Config { field: "tolerance", reason });
         }
+        check_finite(m)?;
         let (len, mut transition, mut b) = (m.len(), m.transition.clone(), m.b.clone());
         let mut c = Vec::with_capacity(len);
         for k in 0..len {
@@ -296,7 +298,7 @@ fn read_off<E: Field>(
     let mut weights = matmul(output, v.view());
     for (mut column, s) in weights.columns_mut().into_iter().zip(&s) {
         let keep = *s > tolerance * largest;
-        let factor = if keep { E::one() / real(*s) } else { E::zero() };
+        let factor = if keep { E::one().over(real(*s)) } else { E::zero() };
         column.mapv_inplace(|w| w * factor);
     }
     let x = matmul(weights.view(), u.t().mapv(E::conj).view());

@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayView2, s};
 use num_traits::Zero;
 
+use super::super::finite::{check_blocks, check_transition};
 use super::super::{Blocks, Sss, Transition};
 use super::{Cholesky, Ldl};
 use crate::error::{Error, Result, check_shape};
@@ -44,8 +45,9 @@ impl<E: Field> StateSpaceRoots<E> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] naming tensor and step if sizes disagree, [`Error::NotPositiveDefinite`] naming the first
-    /// step whose output has no variance of its own.
+    /// [`Error::Shape`] naming tensor and step if sizes disagree, [`Error::Value`] if a number is not finite,
+    /// [`Error::NotPositiveDefinite`] naming the first step whose output has no variance of its own, or one that is not
+    /// positive definite once it is written down: outputs of one step that determine one another nearly.
     ///
     /// # Example
     /// ```
@@ -69,6 +71,7 @@ impl<E: Field> StateSpaceRoots<E> {
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
         check_shape("output_noise", "(steps of output)", &[len], &[self.output_noise.len()])?;
         self.check_sizes()?;
+        self.check_finite()?;
         let sizes = (0..len).map(|k| (self.noise.dims(k).0, self.output.dims(k).0));
         let gains = Blocks::zeros(sizes);
         let pivots = Blocks::zeros((0..len).map(|k| (self.output.dims(k).0, self.output.dims(k).0)));
@@ -80,15 +83,15 @@ impl<E: Field> StateSpaceRoots<E> {
             let pivot = step.slice(s![..outputs, ..outputs.min(step.ncols())]);
             let small = if step.ncols() < outputs { Some(step.ncols()) } else { None };
             let zero = small.or_else(|| (0..outputs).find(|&i| pivot[[i, i]].is_zero()));
-            if zero.is_some() || pivot.iter().any(|v| !super::super::super::check::is_finite(*v)) {
-                let pivot = zero.map_or_else(|| "NaN".into(), |_| E::zero().to_string());
-                return Err(Error::NotPositiveDefinite { step: k, pivot });
+            if zero.is_some() {
+                return Err(Error::NotPositiveDefinite { step: k, pivot: E::zero().to_string() });
             }
             let below = step.slice(s![outputs.., ..outputs]);
             let gain = solve_right(below, pivot).ok_or_else(|| super::singular(pivot, k))?;
-            let d = product(pivot, adjoint(pivot).view());
+            let d = super::hermitian_part(&product(pivot, adjoint(pivot).view()));
+            super::cholesky::root(d.view(), k)?;
             factor.b.block_mut(k).assign(&gain);
-            factor.d.block_mut(k).assign(&super::hermitian_part(&d));
+            factor.d.block_mut(k).assign(&d);
             root = step.slice(s![outputs.., outputs..]).to_owned();
         }
         Ok(Cholesky::from_ldl(Ldl::from_positive_factor(factor)))
@@ -107,11 +110,19 @@ impl<E: Field> StateSpaceRoots<E> {
             let diagonal = lower[[j, j]];
             let size = diagonal.modulus();
             if !size.is_zero() {
-                let phase = diagonal / E::from_real(size);
+                let phase = diagonal.over(E::from_real(size));
                 lower.column_mut(j).mapv_inplace(|v| v * phase.conj());
             }
         }
         lower
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        check_transition(&self.transition)?;
+        check_blocks("noise", &self.noise)?;
+        check_blocks("output", &self.output)?;
+        check_blocks("output_noise", &self.output_noise)?;
+        crate::matrix::check::finite("initial", self.initial.flatten().view())
     }
 
     /// That roots have as many rows as what they are covariances of.

@@ -11,7 +11,7 @@ use super::{LogDeterminant, below, growth, hermitian_part, inverse, largest, sin
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{adjoint, eigh, product, solve_right};
 use crate::matrix::check;
-use crate::scalar::Field;
+use crate::scalar::{Field, larger};
 
 /// The factors of a Hermitian matrix: L unit block lower triangular of the same orders, D the pivots.
 ///
@@ -124,6 +124,12 @@ impl<E: Field> Ldl<E> {
         if l.orders() != self.factor.orders() {
             return Err(Error::shape("m", "the orders of the factored matrix", l.orders()));
         }
+        for (tensor, same) in [("a", l.transition == self.factor.transition), ("c", l.c == self.factor.c)] {
+            if !same {
+                let found = "others".into();
+                return Err(Error::Value { tensor, expected: "those of the factored matrix", found });
+            }
+        }
         let numbers = |blocks: &Blocks<E>| blocks.uniform() == Some((1, 1));
         if numbers(&l.d) && numbers(&self.factor.d) && numbers(diagonal) {
             return match diagonal.flat().iter().position(|d| d.conj() != *d) {
@@ -175,12 +181,12 @@ impl<E: Field> Ldl<E> {
 
     fn growth_from(&self, l: &Sss<E>, diagonal: &Blocks<E>) -> f64 {
         let factor = &self.factor;
-        let before = (0..l.len()).map(|k| f64::max(largest(diagonal.block(k)), below(l, k, l.b(k))));
+        let before = (0..l.len()).map(|k| larger(largest(diagonal.block(k)), below(l, k, l.b(k))));
         let after = (0..l.len()).map(|k| {
             let undivided = product(factor.b(k), factor.d(k));
-            f64::max(largest(factor.d(k)), below(l, k, undivided.view()))
+            larger(largest(factor.d(k)), below(l, k, undivided.view()))
         });
-        growth(before.fold(0.0, f64::max), after.fold(0.0, f64::max))
+        growth(before.fold(0.0, larger), after.fold(0.0, larger))
     }
 
     /// The solution of `M x = b`.

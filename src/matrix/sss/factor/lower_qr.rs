@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, ArrayView2, s};
 
+use super::super::finite::check_finite;
 use super::super::{Blocks, Sss, Transition};
 use super::{LeastSquares, divides};
 use crate::error::{Error, Result};
@@ -30,7 +31,8 @@ impl<E: Field> Sss<E> {
     /// with orthonormal columns on the right-hand side; R = (A, B, C', D').
     ///
     /// # Errors
-    /// [`Error::Singular`] naming a step before which the columns are linearly dependent: the matrix has too few rows.
+    /// [`Error::Singular`] naming a step before which the columns are linearly dependent: the matrix has too few rows;
+    /// [`Error::Value`] if a generator is not finite.
     ///
     /// # Example
     /// ```
@@ -47,6 +49,7 @@ impl<E: Field> Sss<E> {
     /// # Ok::<(), semisep::Error>(())
     /// ```
     pub fn qr(&self) -> Result<LowerQr<E>> {
+        check_finite(self)?;
         let n = self.len();
         let mut y = Array2::zeros((0, self.order_at(n)));
         let mut stages: Vec<Stage<E>> = Vec::with_capacity(n);

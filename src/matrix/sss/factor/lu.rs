@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::linalg::{adjoint, product, solve_right};
 use crate::matrix::check;
 use crate::matrix::sss::kernels::Apply;
-use crate::scalar::Field;
+use crate::scalar::{Field, larger};
 
 /// The factors of a two-sided matrix: L unit block lower triangular, U block upper triangular, of the same orders.
 ///
@@ -68,10 +68,10 @@ impl<E: Field> Quasiseparable<E> {
         for k in 0..l.len() {
             let step = Step::new(self, k, p.view());
             let entries = [largest(l.d(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
-            before = entries.into_iter().fold(before, f64::max);
+            before = entries.into_iter().fold(before, larger);
             let reader = adjoint(step.reader.view());
             let entries = [largest(&step.d), below(l, k, step.g.view()), below(v, k, reader.view())];
-            after = entries.into_iter().fold(after, f64::max);
+            after = entries.into_iter().fold(after, larger);
             let gain = solve_right(step.g.view(), step.d.view()).ok_or_else(|| singular(step.d.view(), k))?;
             p = step.next(self, k, p.view(), gain.view());
             gains.push(gain);

@@ -37,7 +37,7 @@ use num_traits::{Float, ToPrimitive, Zero};
 
 use super::{Blocks, Sss};
 use crate::error::{Error, Result};
-use crate::scalar::Field;
+use crate::scalar::{Field, larger};
 
 /// A determinant as a phase and a logarithm, which neither overflow nor underflow.
 ///
@@ -88,6 +88,9 @@ fn pivot<E: Field>(d: ArrayView2<'_, E>, k: usize) -> Result<crate::linalg::Lu<E
 fn singular<E: Field>(d: ArrayView2<'_, E>, k: usize) -> Error {
     let found = match d.dim() {
         (1, 1) => format!("pivot {}", d[[0, 0]]),
+        (rows, columns) if !d.iter().all(|v| v.modulus().is_finite()) => {
+            format!("a block of size {rows} x {columns} with numbers that are not finite")
+        }
         (rows, columns) => format!("a block of size {rows} x {columns} of lower rank"),
     };
     Error::Singular { step: k, found }
@@ -106,15 +109,13 @@ fn check_square<E: Field>(m: &Sss<E>) -> Result<()> {
 
 /// The largest modulus of some numbers, as `f64`; NaN if one of them is.
 fn largest<'a, E: Field>(values: impl IntoIterator<Item = &'a E>) -> f64 {
-    values.into_iter().fold(0.0, |largest, v| {
-        let size = v.modulus().to_f64().unwrap_or(f64::NAN);
-        if size.is_nan() { size } else { f64::max(largest, size) }
-    })
+    values.into_iter().map(|v| v.modulus().to_f64().unwrap_or(f64::NAN)).fold(0.0, larger)
 }
 
-/// How much larger the numbers of a factorisation became than those it started from.
+/// How much larger the numbers of a factorisation became than those it started from; infinite where they overflowed.
 fn growth(largest_before: f64, largest_after: f64) -> f64 {
-    if largest_after == 0.0 { 1.0 } else { (largest_after / largest_before).max(1.0) }
+    let growth = if largest_after == 0.0 { 1.0 } else { largest_after / largest_before };
+    if growth.is_nan() { f64::INFINITY } else { growth.max(1.0) }
 }
 
 /// The largest entry of the block below the diagonal block of step k, when `b` stands for B_k.

@@ -189,7 +189,7 @@ pub(super) fn divide<E: Field>(
         if !divides(d) {
             return Err(singular(m.d.block(k), k));
         }
-        x.mapv_inplace(|x| x / d);
+        x.mapv_inplace(|x| x.over(d));
         return Ok(());
     }
     let solution = match how {

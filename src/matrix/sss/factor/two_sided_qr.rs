@@ -4,9 +4,10 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use num_traits::{Float, Zero};
 
 use super::super::Quasiseparable;
+use super::super::finite::check_finite;
 use super::{divides, rows};
 use crate::error::{Error, Result};
-use crate::linalg::{Qr, above, adjoint, back_substitute, beside, product};
+use crate::linalg::{Qr, above, adjoint, back_substitute, beside, product, root_of_squares};
 use crate::matrix::check;
 use crate::scalar::Field;
 
@@ -72,7 +73,8 @@ impl<E: Field> Quasiseparable<E> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Singular`] naming a step up to which the columns are linearly dependent.
+    /// [`Error::Singular`] naming a step up to which the columns are linearly dependent, [`Error::Value`] if a generator is
+    /// not finite.
     ///
     /// # Example
     /// ```
@@ -88,6 +90,8 @@ impl<E: Field> Quasiseparable<E> {
     /// # Ok::<(), semisep::Error>(())
     /// ```
     pub fn qr(&self) -> Result<TwoSidedQr<E>> {
+        check_finite(self.lower())?;
+        check_finite(self.upper())?;
         let n = self.len();
         let mut halves = Vec::with_capacity(n);
         let mut y = Array2::zeros((0, self.lower().order_at(n)));
@@ -202,7 +206,7 @@ impl<E: Field> TwoSidedQr<E> {
         check::operand("b", self.rows, b)?;
         let width = b.ncols();
         let turned = self.apply_v(b);
-        let mut squares = Array1::<E::Real>::zeros(width);
+        let mut residuals = Array1::<E::Real>::zeros(width);
         let mut carried = Array2::zeros((0, width));
         let mut heads = Vec::with_capacity(self.steps.len());
         for (step, turned) in self.steps.iter().zip(&turned) {
@@ -210,11 +214,11 @@ impl<E: Field> TwoSidedQr<E> {
             let mut rhs = above(carried.view(), turned.view());
             step.w.apply_adjoint(&mut rhs);
             let (used, kept) = (step.inputs, step.w.r().nrows());
-            add_squares(&mut squares, rhs.slice(s![kept.., ..]));
+            extend(&mut residuals, rhs.slice(s![kept.., ..]));
             carried = rhs.slice(s![used..kept, ..]).to_owned();
             heads.push(rhs.slice(s![..used, ..]).to_owned());
         }
-        add_squares(&mut squares, carried.view());
+        extend(&mut residuals, carried.view());
         let mut x = Array2::zeros((self.columns, width));
         let mut end = self.columns;
         let mut state = Array2::zeros((self.steps.last().map_or(0, |s| s.a.ncols()), width));
@@ -226,7 +230,7 @@ impl<E: Field> TwoSidedQr<E> {
             x.slice_mut(s![end - step.inputs..end, ..]).assign(&u);
             end -= step.inputs;
         }
-        Ok(LeastSquares { x, residuals: squares.mapv(Float::sqrt) })
+        Ok(LeastSquares { x, residuals })
     }
 
     /// `Vᴴ b`, the rows of each step.
@@ -324,18 +328,19 @@ fn forward_substitute_adjoint<E: Field>(r: ArrayView2<'_, E>, mut x: Array2<E>) 
             row.scaled_add(-r[[j, i]].conj(), &done);
         }
         let pivot = r[[i, i]].conj();
-        row.mapv_inplace(|x| x / pivot);
+        row.mapv_inplace(|x| x.over(pivot));
     }
     x
 }
 
-fn add_squares<E: Field>(squares: &mut Array1<E::Real>, rest: ArrayView2<'_, E>) {
+/// The norms of columns that go on with more rows.
+fn extend<E: Field>(norms: &mut Array1<E::Real>, rest: ArrayView2<'_, E>) {
     for row in rest.rows() {
-        squares.iter_mut().zip(row).for_each(|(s, v)| *s += v.modulus() * v.modulus());
+        norms.iter_mut().zip(row).for_each(|(norm, v)| *norm = norm.hypot(v.modulus()));
     }
 }
 
 /// The Euclidean norm of a column.
 pub(super) fn norm<E: Field>(column: ArrayView1<'_, E>) -> E::Real {
-    column.iter().map(|v| v.modulus() * v.modulus()).fold(E::Real::zero(), |a, b| a + b).sqrt()
+    root_of_squares(column.iter().map(|v| v.squared_modulus()).sum(), column)
 }

@@ -20,7 +20,8 @@ use uniform::Uniform;
 
 pub use partition::Partition;
 
-/// How to multiply by a semiseparable matrix; never changes the answer beyond rounding.
+/// How to multiply by a semiseparable matrix; never changes the answer beyond rounding, unless products of transitions
+/// overflow: of four in a row with [`Automatic`](Self::Automatic), of blocks and pieces with those.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Multiply {
     /// [`Recurrent`](Self::Recurrent), with steps merged in fours where entries are numbers, transitions elementwise and

@@ -4,7 +4,8 @@ use ndarray::{Array1, Array2};
 
 use super::estimate::Map;
 use crate::error::Result;
-use crate::matrix::sss::compress::sweeps::{check_finite, to_f64};
+use crate::matrix::sss::compress::sweeps::to_f64;
+use crate::matrix::sss::finite::check_finite;
 use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Transition};
 use crate::scalar::Field;
 

@@ -97,7 +97,8 @@ impl<E: Field> Quasiseparable<E> {
     /// Solutions come from the orthogonal factorisation, which is stable for every matrix.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the matrix is not square, [`Error::Singular`] if it is singular to working precision.
+    /// [`Error::Shape`] if the matrix is not square, [`Error::Value`] if a generator is not finite, [`Error::Singular`] if a
+    /// pivot vanishes. A matrix that is singular but for rounding has a condition number of the inverse of that.
     pub fn condition_one_estimate(&self) -> Result<f64> {
         let norm = self.norm_one()?.lower;
         Ok(norm * self.with_solution(|inverse| inverse.norm_one_estimate())?)

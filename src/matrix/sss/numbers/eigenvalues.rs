@@ -138,11 +138,12 @@ impl<E: Field> HermitianQuasiseparable<E> {
             if wanted.is_empty() {
                 continue;
             }
-            if high - low <= least {
-                found.extend(wanted.map(|_| low + (high - low) / 2.0));
+            let middle = low + (high - low) / 2.0;
+            if high - low <= least || middle <= low || high <= middle {
+                found.extend(wanted.map(|_| middle));
                 continue;
             }
-            let (below, middle) = counter.count(low + (high - low) / 2.0, (high - low) / 8.0)?;
+            let (below, middle) = counter.count(middle, (high - low) / 8.0)?;
             let below = below.clamp(inside.start, inside.end); // counts a rounding apart may disagree
             intervals.push((middle, high, below..inside.end));
             intervals.push((low, middle, inside.start..below));

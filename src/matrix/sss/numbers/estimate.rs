@@ -4,16 +4,17 @@ use ndarray::{Array2, ArrayView, ArrayView2, Dimension};
 use num_traits::Zero;
 
 use crate::error::Result;
+use crate::linalg::scale_of;
 use crate::matrix::StructuredMatrix;
-use crate::matrix::sss::compress::sweeps::{squares, to_f64};
-use crate::scalar::{Field, real};
+use crate::matrix::sss::compress::sweeps::{norm, to_f64};
+use crate::scalar::{Field, larger, real};
 
 type Product<'a, E> = Box<dyn Fn(ArrayView2<'_, E>) -> Result<Array2<E>> + 'a>;
 
 /// A linear map by its product and that of its adjoint.
 pub(super) struct Map<'a, E> {
-    shape: (usize, usize),
-    times: Product<'a, E>,
+    pub(super) shape: (usize, usize),
+    pub(super) times: Product<'a, E>,
     adjoint_times: Product<'a, E>,
 }
 
@@ -67,8 +68,11 @@ impl<'a, E: Field> Map<'a, E> {
         let mut tried: Vec<usize> = Vec::new();
         for _ in 0..TURNS {
             let y = (self.times)(x.view())?;
-            let norm = y.columns().into_iter().map(absolute_sum).fold(0.0, f64::max);
-            if norm.is_nan() || norm <= best {
+            let norm = y.columns().into_iter().map(absolute_sum).fold(0.0, larger);
+            if norm.is_nan() {
+                return Ok(norm);
+            }
+            if norm <= best {
                 break;
             }
             best = norm;
@@ -92,7 +96,7 @@ impl<'a, E: Field> Map<'a, E> {
             E::from_real(real(if i % 2 == 0 { size } else { -size }))
         });
         let other = absolute_sum((self.times)(growing.view())?.view()) / absolute_sum(growing.view());
-        Ok(best.max(other))
+        Ok(larger(best, other))
     }
 
     /// The largest singular value from below: Lanczos steps on `Mᴴ M` from a fixed start until it has settled.
@@ -105,21 +109,30 @@ impl<'a, E: Field> Map<'a, E> {
             let turn = (i as f64 + 0.5) * 0.618_033_988_749_894_9; // no pattern that a matrix could have
             E::from_real(real(1.0 + (turn - turn.floor())))
         });
-        let (mut before, mut coupling) = (Array2::zeros((n, 1)), 0.0);
-        let length = squares(&v).sqrt();
+        let length = norm(&v);
         scale(&mut v, length.recip());
+        // Lengths of images are parts of that of the first one: squares of others might over- or underflow.
+        let unit = scale_of(&(self.times)(v.view())?);
+        let into_units = |mut x: Array2<E>| {
+            x.mapv_inplace(|x| x.over(E::from_real(unit)));
+            x
+        };
+        let (mut before, mut coupling) = (Array2::zeros((n, 1)), 0.0);
         let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
         let mut history = Vec::new();
         for _ in 0..STEPS.min(4 * n + 8) {
-            let image = (self.times)(v.view())?;
-            let mut w = (self.adjoint_times)(image.view())?;
-            diagonal.push(squares(&image));
-            let here = E::from_real(real(squares(&image)));
-            let back = E::from_real(real(coupling));
+            let image = into_units((self.times)(v.view())?);
+            let mut w = into_units((self.adjoint_times)(image.view())?);
+            let square = norm(&image).powi(2);
+            if square.is_nan() {
+                return Ok(square);
+            }
+            diagonal.push(square);
+            let (here, back) = (E::from_real(real(square)), E::from_real(real(coupling)));
             ndarray::Zip::from(&mut w).and(&v).and(&before).for_each(|w, v, u| *w -= here * *v + back * *u);
             let value = largest_eigenvalue(&diagonal, &beside).sqrt();
             history.push(value);
-            coupling = squares(&w).sqrt();
+            coupling = norm(&w);
             let settled = history.len() > 4 && value - history[history.len() - 5] <= SETTLED * value;
             if settled || coupling.is_nan() || coupling <= f64::EPSILON * value * value {
                 break;
@@ -128,7 +141,7 @@ impl<'a, E: Field> Map<'a, E> {
             scale(&mut w, coupling.recip());
             before = std::mem::replace(&mut v, w);
         }
-        Ok(history.last().copied().unwrap_or(0.0))
+        Ok(history.last().copied().unwrap_or(0.0) * to_f64(unit))
     }
 }
 
@@ -182,14 +195,14 @@ fn largest_eigenvalue(diagonal: &[f64], beside: &[f64]) -> f64 {
     above
 }
 
-fn absolute_sum<E: Field, D: Dimension>(x: ArrayView<'_, E, D>) -> f64 {
+pub(super) fn absolute_sum<E: Field, D: Dimension>(x: ArrayView<'_, E, D>) -> f64 {
     x.iter().map(|x| to_f64(x.modulus())).sum()
 }
 
 /// `x / |x|`, and 1 for zero.
 fn phase<E: Field>(x: E) -> E {
     let size = x.modulus();
-    if size.is_zero() { E::one() } else { x / E::from_real(size) }
+    if size.is_zero() { E::one() } else { x.over(E::from_real(size)) }
 }
 
 fn scale<E: Field>(x: &mut Array2<E>, factor: f64) {

@@ -1,23 +1,26 @@
 //! Frobenius and Hankel norms, and the distance of two matrices.
 
+use std::f64::consts::SQRT_2;
+
 use crate::error::{Result, check_shape};
 use crate::matrix::sss::compress::steps::Steps;
-use crate::matrix::sss::compress::sweeps::{check_finite, normal_squares, output_normal, squares};
+use crate::matrix::sss::compress::sweeps::{normal_norms, output_normal};
+use crate::matrix::sss::finite::check_finite;
 use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use crate::scalar::Field;
 
-/// `‖M‖²` in the Frobenius norm: with orthogonal states the sum of all squares in B and D.
-fn squares_of<E: Field>(mut steps: Steps<E>) -> f64 {
+/// The Frobenius norms of the part below the diagonal and of the diagonal: with orthogonal states those of all B and D.
+fn norms_of<E: Field>(mut steps: Steps<E>) -> (f64, f64) {
     output_normal(&mut steps);
-    normal_squares(&steps)
+    normal_norms(&steps)
 }
 
-/// `‖S - T‖²` in the Frobenius norm, whose states are those of both.
+/// The same of `S - T`, whose states are those of both.
 ///
 /// The sweep subtracts no squares: the relative error is that of the generators of the difference, where a recursion
 /// for Gramians has that of the square, and a difference of inner products loses all digits of near matrices.
-fn distance<E: Field>(s: Steps<E>, t: Steps<E>) -> f64 {
-    squares_of(s.minus(t))
+fn distances<E: Field>(s: Steps<E>, t: Steps<E>) -> (f64, f64) {
+    norms_of(s.minus(t))
 }
 
 fn check_same<E: Field>(s: &Sss<E>, t: &Sss<E>) -> Result<()> {
@@ -30,11 +33,6 @@ fn check_same<E: Field>(s: &Sss<E>, t: &Sss<E>) -> Result<()> {
     Ok(())
 }
 
-/// The square sum of the diagonal blocks.
-fn diagonal_squares<E: Field>(m: &Sss<E>) -> f64 {
-    squares(m.d_blocks().flat())
-}
-
 impl<E: Field> Sss<E> {
     /// The Frobenius norm, in O(len · order³).
     ///
@@ -42,7 +40,8 @@ impl<E: Field> Sss<E> {
     /// [`Error::Value`](crate::Error::Value) if a generator is not finite.
     pub fn norm_frobenius(&self) -> Result<f64> {
         check_finite(self)?;
-        Ok(squares_of(Steps::new(self)).sqrt())
+        let (strict, diagonal) = norms_of(Steps::new(self));
+        Ok(strict.hypot(diagonal))
     }
 
     /// The Hankel norm: the largest singular value of any block `M[k.., ..k]`.
@@ -60,7 +59,8 @@ impl<E: Field> Sss<E> {
     /// generator is not finite.
     pub fn distance(&self, other: &Self) -> Result<f64> {
         check_same(self, other)?;
-        Ok(distance(Steps::new(self), Steps::new(other)).sqrt())
+        let (strict, diagonal) = distances(Steps::new(self), Steps::new(other));
+        Ok(strict.hypot(diagonal))
     }
 }
 
@@ -115,7 +115,8 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// As [`Sss::norm_frobenius`].
     pub fn norm_frobenius(&self) -> Result<f64> {
         check_finite(self.lower())?;
-        Ok((2.0 * squares_of(Steps::strict(self.lower())) + diagonal_squares(self.lower())).sqrt())
+        let (strict, diagonal) = norms_of(Steps::new(self.lower()));
+        Ok((strict * SQRT_2).hypot(diagonal))
     }
 
     /// The Hankel norm of either triangle.
@@ -132,9 +133,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// As there.
     pub fn distance(&self, other: &Self) -> Result<f64> {
         check_same(self.lower(), other.lower())?;
-        let triangle = distance(Steps::strict(self.lower()), Steps::strict(other.lower()));
-        let (d, e) = (self.diagonal_blocks().flat(), other.diagonal_blocks().flat());
-        let diagonal: Vec<E> = d.iter().zip(e).map(|(d, e)| *d - *e).collect();
-        Ok((2.0 * triangle + squares(&diagonal)).sqrt())
+        let (strict, diagonal) = distances(Steps::new(self.lower()), Steps::new(other.lower()));
+        Ok((strict * SQRT_2).hypot(diagonal))
     }
 }

@@ -1,5 +1,6 @@
 //! Generators of a matrix that is given by its entries.
 
+use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2};
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, s};
@@ -9,6 +10,7 @@ use crate::error::{Error, Result, check_shape};
 use crate::matrix::Partition;
 use crate::matrix::check::is_finite;
 use crate::matrix::sss::compress::rounded::check_tolerance;
+use crate::matrix::sss::compress::sweeps::rest;
 use crate::matrix::sss::{
     HankelSpectrum, HermitianQuasiseparable, Quasiseparable, Rounded, Sss, Tolerance, TwoSided,
 };
@@ -60,9 +62,9 @@ impl<E: Field> Source<'_, E> {
                 (self.lower(|m| m.settle(lower, limit)), self.upper(|m| m.settle(upper, limit)))
             }
             Tolerance::Frobenius(share) => {
-                let budget = share * share * (self.lower(|m| m.squares()) + self.upper(|m| m.squares()));
-                let lower = self.lower(|m| m.within(budget / 2.0));
-                let upper = self.upper(|m| m.within(budget - lower.error * lower.error));
+                let budget = share * self.lower(|m| m.norm()).hypot(self.upper(|m| m.norm()));
+                let lower = self.lower(|m| m.within(budget * FRAC_1_SQRT_2));
+                let upper = self.upper(|m| m.within(rest(budget, lower.error)));
                 (lower, upper)
             }
         };
@@ -76,13 +78,14 @@ impl<E: Field> Source<'_, E> {
     /// The lower part is half of the off-diagonal part of the matrix, so a budget for the whole is one for it.
     fn hermitian(&self, tolerance: Tolerance) -> Result<Rounded<HermitianQuasiseparable<E>>> {
         let lower = match tolerance {
-            Tolerance::Frobenius(share) => {
-                self.lower(|m| m.within(share * share * (m.squares() - m.diagonal_squares() / 2.0)))
-            }
+            Tolerance::Frobenius(share) => self.lower(|m| {
+                let (strict, diagonal) = m.norms();
+                m.within(share * strict.hypot(diagonal * FRAC_1_SQRT_2))
+            }),
             _ => self.lower(|m| m.realise(tolerance)),
         };
         let matrix = HermitianQuasiseparable::new(lower.matrix)?;
-        Ok(Rounded { matrix, error: lower.error * std::f64::consts::SQRT_2, spectrum: lower.spectrum })
+        Ok(Rounded { matrix, error: lower.error * SQRT_2, spectrum: lower.spectrum })
     }
 }
 
@@ -92,7 +95,8 @@ fn lengths(partition: &Partition, len: usize) -> Result<Vec<usize>> {
 
 fn check_dense<E: Field>(m: ArrayView2<'_, E>, outputs: &[usize], inputs: &[usize]) -> Result<()> {
     check_shape("inputs", "(block rows)", &[outputs.len()], &[inputs.len()])?;
-    let shape = [outputs.iter().sum(), inputs.iter().sum()];
+    let sum = |sizes: &[usize]| sizes.iter().fold(0usize, |sum, size| sum.saturating_add(*size));
+    let shape = [sum(outputs), sum(inputs)];
     check_shape("m", "(sum of outputs, sum of inputs)", &shape, m.shape())?;
     if m.iter().all(|v| is_finite(*v)) {
         return Ok(());

@@ -7,7 +7,7 @@ use num_traits::Float;
 
 use crate::linalg::{RightSvd, product, right_svd};
 use crate::matrix::sss::compress::steps::Steps;
-use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, squares, stacked, to_f64};
+use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, norm, stacked, to_f64};
 use crate::matrix::sss::{HankelSpectrum, Rounded, Sss, Tolerance};
 use crate::scalar::Field;
 
@@ -22,15 +22,19 @@ pub(super) struct Columns<'a, E> {
 }
 
 impl<E: Field> Columns<'_, E> {
-    /// Square of the Frobenius norm.
-    pub(super) fn squares(&self) -> f64 {
-        (0..self.inputs.len()).map(|k| squares(&(self.column)(k))).sum()
+    /// The Frobenius norms of the part below the block diagonal and of the diagonal.
+    pub(super) fn norms(&self) -> (f64, f64) {
+        (0..self.inputs.len()).fold((0.0f64, 0.0f64), |(strict, diagonal), k| {
+            let column = (self.column)(k);
+            let (own, below) = column.view().split_at(Axis(1), self.outputs[k]);
+            (strict.hypot(norm(below)), diagonal.hypot(norm(own)))
+        })
     }
 
-    /// The same of the block diagonal.
-    pub(super) fn diagonal_squares(&self) -> f64 {
-        let block = |k: usize| squares((self.column)(k).slice(s![.., ..self.outputs[k]]));
-        (0..self.inputs.len()).map(block).sum()
+    /// The Frobenius norm.
+    pub(super) fn norm(&self) -> f64 {
+        let (strict, diagonal) = self.norms();
+        strict.hypot(diagonal)
     }
 
     /// The matrix with the smallest orders for the tolerance, in input normal form.
@@ -38,7 +42,7 @@ impl<E: Field> Columns<'_, E> {
         match tolerance {
             Tolerance::Absolute(limit) => self.rounded(|_| Cut::Below(limit)),
             Tolerance::Frobenius(share) => {
-                let budget = share * share * self.squares();
+                let budget = share * self.norm();
                 self.rounded(|_| Cut::Budget(budget))
             }
             Tolerance::Relative(share) => {
@@ -49,7 +53,7 @@ impl<E: Field> Columns<'_, E> {
         }
     }
 
-    /// As [`realise`](Self::realise) within a budget of squares.
+    /// As [`realise`](Self::realise) within a budget.
     pub(super) fn within(&self, budget: f64) -> Rounded<Sss<E>> {
         self.rounded(|_| Cut::Budget(budget))
     }
@@ -80,17 +84,17 @@ impl<E: Field> Columns<'_, E> {
     /// with orthonormal rows in `[A_k B_k]`: $`C_k`$ is the first block row of $`V_k`$ and $`V_{k+1} = U S`$.
     ///
     /// `cut` is asked at every step with the largest singular value so far. Returns the steps, what was found, and the
-    /// square of the Frobenius norm.
+    /// Frobenius norm.
     fn steps(&self, cut: impl Fn(f64) -> Cut) -> (Steps<E>, Truncation, f64) {
         let len = self.inputs.len();
         let mut steps = Steps { a: Vec::new(), b: Vec::new(), c: Vec::new(), d: Vec::new() };
         let mut found = Truncation { values: Vec::new(), kept: Vec::new(), dropped: 0.0 };
         let mut v = Array2::zeros((0, self.outputs.iter().sum())); // V_k transposed
         let epsilon = to_f64(E::Real::epsilon());
-        let (mut noise, mut largest, mut whole) = (0.0f64, 0.0f64, 0.0);
+        let (mut noise, mut largest, mut whole) = (0.0f64, 0.0f64, 0.0f64);
         for (k, (&outputs, &inputs)) in self.outputs.iter().zip(self.inputs).enumerate() {
             let column = (self.column)(k);
-            whole += squares(&column);
+            whole = whole.hypot(norm(&column));
             steps.c.push(v.slice(s![.., ..outputs]).t().to_owned());
             steps.d.push(column.slice(s![.., ..outputs]).t().to_owned());
             if k + 1 == len {
@@ -105,7 +109,7 @@ impl<E: Field> Columns<'_, E> {
             noise = noise.hypot(ROUNDING * epsilon * top);
             largest = largest.max(top);
             let rank = cut(largest).rank(&values, noise, (found.dropped, len - 1 - k));
-            found.dropped += values[rank..].iter().map(|v| v * v).sum::<f64>();
+            found.dropped = values[rank..].iter().copied().fold(found.dropped, f64::hypot);
             let right = right.slice(s![..rank, ..]);
             steps.a.push(right.slice(s![.., ..v.nrows()]).to_owned());
             steps.b.push(right.slice(s![.., v.nrows()..]).to_owned());
@@ -131,10 +135,10 @@ impl<E> Provisional<E> {
     }
 }
 
-/// The matrix of these steps, `whole` being the square of its Frobenius norm before anything was dropped.
+/// The matrix of these steps, `whole` being its Frobenius norm before anything was dropped.
 fn rounded<E: Field>(steps: Steps<E>, found: Truncation, whole: f64) -> Rounded<Sss<E>> {
-    let spectrum = HankelSpectrum::new(found.values, whole.sqrt());
-    Rounded { matrix: steps.into_matrix(), error: found.dropped.sqrt(), spectrum }
+    let spectrum = HankelSpectrum::new(found.values, whole);
+    Rounded { matrix: steps.into_matrix(), error: found.dropped, spectrum }
 }
 
 /// The ranges of blocks of these sizes.

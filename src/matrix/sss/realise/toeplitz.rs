@@ -1,10 +1,10 @@
 //! Time-invariant generators of a causal Toeplitz matrix (Ho and Kalman; Kung).
 
-use ndarray::{Array2, ArrayView1, s};
-use num_traits::Float;
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
+use num_traits::{Float, Zero};
 
 use crate::error::Result;
-use crate::linalg::{RightSvd, adjoint, back_substitute, matmul, right_svd, thin_qr};
+use crate::linalg::{RightSvd, adjoint, matmul, right_svd, scale_of, thin_qr};
 use crate::matrix::StructuredMatrix;
 use crate::matrix::check::finite;
 use crate::matrix::mask::{Spectral, Toeplitz};
@@ -51,39 +51,56 @@ impl<E: Spectral> Sss<E> {
     ) -> Result<Rounded<Self, Vec<f64>>> {
         finite("response", response)?;
         check_tolerance(tolerance)?;
-        let len = response.len();
-        let (rows, columns) = (len / 2, len - len / 2);
-        if rows == 0 {
-            return Ok(finish(response, System::empty(), Vec::new()));
-        }
-        let hankel = Toeplitz::new(rows, columns, response.slice(s![1..]).to_owned())?;
-        let most = (rows - 1).max(1); // A comes from rows - 1 equations for each of its rows
-        let mut sketch = SKETCH;
-        loop {
-            let modes = Modes::leading(&hankel, sketch.min(rows))?;
-            let top = modes.values.first().copied().unwrap_or(0.0);
-            let noise = top * to_f64(E::Real::epsilon()) * (len as f64).sqrt();
-            let above =
-                |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
-            let (system, reached) = match tolerance {
-                Tolerance::Absolute(limit) => (modes.system(above(limit)), above(limit) < modes.values.len()),
-                Tolerance::Relative(share) => {
-                    (modes.system(above(share * top)), above(share * top) < modes.values.len())
-                }
-                Tolerance::Frobenius(share) => {
-                    let budget = share * weighted(response.iter().copied());
-                    let mut orders = (0..=above(0.0)).map(|order| modes.system(order));
-                    match orders.find(|system| system.error(response) <= budget) {
-                        Some(system) => (system, true),
-                        None => (modes.system(above(0.0)), above(0.0) < modes.values.len()),
-                    }
-                }
-            };
-            if reached || sketch >= rows {
-                return Ok(finish(response, system, modes.values));
+        let scale = scale_of(response);
+        let tolerance = match tolerance {
+            Tolerance::Absolute(limit) => Tolerance::Absolute(limit / to_f64(scale)),
+            relative => relative,
+        };
+        let found = realise(response.mapv(|h| h.over(E::from_real(scale))).view(), tolerance)?;
+        Ok(Rounded {
+            matrix: found.matrix.scaled(E::from_real(scale)),
+            error: found.error * to_f64(scale),
+            spectrum: found.spectrum.into_iter().map(|v| v * to_f64(scale)).collect(),
+        })
+    }
+}
+
+/// The same for a response whose squares neither over- nor underflow.
+fn realise<E: Spectral>(
+    response: ArrayView1<'_, E>,
+    tolerance: Tolerance,
+) -> Result<Rounded<Sss<E>, Vec<f64>>> {
+    let len = response.len();
+    let (rows, columns) = (len / 2, len - len / 2);
+    if rows == 0 {
+        return Ok(finish(response, System::empty(), Vec::new()));
+    }
+    let hankel = Toeplitz::new(rows, columns, response.slice(s![1..]).to_owned())?;
+    let most = (rows - 1).max(1); // A comes from rows - 1 equations for each of its rows
+    let mut sketch = SKETCH;
+    loop {
+        let modes = Modes::leading(&hankel, sketch.min(rows))?;
+        let top = modes.values.first().copied().unwrap_or(0.0);
+        let noise = top * to_f64(E::Real::epsilon()) * (len as f64).sqrt();
+        let above = |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
+        let (system, reached) = match tolerance {
+            Tolerance::Absolute(limit) => (modes.system(above(limit)), above(limit) < modes.values.len()),
+            Tolerance::Relative(share) => {
+                (modes.system(above(share * top)), above(share * top) < modes.values.len())
             }
-            sketch *= 2;
+            Tolerance::Frobenius(share) => {
+                let budget = share * weighted(response.iter().copied());
+                let mut orders = (0..=above(0.0)).map(|order| modes.system(order));
+                match orders.find(|system| system.error(response) <= budget) {
+                    Some(system) => (system, true),
+                    None => (modes.system(above(0.0)), above(0.0) < modes.values.len()),
+                }
+            }
+        };
+        if reached || sketch >= rows {
+            return Ok(finish(response, system, modes.values));
         }
+        sketch *= 2;
     }
 }
 
@@ -116,7 +133,7 @@ impl<E: Spectral> Modes<E> {
         let RightSvd { values, right } = right_svd(small.view());
         let mut left = matmul(basis.view(), matmul(small.view(), adjoint(right.view()).view()).view());
         for (mut u, value) in left.columns_mut().into_iter().zip(&values) {
-            u.mapv_inplace(|u| u / E::from_real(*value));
+            u.mapv_inplace(|u| u.over(E::from_real(*value)));
         }
         Ok(Self { values: values.into_iter().map(to_f64).collect(), left, right })
     }
@@ -135,13 +152,26 @@ impl<E: Spectral> Modes<E> {
         let a = if rows <= order {
             Array2::zeros((order, order)) // one row, one mode: nothing to shift
         } else {
-            let (q, upper) = thin_qr(o.slice(s![..rows - 1, ..]));
-            let mut a = matmul(adjoint(q.view()).view(), o.slice(s![1.., ..]));
-            back_substitute(upper.view(), &mut a);
-            a
+            least_squares(o.slice(s![..rows - 1, ..]), o.slice(s![1.., ..]))
         };
         System { a, b: r, c: o.slice(s![..1, ..]).to_owned() }
     }
+}
+
+/// The smallest X for which `‖A X - B‖` is least; what rounding makes of zero singular values counts as zero.
+fn least_squares<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
+    let (q, r) = thin_qr(a);
+    let RightSvd { values, right } = right_svd(r.view());
+    let basis = adjoint(right.view());
+    let left = matmul(r.view(), basis.view()); // u diag(values)
+    let mut x = matmul(adjoint(left.view()).view(), matmul(adjoint(q.view()).view(), b).view());
+    let noise = values.first().map_or(E::Real::zero(), |top| *top * E::Real::epsilon());
+    for (mut x, value) in x.rows_mut().into_iter().zip(values) {
+        let value = E::from_real(value);
+        let inverse = if value.modulus() > noise { E::one().over(value) } else { E::zero() };
+        x.mapv_inplace(|v| v * inverse * inverse);
+    }
+    matmul(basis.view(), x.view())
 }
 
 /// One step of a time-invariant system: `h_t = c A^{t-1} b`.

@@ -16,9 +16,10 @@ mod serde;
 
 use std::fmt;
 
-use ndarray::{Array2, s};
+use ndarray::Array2;
 
-use super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
+use super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Upper};
+use crate::error::Result;
 use crate::matrix::StructuredMatrix;
 use crate::scalar::Field;
 
@@ -57,25 +58,21 @@ fn orders<E: Field>(f: &mut fmt::Formatter<'_>, m: &Sss<E>) -> fmt::Result {
     write!(f, "orders {least} {median} {most} (least, median, most), {}", m.transition().kind())
 }
 
-/// The matrix of the first steps: as many as make a corner.
-fn leading<E: Field>(m: &Sss<E>) -> Sss<E> {
-    let (rows, columns) = (m.row_offsets(), m.column_offsets());
-    let steps = (0..m.len()).take_while(|&k| rows[k] < CORNER || columns[k] < CORNER).count();
-    let cut = |blocks: &Blocks<E>| blocks.iter().take(steps).map(|b| b.to_owned()).collect::<Blocks<E>>();
-    let a = (0..steps).map(|k| m.a(k)).collect();
-    Sss::from_parts(Transition::Dense(a), cut(m.b_blocks()), cut(m.c_blocks()), cut(m.d_blocks()))
-}
-
-/// The first rows and columns of `dense`, with dots where a matrix of this shape goes on.
-fn corner<E: Field>(f: &mut fmt::Formatter<'_>, dense: &Array2<E>, shape: (usize, usize)) -> fmt::Result {
-    let (rows, columns) = (CORNER.min(dense.nrows()), CORNER.min(dense.ncols()));
-    let cells: Vec<Vec<String>> = dense
-        .slice(s![..rows, ..columns])
-        .outer_iter()
-        .map(|row| row.iter().map(|v| if v.is_zero() { "0".into() } else { format!("{v:.4}") }).collect())
-        .collect();
-    let width = cells.iter().flatten().map(|cell| cell.chars().count()).max().unwrap_or(0);
-    for row in &cells {
+/// The first rows and columns of a matrix of this shape by its entries, with dots where it goes on.
+fn corner<E: Field>(
+    f: &mut fmt::Formatter<'_>,
+    shape: (usize, usize),
+    entry: impl Fn(usize, usize) -> Result<E>,
+) -> fmt::Result {
+    let (rows, columns) = (CORNER.min(shape.0), CORNER.min(shape.1));
+    let cell = |i, j| match entry(i, j) {
+        Ok(v) if v.is_zero() => "0".into(),
+        Ok(v) => format!("{v:.4}"),
+        Err(_) => String::new(),
+    };
+    let cells = Array2::from_shape_fn((rows, columns), |(i, j)| cell(i, j));
+    let width = cells.iter().map(|cell: &String| cell.chars().count()).max().unwrap_or(0);
+    for row in cells.rows() {
         writeln!(f)?;
         for cell in row {
             write!(f, "  {cell:>width$}")?;
@@ -92,7 +89,7 @@ impl<E: Field> fmt::Display for Sss<E> {
         sizes(f, ("Sss", self.shape()), self.d_blocks(), Turned::No)?;
         write!(f, ", ")?;
         orders(f, self)?;
-        if f.alternate() { corner(f, &leading(self).to_dense(), self.shape()) } else { Ok(()) }
+        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }
 
@@ -101,7 +98,7 @@ impl<E: Field> fmt::Display for Upper<Sss<E>> {
         sizes(f, ("Upper", self.shape()), self.0.d_blocks(), Turned::Yes)?;
         write!(f, ", ")?;
         orders(f, &self.0)?;
-        if f.alternate() { corner(f, &Upper(leading(&self.0)).to_dense(), self.shape()) } else { Ok(()) }
+        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }
 
@@ -112,11 +109,7 @@ impl<E: Field> fmt::Display for Quasiseparable<E> {
         orders(f, self.lower())?;
         write!(f, ", upper ")?;
         orders(f, self.upper())?;
-        if f.alternate() {
-            let dense = leading(self.lower()).to_dense() + Upper(leading(self.upper())).to_dense();
-            corner(f, &dense, self.shape())?;
-        }
-        Ok(())
+        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }
 
@@ -125,10 +118,6 @@ impl<E: Field> fmt::Display for HermitianQuasiseparable<E> {
         sizes(f, ("HermitianQuasiseparable", self.shape()), self.diagonal_blocks(), Turned::No)?;
         write!(f, ", ")?;
         orders(f, self.lower())?;
-        if f.alternate() {
-            let leading = HermitianQuasiseparable::from_lower(leading(self.lower()));
-            corner(f, &leading.to_dense(), self.shape())?;
-        }
-        Ok(())
+        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }

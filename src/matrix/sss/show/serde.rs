@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::matrix::sss::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
 use crate::scalar::Field;
 
-/// Blocks as sizes, one for all or one for each, and numbers in a row.
+/// Blocks as sizes, one for all or one for each, and numbers in a row. Empty blocks have a size each, so that what is
+/// read back is no longer than what was written.
 #[derive(Serialize, Deserialize)]
 #[serde(rename = "Blocks")]
 struct BlocksData<E> {
@@ -16,11 +17,14 @@ struct BlocksData<E> {
     values: Vec<E>,
 }
 
+/// Rows or columns of an empty block that is read: nothing else says that so many states, inputs or outputs are meant.
+const LONGEST: usize = 1 << 20;
+
 impl<E: Field + Serialize> Serialize for Blocks<E> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let dims = match self.uniform() {
-            Some(dims) => vec![dims],
-            None => (0..self.len()).map(|k| self.dims(k)).collect(),
+            Some(dims) if dims.0 * dims.1 > 0 => vec![dims],
+            _ => (0..self.len()).map(|k| self.dims(k)).collect(),
         };
         BlocksData { len: self.len(), dims, values: self.flat().to_vec() }.serialize(serializer)
     }
@@ -29,9 +33,12 @@ impl<E: Field + Serialize> Serialize for Blocks<E> {
 impl<'de, E: Field + Deserialize<'de>> Deserialize<'de> for Blocks<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let BlocksData { len, dims, values } = BlocksData::<E>::deserialize(deserializer)?;
-        let uniform = dims.len() == 1;
+        let uniform = dims.len() == 1 && (len == 1 || !values.is_empty());
         if !uniform && dims.len() != len {
             return Err(D::Error::custom(format!("blocks: {} sizes for {len} matrices", dims.len())));
+        }
+        if let Some((rows, columns)) = dims.iter().find(|d| d.0.min(d.1) == 0 && d.0.max(d.1) > LONGEST) {
+            return Err(D::Error::custom(format!("blocks: an empty one of size {rows} x {columns}")));
         }
         let size = |(rows, columns): (usize, usize)| rows.checked_mul(columns);
         let total = if uniform {

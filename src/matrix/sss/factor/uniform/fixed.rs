@@ -38,7 +38,7 @@ pub(super) fn steps<E: Field, const N: usize>(
         update(&mut q, moves, g, w);
         let f = add_scaled(g, weighted, early);
         g = add_times(scaled(a, -E::one()), f, *b);
-        inverse = E::one() / *pivot;
+        inverse = E::one().over(*pivot);
         w = scaled(g, inverse);
         *gain = w;
         moves = a;

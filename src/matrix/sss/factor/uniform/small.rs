@@ -95,7 +95,7 @@ fn backward<E: Field, const N: usize>(
         let Met { p, f, x } = met[k];
         let alpha = segment.alpha.map_or(E::zero(), |alpha| alpha[k]);
         let dg = scaled(product, two);
-        let dd = (segment.weight / segment.pivots[k] - total(times(conjugate(w), product))).real_part();
+        let dd = (segment.weight.over(segment.pivots[k]) - total(times(conjugate(w), product))).real_part();
         out.d[k] = dd + half * (alpha * alpha.conj());
         let (ai, ci) = (conjugate(a), conjugate(c));
         let df = scaled(add_times(ai, dg, scaled(ci, dd)), -E::one());

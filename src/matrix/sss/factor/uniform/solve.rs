@@ -62,7 +62,7 @@ pub(in super::super) fn solve_column<E: Field>(l: &Sss<E>, kept: &Kept<E>, x: &m
         let steps = Steps { a, read, write, d: &d[segment.clone()], pivots: Pivots::Unit };
         steps.run(Direction::Forward, Apply::Plain, &mut h, &mut x[segment]);
     }
-    x.iter_mut().zip(d).for_each(|(x, d)| *x /= *d);
+    x.iter_mut().zip(d).for_each(|(x, d)| *x = x.over(*d));
     h.fill(E::zero());
     for segment in segments(l.len(), SEGMENT).rev() {
         let rows = segment.start * n..segment.end * n;
@@ -81,9 +81,9 @@ pub(in super::super) fn divide_by_pivots<E: Field>(factor: &Sss<E>, x: &mut Arra
     let (width, d) = (x.ncols(), factor.d.flat());
     let x = x.as_slice_mut().expect("the caller gives standard layout");
     if width == 1 {
-        x.iter_mut().zip(d).for_each(|(x, d)| *x /= *d);
+        x.iter_mut().zip(d).for_each(|(x, d)| *x = x.over(*d));
     } else if width > 1 {
-        x.chunks_exact_mut(width).zip(d).for_each(|(x, d)| x.iter_mut().for_each(|x| *x /= *d));
+        x.chunks_exact_mut(width).zip(d).for_each(|(x, d)| x.iter_mut().for_each(|x| *x = x.over(*d)));
     }
     true
 }
@@ -137,7 +137,7 @@ impl<E: Field> Steps<'_, E> {
     fn divide(self, how: Apply, k: usize, x: E) -> E {
         match self.pivots {
             Pivots::Unit => x,
-            Pivots::Stored => x / how.of(self.d[k]),
+            Pivots::Stored => x.over(how.of(self.d[k])),
         }
     }
 

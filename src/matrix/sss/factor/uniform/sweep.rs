@@ -147,7 +147,7 @@ impl<E: Field> Carried<'_, E> {
             let w = E::conjugate(simd, lane(simd, w, i));
             inner = E::add_times(simd, w, E::load(simd, &self.product[i].0), inner);
         }
-        let dd = (segment.weight / segment.pivots[k] - E::total(simd, inner)).real_part();
+        let dd = (segment.weight.over(segment.pivots[k]) - E::total(simd, inner)).real_part();
         let alpha = segment.alpha.map_or(E::zero(), |alpha| alpha[k]);
         out.d[k] = dd + alpha * alpha.conj() / (E::one() + E::one());
         let dd = E::splat(simd, dd);

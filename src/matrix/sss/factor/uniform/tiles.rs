@@ -93,7 +93,7 @@ impl<E: Field> Tiles<E> {
             let refused = |step, pivot| move |()| Refused { step, pivot };
             pivots[0] = (first.d - E::total(simd, read)).real_part();
             accept(pivots[0], demand).map_err(refused(2 * pair, pivots[0]))?;
-            let inverse = E::splat(simd, E::one() / pivots[0]);
+            let inverse = E::splat(simd, E::one().over(pivots[0]));
             let mut weights = zero;
             for (i, v) in self.vectors.iter_mut().enumerate() {
                 let w = E::times(simd, E::load(simd, &v.g[0].0), inverse);
@@ -117,7 +117,7 @@ impl<E: Field> Tiles<E> {
             }
             pivots[1] = (second.d - E::total(simd, read)).real_part();
             accept(pivots[1], demand).map_err(refused(2 * pair + 1, pivots[1]))?;
-            let inverse = E::splat(simd, E::one() / pivots[1]);
+            let inverse = E::splat(simd, E::one().over(pivots[1]));
             for (i, v) in self.vectors.iter_mut().enumerate() {
                 let w = E::times(simd, E::load(simd, &v.g[1].0), inverse);
                 put(simd, next_gain, i, w);
