@@ -161,6 +161,12 @@ fn check_inverse<E: Draw>(sizes: &Sizes) {
     assert_close(&product(&dense_lower(&inverse), &dense), &identity, 1e-9);
     assert_close(&product(&dense, &dense_lower(&inverse)), &identity, 1e-9);
     assert_close(&dense_lower(&inverse.inverse().unwrap()), &dense, 1e-8);
+    // det(S T) = det S det T
+    let log = |m: &Sss<E>| m.log_determinant().unwrap();
+    let twisted = s.scaled(-E::one()).conjugate();
+    let (one, other, both) = (log(&s), log(&twisted), log(&(&s * &twisted).unwrap()));
+    assert!((both.log_modulus - one.log_modulus - other.log_modulus).abs() < 1e-10);
+    assert!((both.phase - one.phase * other.phase).modulus() < 1e-10);
     let upper = Upper(s);
     assert_close(&product(&upper.inverse().unwrap().to_dense(), &upper.to_dense()), &identity, 1e-9);
 }

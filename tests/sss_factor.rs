@@ -8,9 +8,8 @@ use proptest::prelude::*;
 use semisep::Field;
 use semisep::matrix::StructuredMatrix;
 use semisep::matrix::sss::{
-    HermitianQuasiseparable, Inertia, LogDeterminant, Quasiseparable, Sss, Transition, Upper,
+    HermitianQuasiseparable, Inertia, LogDeterminant, Quasiseparable, Sss, Tolerance, Transition, Upper,
 };
-use support_sss::assert_close;
 use support_sss::dense::{
     Dense, backward_error, condition, determinant, eigenvalues, norm, singular_values, solve,
 };
@@ -18,6 +17,7 @@ use support_sss::ragged::{
     Growth, Kind, Sizes, adjoint, array as random_array, dense_hermitian, dense_lower, dense_two_sided,
     product, sizes,
 };
+use support_sss::{Random, assert_close};
 
 /// Backward errors of algorithms that are stable stay below this.
 const STABLE: f64 = 1e-14;
@@ -237,6 +237,26 @@ proptest! {
     fn lower_matrices_are_isometric_times_lower(sizes in sizes(7), width in 1usize..3) {
         check_lower_qr::<f64>(&sizes, width);
         check_lower_qr::<Complex<f64>>(&sizes, width);
+    }
+}
+
+#[test]
+fn inverses_of_banded_matrices_are_semiseparable_and_back() {
+    for width in 1..4 {
+        let mut random = Random::new(width as u64);
+        let mut bands = |extra: usize| random_array::<f64>(12, width + extra, &mut random);
+        let (mut lower, upper) = (bands(1), bands(0));
+        lower.column_mut(0).fill(2.0 * width as f64 + 1.0);
+        let m = Quasiseparable::from_banded(lower.view(), upper.view()).unwrap();
+        let inverse = m.lu().unwrap().inverse().unwrap();
+        let identity = Array2::eye(12);
+        assert_close(&product(&dense_two_sided(&inverse), &dense_two_sided(&m)), &identity, 1e-12);
+        for part in [inverse.lower(), inverse.upper()] {
+            let ranks = part.hankel_ranks(Tolerance::Relative(1e-12)).unwrap();
+            assert!(ranks.iter().enumerate().all(|(k, n)| *n == width.min(k + 1).min(11 - k)), "{ranks:?}");
+        }
+        let back = dense_two_sided(&inverse.lu().unwrap().inverse().unwrap());
+        assert!(back.indexed_iter().all(|((i, j), v)| i.abs_diff(j) <= width || v.abs() < 1e-11));
     }
 }
 

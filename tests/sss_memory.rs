@@ -8,7 +8,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ndarray::{Array1, Array2};
-use semisep::matrix::sss::{Exponential, StateSpace};
+use semisep::matrix::sss::{
+    Canonical, Exponential, StateSpace, StateSpaceRoots, Tolerance, norm_one_exact, norm_two_estimate,
+};
 use semisep::matrix::{
     Blocks, FilterForm, HermitianQuasiseparable, Multiply, Partition, Quasiseparable, Sss, StructuredMatrix,
     Transition, Upper,
@@ -149,6 +151,48 @@ impl Case {
     }
 }
 
+/// The most bytes that factorisations, what they yield, compression and numbers hold.
+fn factor_peaks(len: usize) -> Vec<(&'static str, usize)> {
+    let case = Case::new(len);
+    let (x, s, q) = (case.x.view(), &case.lower, &case.two_sided);
+    let times: Vec<f64> = (0..len).map(|k| k as f64).collect();
+    let terms = [Exponential { weight: 1.0, rate: 0.5 }, Exponential { weight: 0.5, rate: 0.1 }];
+    let h = HermitianQuasiseparable::from_exponentials(&times, &terms).unwrap();
+    let h = &h.with_added_diagonal(&vec![0.5; len]).unwrap();
+    let (cholesky, ldl) = (h.cholesky().unwrap(), h.ldl().unwrap());
+    let dominant = &h.to_quasiseparable();
+    let StateSpace { transition, noise, output, output_noise, initial } = case.model.clone();
+    let roots = StateSpaceRoots { transition, noise, output, output_noise, initial };
+    let response = Array1::from_shape_fn(len, |t| 0.9f64.powi(t as i32));
+    let round = Tolerance::Frobenius(1e-3);
+    vec![
+        ("substitution", peak(|| (s.solve(x).unwrap(), s.solve_adjoint(x).unwrap()))),
+        ("Cholesky", peak(|| h.cholesky().unwrap().lower())),
+        ("Cholesky by roots", peak(|| roots.cholesky().unwrap())),
+        ("LDL, blocks", peak(|| HermitianQuasiseparable::gram(s).ldl().map(|ldl| ldl.growth()))),
+        ("solution", peak(|| (cholesky.solve(x).unwrap(), ldl.solve(x).unwrap()))),
+        ("inverse of a factor", peak(|| cholesky.inverse().unwrap())),
+        ("diagonal of the inverse", peak(|| ldl.inverse_diagonal().unwrap())),
+        ("inertia and determinant", peak(|| (ldl.inertia().unwrap(), ldl.log_determinant().unwrap()))),
+        ("LU", peak(|| dominant.lu().unwrap().solve(x).unwrap())),
+        ("inverse of LU", peak(|| dominant.lu().unwrap().inverse().unwrap())),
+        ("two-sided QR", peak(|| dominant.qr().unwrap().solve(x).unwrap())),
+        ("lower QR", peak(|| s.qr().unwrap().least_squares(x).unwrap())),
+        ("vjp of a solution", peak(|| h.solve_vjp(&ldl, x, x).unwrap())),
+        ("vjp of a determinant", peak(|| dominant.log_determinant_vjp(1.0).unwrap())),
+        ("vjp of a likelihood", peak(|| h.log_likelihood_vjp(x).unwrap())),
+        ("rounding", peak(|| (s.rounded(round).unwrap(), q.rounded(round).unwrap()))),
+        ("canonical form", peak(|| s.canonical(Canonical::Balanced).unwrap())),
+        ("Toeplitz", peak(|| Sss::from_toeplitz(response.view(), Tolerance::Relative(1e-9)).unwrap())),
+        ("norms", peak(|| (s.norm_frobenius().unwrap(), s.norm_one().unwrap(), norm_one_exact(s).unwrap()))),
+        ("distance", peak(|| s.distance(&case.fast).unwrap())),
+        ("2-norm", peak(|| norm_two_estimate(s).unwrap())),
+        ("condition number", peak(|| dominant.condition_one_estimate().unwrap())),
+        ("eigenvalues", peak(|| h.eigenvalues(0..1, 1e-3).unwrap())),
+        ("corner", peak(|| format!("{s:#}"))),
+    ]
+}
+
 fn uniform(len: usize) -> Sss<f64> {
     let ones = Array2::ones((len, 2));
     Sss::uniform(Transition::Identity, ones.clone(), ones, Array1::ones(len)).unwrap()
@@ -157,7 +201,8 @@ fn uniform(len: usize) -> Sss<f64> {
 #[test]
 fn linear_operations_hold_linear_memory() {
     let (short, long) = (400, 3200);
-    let (first, second) = (Case::new(short).peaks(), Case::new(long).peaks());
+    let peaks = |len: usize| [Case::new(len).peaks(), factor_peaks(len)].concat();
+    let (first, second) = (peaks(short), peaks(long));
     // A dense form of the long matrix would be 64 times one of the short one; a linear operation takes 8 times as much.
     for ((name, first), (_, second)) in first.into_iter().zip(second) {
         let limit = 9 * first + 65536;

@@ -48,7 +48,7 @@ fn what_is_no_matrix_is_refused() {
         ),
         (
             "sizes that overflow",
-            sss(r#""identity""#, &good, &good, &blocks("[[4294967296,4294967296]]", "[]")),
+            sss(r#""identity""#, &good, &good, &blocks("[[4294967296,4294967296]]", "[1.0]")),
             "numbers",
         ),
         (
@@ -60,6 +60,26 @@ fn what_is_no_matrix_is_refused() {
             "orders that disagree",
             sss(r#""identity""#, &blocks("[[2,1]]", "[1.0,2.0,3.0,4.0]"), &good, &good),
             "`c`",
+        ),
+        (
+            "a length that nothing was written for",
+            sss(
+                r#""identity""#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+                r#"{"len":4611686018427387904,"dims":[[0,0]],"values":[]}"#,
+            ),
+            "sizes",
+        ),
+        (
+            "an empty block of any size",
+            sss(
+                r#""identity""#,
+                &blocks("[[18446744073709551615,0],[1,1]]", "[1.0]"),
+                &blocks("[[0,0],[1,1]]", "[1.0]"),
+                &good,
+            ),
+            "empty",
         ),
         ("a transition of another length", sss(r#"{"scalar":[1.0]}"#, &good, &good, &good), "`a`"),
     ] {

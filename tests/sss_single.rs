@@ -6,9 +6,11 @@ use ndarray::Array2;
 use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;
-use semisep::matrix::sss::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition};
+use semisep::matrix::sss::{
+    Blocks, HermitianQuasiseparable, Quasiseparable, Sss, StateSpaceRoots, Transition,
+};
 use semisep::matrix::{StructuredMatrix, Upper};
-use support_sss::dense::{Dense, backward_error, condition, eigenvalues};
+use support_sss::dense::{Dense, backward_error, condition, eigenvalues, norm, solve};
 use support_sss::ragged::{
     Growth, KINDS, Sizes, adjoint, array, dense_hermitian, dense_lower, dense_two_sided, product, sizes,
 };
@@ -115,8 +117,8 @@ fn check_hermitian<E: Single>(sizes: &Sizes, width: usize) {
     let (_, lower) = both::<E>(&convert(&factor.lower(), E::widen));
     let lower = dense_lower(&lower);
     let back = product(&lower, &adjoint(&lower));
-    let error = support_sss::dense::norm(&(back - &dense));
-    assert!(error <= STABLE * support_sss::dense::norm(&dense), "{error:e}");
+    let error = norm(&(back - &dense));
+    assert!(error <= STABLE * norm(&dense), "{error:e}");
     for x in [factor.solve(b.view()).unwrap(), m.ldl().unwrap().solve(b.view()).unwrap()] {
         assert!(backward_error(&dense, &x.mapv(E::widen), &wide_b) < STABLE);
     }
@@ -147,6 +149,179 @@ fn check_two_sided<E: Single>(sizes: &Sizes, width: usize) {
             assert!(backward_error(&dense, &x, &wide_b) < STABLE * growth * growth);
         }
     }
+}
+
+/// The numbers of generators.
+fn generators<E: Field>(m: &Sss<E>) -> Vec<E> {
+    let (a, b, c, d) = m.clone().into_parts();
+    let a = support_sss::generators::numbers(&a);
+    a.iter().chain(b.flat()).chain(c.flat()).chain(d.flat()).copied().collect()
+}
+
+/// The same, widened.
+fn widened<E: Single>(m: &Sss<E>) -> Vec<E::Wide> {
+    generators(m).into_iter().map(E::widen).collect()
+}
+
+/// As far from one another as rounding may take what depends on the solutions of a system of this condition.
+#[track_caller]
+fn assert_near<'a, E: Dense>(
+    found: impl IntoIterator<Item = E>,
+    expected: impl IntoIterator<Item = &'a E>,
+    condition: f64,
+) {
+    let (found, expected): (Vec<E>, Vec<&E>) = (found.into_iter().collect(), expected.into_iter().collect());
+    let column = |values: Vec<E>| Array2::from_shape_vec((values.len(), 1), values).unwrap();
+    let expected = column(expected.into_iter().copied().collect());
+    let error = norm(&(column(found) - &expected));
+    let limit = 40.0 * EPSILON * condition * (1.0 + norm(&expected));
+    assert!(error <= limit, "{error:e} above {limit:e}");
+}
+
+/// The factor of the covariance of a model by square roots, and that covariance from the map of noises to outputs.
+fn check_array<E: Single>(sizes: &Sizes) {
+    let (m, wide) = both::<E>(&sizes.clone().square().lower());
+    let mut random = sizes.random();
+    let states = m.orders().to_vec();
+    let root = |rows, random: &mut support_sss::Random| both_arrays::<E>(&array(rows, 2, random));
+    let noise: Vec<_> = (0..m.len()).map(|k| root(states[k + 1], &mut random)).collect();
+    let initial = root(states[0], &mut random);
+    let output_noise: Vec<_> = (0..m.len())
+        .map(|k| {
+            let size = m.d(k).nrows();
+            let shifted =
+                array(size, size, &mut random) + Array2::<E::Wide>::eye(size) * E::Wide::from_real(3.0);
+            both_arrays::<E>(&shifted)
+        })
+        .collect();
+    let model = StateSpaceRoots {
+        transition: m.transition().clone(),
+        noise: noise.iter().map(|(single, _)| single.clone()).collect(),
+        output: m.c_blocks().clone(),
+        output_noise: output_noise.iter().map(|(single, _)| single.clone()).collect(),
+        initial: initial.0,
+    };
+    // A step before the first brings in the initial state.
+    let beside = |a: &Array2<E::Wide>, b: &Array2<E::Wide>| ndarray::concatenate![ndarray::Axis(1), *a, *b];
+    let zeros = |rows: usize, columns: usize| Array2::<E::Wide>::zeros((rows, columns));
+    let a = (0..m.len()).map(|k| support_sss::ragged::step(&wide, k));
+    let b = noise.iter().zip(&output_noise).map(|((_, q), (_, r))| beside(q, &zeros(q.nrows(), r.ncols())));
+    let d = noise.iter().zip(&output_noise).map(|((_, q), (_, r))| beside(&zeros(r.nrows(), q.ncols()), r));
+    let map = Sss::new(
+        Transition::Dense(std::iter::once(zeros(states[0], 0)).chain(a).collect()),
+        std::iter::once(initial.1).chain(b).collect(),
+        std::iter::once(zeros(0, 0)).chain(wide.c_blocks().iter().map(|c| c.to_owned())).collect(),
+        std::iter::once(zeros(0, 2)).chain(d).collect(),
+    );
+    let map = dense_lower(&map.unwrap());
+    let covariance = product(&map, &adjoint(&map));
+    let factor = model.cholesky().unwrap();
+    let lower = dense_lower(&convert(&factor.lower(), E::widen));
+    let error = norm(&(product(&lower, &adjoint(&lower)) - &covariance));
+    assert!(error <= STABLE * norm(&covariance), "{error:e}");
+    let (b, wide_b) = both_arrays::<E>(&array(covariance.nrows(), 2, &mut random));
+    let x = factor.solve(b.view()).unwrap().mapv(E::widen);
+    assert!(backward_error(&covariance, &x, &wide_b) < STABLE);
+}
+
+fn check_lower_qr<E: Single>(sizes: &Sizes) {
+    let mut sizes = sizes.clone();
+    for (outputs, inputs) in sizes.outputs.iter_mut().zip(&sizes.inputs) {
+        *outputs = (*outputs).max(*inputs);
+    }
+    let (m, wide) = both::<E>(&sizes.lower());
+    let dense = dense_lower(&wide);
+    let qr = m.qr().unwrap();
+    let (q, r) = (dense_lower(&convert(qr.q(), E::widen)), dense_lower(&convert(qr.r(), E::widen)));
+    assert!(norm(&(product(&q, &r) - &dense)) <= STABLE * norm(&dense));
+    let unit = Array2::<E::Wide>::eye(q.ncols());
+    assert!(norm(&(product(&adjoint(&q), &q) - &unit)) <= STABLE * (1.0 + norm(&unit)));
+}
+
+/// The lower matrix of these sizes in both precisions, with `shift` added to its square diagonal blocks.
+fn shifted<E: Single>(sizes: &Sizes, shift: f64) -> (Sss<E>, Sss<E::Wide>) {
+    let (a, b, c, d) = sizes.clone().square().lower::<E::Wide>().into_parts();
+    let d = d.iter().map(|d| &d + &(Array2::<E::Wide>::eye(d.nrows()) * E::Wide::from_real(shift))).collect();
+    both::<E>(&Sss::new(a, b, c, d).unwrap())
+}
+
+fn check_lower_inverse<E: Single>(sizes: &Sizes, width: usize) {
+    let (m, wide) = shifted::<E>(sizes, 4.0);
+    let dense = dense_lower(&wide);
+    let condition = condition(&dense);
+    if condition > 50.0 {
+        return;
+    }
+    let inverse = solve(&dense, &Array2::eye(dense.nrows()));
+    assert_near(dense_lower(&convert(&m.inverse().unwrap(), E::widen)), &inverse, condition);
+    let (y, wide_y) = both_arrays::<E>(&array(dense.nrows(), width, &mut sizes.random()));
+    let (gradient, dy) = m.solve_vjp(y.view(), y.view()).unwrap();
+    let (x, g) = (solve(&dense, &wide_y), solve(&adjoint(&dense), &wide_y));
+    let expected = wide.pull_back(product(&g, &adjoint(&x)).mapv(|v| -v).view()).unwrap();
+    assert_near(dy.mapv(E::widen), &g, condition);
+    assert_near(widened(&gradient), &generators(&expected), condition * condition);
+    let (gradient, dx) = m.vjp(y.view(), y.view()).unwrap();
+    let expected = wide.pull_back(product(&wide_y, &adjoint(&wide_y)).view()).unwrap();
+    assert_near(widened(&gradient), &generators(&expected), condition);
+    assert_near(dx.mapv(E::widen), &product(&adjoint(&dense), &wide_y), condition);
+    let gradient = m.log_determinant_vjp(1.0).unwrap();
+    let expected = wide.pull_back(adjoint(&inverse).view()).unwrap();
+    let d = gradient.d_blocks().flat().iter().map(|v| v.widen());
+    assert_near(d, expected.d_blocks().flat(), condition);
+}
+
+fn check_hermitian_inverse<E: Single>(sizes: &Sizes, width: usize) {
+    let lowest = eigenvalues(&dense_hermitian(&sizes.hermitian::<E::Wide>())).first().copied().unwrap_or(0.0);
+    let (m, wide) = both::<E>(sizes.hermitian_with(E::Wide::from_real(2.0 - lowest.min(0.0))).lower());
+    let m = HermitianQuasiseparable::new(m).unwrap();
+    let wide = HermitianQuasiseparable::new(wide).unwrap();
+    let dense = dense_hermitian(&wide);
+    let condition = condition(&dense);
+    if condition > 50.0 {
+        return;
+    }
+    let inverse = solve(&dense, &Array2::eye(dense.nrows()));
+    let factor = m.cholesky().unwrap();
+    let found = HermitianQuasiseparable::new(convert(factor.inverse().unwrap().lower(), E::widen)).unwrap();
+    assert_near(dense_hermitian(&found), &inverse, condition);
+    let diagonal = factor.inverse_diagonal().unwrap();
+    assert_near(diagonal.flat().iter().map(|v| v.widen()), found.diagonal_blocks().flat(), condition);
+    let (b, wide_b) = both_arrays::<E>(&array(dense.nrows(), width, &mut sizes.random()));
+    let (gradient, _) = m.solve_vjp(factor.ldl(), b.view(), b.view()).unwrap();
+    let x = solve(&dense, &wide_b);
+    let expected = wide.pull_back(product(&x, &adjoint(&x)).mapv(|v| -v).view()).unwrap();
+    assert_near(widened(gradient.lower()), &generators(expected.lower()), condition * condition);
+    let gradient = m.log_determinant_vjp(1.0).unwrap();
+    let expected = wide.pull_back(inverse.view()).unwrap();
+    assert_near(widened(gradient.lower()), &generators(expected.lower()), condition * condition);
+}
+
+fn check_two_sided_inverse<E: Single>(sizes: &Sizes, width: usize) {
+    let sizes = sizes.clone().square();
+    let (lower, wide_lower) = shifted::<E>(&sizes, 6.0);
+    let (upper, wide_upper) = both::<E>(&sizes.two_sided::<E::Wide>().into_parts().1);
+    let m = Quasiseparable::new(lower, upper).unwrap();
+    let wide = Quasiseparable::new(wide_lower, wide_upper).unwrap();
+    let dense = dense_two_sided(&wide);
+    let condition = condition(&dense);
+    let Some(lu) = m.lu().ok().filter(|lu| condition < 50.0 && lu.growth() < 4.0) else { return };
+    let inverse = solve(&dense, &Array2::eye(dense.nrows()));
+    let (low, up) = lu.inverse().unwrap().into_parts();
+    let found = Quasiseparable::new(convert(&low, E::widen), convert(&up, E::widen)).unwrap();
+    assert_near(dense_two_sided(&found), &inverse, 4.0 * condition);
+    let both = |m: &Quasiseparable<E::Wide>| {
+        generators(m.lower()).into_iter().chain(generators(m.upper())).collect::<Vec<_>>()
+    };
+    let single =
+        |m: &Quasiseparable<E>| widened(m.lower()).into_iter().chain(widened(m.upper())).collect::<Vec<_>>();
+    let gradient = m.log_determinant_vjp(1.0).unwrap();
+    let expected = wide.pull_back(adjoint(&inverse).view()).unwrap();
+    assert_near(single(&gradient), &both(&expected), 4.0 * condition * condition);
+    let (b, wide_b) = both_arrays::<E>(&array(dense.nrows(), width, &mut sizes.random()));
+    let (gradient, _) = m.solve_vjp(&m.qr().unwrap(), b.view(), b.view()).unwrap();
+    let (x, g) = (solve(&dense, &wide_b), solve(&adjoint(&dense), &wide_b));
+    let expected = wide.pull_back(product(&g, &adjoint(&x)).mapv(|v| -v).view()).unwrap();
+    assert_near(single(&gradient), &both(&expected), condition * condition);
 }
 
 /// Sizes of a matrix of numbers of one order.
@@ -185,5 +360,25 @@ proptest! {
     fn orthogonal_factors_and_lu_are_stable(sizes in sizes(7), width in 0usize..4) {
         check_two_sided::<f32>(&sizes, width);
         check_two_sided::<Complex<f32>>(&sizes, width);
+    }
+
+    #[test]
+    fn array_and_lower_orthogonal_factors_are_stable(sizes in sizes(7)) {
+        check_array::<f32>(&sizes);
+        check_array::<Complex<f32>>(&sizes);
+        check_lower_qr::<f32>(&sizes);
+        check_lower_qr::<Complex<f32>>(&sizes);
+    }
+
+    #[test]
+    fn inverses_and_derivatives_are_right_to_their_condition(sizes in sizes(5), width in 0usize..3) {
+        check_lower_inverse::<f32>(&sizes, width);
+        check_lower_inverse::<Complex<f32>>(&sizes, width);
+        check_two_sided_inverse::<f32>(&sizes, width);
+        check_two_sided_inverse::<Complex<f32>>(&sizes, width);
+        for sizes in [sizes.clone(), sizes.uniform()] {
+            check_hermitian_inverse::<f32>(&sizes, width);
+            check_hermitian_inverse::<Complex<f32>>(&sizes, width);
+        }
     }
 }
