@@ -257,5 +257,5 @@ fn arrays_within_others_and_responses_without_a_shift_are_read_right() {
     assert!(matches!(diagonal, Transition::Diagonal(a) if a.flat() == [3.0, 4.0]));
     // One late number: the leading mode has no shift within the rows that are left.
     let found = Sss::from_toeplitz(array![0.0, 0.0, 0.0, 1.0].view(), Tolerance::Relative(1e-10)).unwrap();
-    assert!(found.error <= 1.0 + 1e-15 && found.matrix.to_dense().iter().all(|v| v.is_finite()));
+    assert!(found.error <= 1.0 + 1e-15 && found.matrix.to_dense().iter().all(|v: &f64| v.is_finite()));
 }

@@ -176,7 +176,7 @@ fn factor_peaks(len: usize) -> Vec<(&'static str, usize)> {
         ("inertia and determinant", peak(|| (ldl.inertia().unwrap(), ldl.log_determinant().unwrap()))),
         ("LU", peak(|| dominant.lu().unwrap().solve(x).unwrap())),
         ("inverse of LU", peak(|| dominant.lu().unwrap().inverse().unwrap())),
-        ("two-sided QR", peak(|| q.qr().unwrap().solve(x).unwrap())),
+        ("two-sided QR", peak(|| dominant.qr().unwrap().solve(x).unwrap())),
         ("lower QR", peak(|| s.qr().unwrap().least_squares(x).unwrap())),
         ("vjp of a solution", peak(|| h.solve_vjp(&ldl, x, x).unwrap())),
         ("vjp of a determinant", peak(|| dominant.log_determinant_vjp(1.0).unwrap())),

@@ -48,7 +48,7 @@ fn what_is_no_matrix_is_refused() {
         ),
         (
             "sizes that overflow",
-            sss(r#""identity""#, &good, &good, &blocks("[[4294967296,4294967296]]", "[]")),
+            sss(r#""identity""#, &good, &good, &blocks("[[4294967296,4294967296]]", "[1.0]")),
             "numbers",
         ),
         (

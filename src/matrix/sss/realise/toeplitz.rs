@@ -1,7 +1,7 @@
 //! Time-invariant generators of a causal Toeplitz matrix (Ho and Kalman; Kung).
 
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
-use num_traits::{Float, Zero};
+use num_traits::Float;
 
 use crate::error::Result;
 use crate::linalg::{RightSvd, adjoint, matmul, right_svd, scale_of, thin_qr};
@@ -9,7 +9,7 @@ use crate::matrix::StructuredMatrix;
 use crate::matrix::check::finite;
 use crate::matrix::mask::{Spectral, Toeplitz};
 use crate::matrix::sss::compress::rounded::check_tolerance;
-use crate::matrix::sss::compress::sweeps::to_f64;
+use crate::matrix::sss::compress::sweeps::{ROUNDING, to_f64};
 use crate::matrix::sss::{Blocks, Rounded, Sss, Tolerance, Transition};
 use crate::scalar::{Field, real};
 
@@ -152,20 +152,21 @@ impl<E: Spectral> Modes<E> {
         let a = if rows <= order {
             Array2::zeros((order, order)) // one row, one mode: nothing to shift
         } else {
-            least_squares(o.slice(s![..rows - 1, ..]), o.slice(s![1.., ..]))
+            // Columns of O are rounded at the level of the largest one.
+            let noise = ROUNDING * to_f64(E::Real::epsilon()) * self.values.first().map_or(0.0, |v| v.sqrt());
+            least_squares(o.slice(s![..rows - 1, ..]), o.slice(s![1.., ..]), real(noise))
         };
         System { a, b: r, c: o.slice(s![..1, ..]).to_owned() }
     }
 }
 
-/// The smallest X for which `‖A X - B‖` is least; what rounding makes of zero singular values counts as zero.
-fn least_squares<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
+/// The smallest X for which `‖A X - B‖` is least; singular values of A up to `noise` count as zero.
+fn least_squares<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>, noise: E::Real) -> Array2<E> {
     let (q, r) = thin_qr(a);
     let RightSvd { values, right } = right_svd(r.view());
     let basis = adjoint(right.view());
     let left = matmul(r.view(), basis.view()); // u diag(values)
     let mut x = matmul(adjoint(left.view()).view(), matmul(adjoint(q.view()).view(), b).view());
-    let noise = values.first().map_or(E::Real::zero(), |top| *top * E::Real::epsilon());
     for (mut x, value) in x.rows_mut().into_iter().zip(values) {
         let value = E::from_real(value);
         let inverse = if value.modulus() > noise { E::one().over(value) } else { E::zero() };
