@@ -64,7 +64,7 @@ impl<T: Stored> CudaSsd<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] as [`crate::ssd::Ssd::new`] has it, or if steps or decays are not contiguous or an axis is longer
-    /// than the kernels are made for; [`DeviceError::Elsewhere`] if tensors are of different streams.
+    /// than the kernels are made for; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if tensors are of different streams.
     pub fn new(steps: Steps<T>, b: CudaTensor<T>, c: CudaTensor<T>) -> Result<Self> {
         let [batch, len, heads] = steps.check(b.stream())?;
         check::generators(&b, &c, [batch, len, heads], 1..=exact::WIDEST, b.stream())?;
@@ -90,7 +90,7 @@ impl<T: Stored> CudaSsd<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] if it has other axes or is not contiguous, [`Error::Value`] if it does not begin at a multiple of 16
-    /// bytes, [`DeviceError::Elsewhere`].
+    /// bytes, [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere).
     pub fn with_skip(self, d: CudaTensor<T::Acc>) -> Result<Self> {
         check::skip(&d, self.heads(), self.b.stream())?;
         Ok(Self { d: Some(d), ..self })
@@ -130,8 +130,8 @@ impl<T: Stored> CudaSsd<T> {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] and
-    /// [`DeviceError::Elsewhere`] before anything is started; then
-    /// [`DeviceError::OutOfMemory`] and those of compiling and starting kernels.
+    /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) before anything is started; then
+    /// [`DeviceError::OutOfMemory`](crate::DeviceError::OutOfMemory) and those of compiling and starting kernels.
     pub fn matmul(
         &self,
         x: &CudaTensor<T>,
