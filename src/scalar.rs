@@ -10,6 +10,7 @@ use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
 use crate::linalg::{Decompose, Dots, Eights, Gemm, Recurrence, Sweeps};
+use crate::matrix::mask::Fft;
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -44,7 +45,7 @@ pub trait Field:
 
 /// A real number to compute with: `f32` or `f64`.
 pub trait Real:
-    Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + rustfft::FftNum + Native + Dots + Recurrence
+    Field<Real = Self> + Scalar<Acc = Self> + Float + FromPrimitive + Fft + Native + Dots + Recurrence
 {
     /// A zero with a lifetime, so that an absent tensor can be a broadcast view of it.
     const ZERO: &'static Self;

@@ -2,9 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 use num_complex::Complex;
-use rustfft::FftDirection;
 
-use super::spectrum::transform;
 use crate::error::Result;
 use crate::matrix::{StructuredMatrix, check};
 use crate::scalar::{Field, Real, real};
@@ -67,12 +65,8 @@ impl Fourier {
             return y;
         }
         let factor = Complex::<R>::from_real(real(self.factor()));
-        let direction = match sign {
-            Sign::Negative => FftDirection::Forward,
-            Sign::Positive => FftDirection::Inverse,
-        };
         let mut columns: Vec<_> = x.t().iter().copied().collect();
-        transform(&mut columns, self.len, direction);
+        R::transform(&mut columns, self.len, sign);
         for (mut y, column) in y.columns_mut().into_iter().zip(columns.chunks_exact(self.len)) {
             y.iter_mut().zip(column).for_each(|(y, &value)| *y = value * factor);
         }

@@ -26,5 +26,6 @@ pub use causal::Causal;
 pub use decay::Decay;
 pub use dense::Dense;
 pub use fourier::{Fourier, Normalization, Sign};
+pub(crate) use spectrum::Fft;
 pub use spectrum::Spectral;
 pub use toeplitz::Toeplitz;

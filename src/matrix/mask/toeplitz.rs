@@ -2,9 +2,9 @@
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use num_complex::Complex;
-use rustfft::FftDirection;
 
-use super::spectrum::{Spectral, column_spectra, good_length, transform};
+use super::Sign;
+use super::spectrum::{Fft, Spectral, column_spectra, good_length};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::{StructuredMatrix, check};
 use crate::scalar::real;
@@ -100,7 +100,7 @@ impl<E: Spectral> Toeplitz<E> {
         for spectrum in spectra.chunks_exact_mut(n) {
             spectrum.iter_mut().zip(&multiplier).for_each(|(x, &a)| *x *= a);
         }
-        transform(&mut spectra, n, FftDirection::Inverse);
+        E::Real::transform(&mut spectra, n, Sign::Positive);
         let scale = real::<E::Real>(1.0 / n as f64);
         for (mut y, spectrum) in y.columns_mut().into_iter().zip(spectra.chunks_exact(n)) {
             for (y, &value) in y.iter_mut().zip(&spectrum[columns - 1..]) {
@@ -152,7 +152,7 @@ impl<E: Spectral> StructuredMatrix<E> for Toeplitz<E> {
                 *sum += x.conj() * dy;
             }
         }
-        transform(&mut correlation, n, FftDirection::Inverse);
+        E::Real::transform(&mut correlation, n, Sign::Positive);
         let scale = real::<E::Real>(1.0 / n as f64);
         for (index, d) in d_coefficients.iter_mut().enumerate() {
             // Coefficient i - j, and negative ones from the end of the circle.
