@@ -1,14 +1,15 @@
 //! Files that are not what they should be: an error, never a panic, never memory by a length that stands in the file.
 #![allow(unsafe_code)]
 
-mod checkpoint_support;
+#[path = "model/files.rs"]
+mod files;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use checkpoint_support::Files;
+use files::Files;
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};

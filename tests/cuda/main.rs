@@ -1,0 +1,11 @@
+//! The CUDA backend against the CPU. Tests that need a device say so where there is none.
+#![cfg(feature = "cuda")]
+
+mod backward;
+#[path = "../ssd/support.rs"]
+mod cases;
+mod forward;
+mod kernels;
+mod parity;
+mod steps;
+mod support;

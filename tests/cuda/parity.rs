@@ -1,0 +1,463 @@
+//! Every algorithm on a device against the CPU in f64, on the same rounded inputs. Without a device every test says so and
+//! passes.
+use crate::cases::{Case, Shape};
+use crate::support::{Decay, HOSTILE, Rounded, assert_rows, device, errors, limit, refused};
+use half::{bf16, f16};
+use ndarray::{Array, Array3, Array4, Dimension, s};
+use semisep::backend::cuda::{
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
+};
+use semisep::ssd::{Algorithm, Diagonal, Discretization, Output, Sequences, Squash};
+use semisep::{DeviceError, Error};
+
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::Recurrent,
+    Algorithm::Quadratic,
+    Algorithm::Chunked { chunk: 20 },
+    Algorithm::Chunked { chunk: 64 },
+    Algorithm::Automatic,
+];
+
+/// One row of the table: what differs from a plain case.
+fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
+    crate::support::row(len, |shape| {
+        (shape.head_dim, shape.state_dim) = (4, 5);
+        change(shape);
+    })
+}
+
+/// Every algorithm on every row, with one decay.
+fn check<T: Stored>(device: &Device, rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    for shape in rows {
+        let case = Rounded::<T>::new(shape, decay);
+        let expected = case.expected();
+        for &how in algorithms {
+            let found = case.found(&cuda, how);
+            for (name, error) in errors(&found, &expected) {
+                let limit = limit::<T>(name);
+                assert!(error <= limit, "{} {decay:?} {how:?} {shape:?}: {name} off by {error:e}", T::NAME);
+            }
+        }
+    }
+}
+
+/// The same in every type.
+fn check_types(rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
+    let Some(device) = device() else { return };
+    check::<f64>(&device, rows, decay, algorithms);
+    check::<f32>(&device, rows, decay, algorithms);
+    check::<f16>(&device, rows, decay, algorithms);
+    check::<bf16>(&device, rows, decay, algorithms);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_few_and_for_no_positions() {
+    let mut rows: Vec<_> = [0, 1, 2, 31, 32, 33, 63, 64, 65].map(|len| row(len, |_| {})).into();
+    rows.push(row(20, |s| s.batch = 0));
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_packed_sequences() {
+    let rows = [
+        row(70, |s| s.cuts = vec![1, 2, 30, 69]),
+        row(70, |s| (s.cuts, s.per_sequence) = (vec![1, 40], true)),
+        row(33, |s| (s.cuts, s.batch, s.skip) = (vec![32], 3, 0)),
+    ];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_empty_sequences() {
+    let empty = |change: fn(&mut Shape)| {
+        row(70, |s| {
+            (s.batch, s.cuts) = (1, vec![0, 30, 30, 70]);
+            change(s);
+        })
+    };
+    let sized = |s: &mut Shape| (s.head_dim, s.state_dim) = (64, 64); // as the Hopper tier would have it
+    let rows = [empty(|s| s.per_sequence = true), empty(|_| {}), empty(sized)];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal() {
+    let rows = [
+        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),
+        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (4, 1, 0)),
+        row(70, |s| s.free_diagonal = true),
+        row(70, |s| (s.groups, s.heads_per_group, s.batch) = (2, 9, 1)), // more heads than a block takes
+    ];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_hostile_decays() {
+    let rows = [row(100, |_| {})];
+    for decay in HOSTILE {
+        check_types(&rows, decay, &ALGORITHMS);
+    }
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
+    let wide =
+        |head_dim, state_dim| row(66, |s| (s.batch, s.head_dim, s.state_dim) = (1, head_dim, state_dim));
+    let algorithms = [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }];
+    check_types(&[wide(64, 128)], Decay::Wide, &algorithms);
+    let Some(device) = device() else { return };
+    check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
+    // Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
+    let short = [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)];
+    check::<bf16>(&device, &short, Decay::Wide, &algorithms[1..]);
+    check::<f16>(&device, &short, Decay::Wide, &algorithms[1..]);
+    check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
+}
+
+#[test]
+fn every_algorithm_agrees_with_the_cpu_for_long_sequences() {
+    let long = |len| row(len, |s| (s.batch, s.head_dim, s.state_dim) = (1, 64, 128));
+    let rows = [long(1000), long(4097)];
+    check_types(&rows, Decay::Mild, &ALGORITHMS);
+    check_types(&rows, Decay::Wide, &ALGORITHMS);
+}
+
+#[test]
+fn many_rows_agree_with_the_cpu() {
+    let rows = [row(130, |s| (s.batch, s.head_dim, s.state_dim) = (64, 64, 128))];
+    check_types(&rows, Decay::Mild, &[Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }]);
+}
+
+#[test]
+fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_batch() {
+    let Some(device) = device() else { return };
+    check_bits::<f32>(&device);
+    check_bits::<f16>(&device);
+    check_bits::<bf16>(&device);
+}
+
+fn check_bits<T: Stored + PartialEq>(device: &Device) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    let packed = row(90, |s| (s.batch, s.cuts, s.per_sequence) = (1, vec![20, 21], true));
+    let case = Rounded::<T>::new(&packed, Decay::Mild);
+    for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
+        let [once, twice] = [0; 2].map(|_| case.found(&cuda, how));
+        assert_eq!(once, twice, "{} {how:?}", T::NAME);
+        // The last sequence alone: the same slices as a case of their own.
+        let alone = case.part(21..90, 2);
+        let (out, grad) = alone.found(&cuda, how);
+        let part = s![.., 21.., .., ..];
+        assert_eq!(out.y, once.0.y.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.x, once.1.x.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.b, once.1.b.slice(part), "{} {how:?}", T::NAME);
+        assert_eq!(grad.log_a, once.1.log_a.slice(s![.., 21.., ..]), "{} {how:?}", T::NAME);
+        assert_eq!(out.state, once.0.state.slice(s![2..3, .., .., ..]), "{} {how:?}", T::NAME);
+    }
+}
+
+/// A batch twice, and some of its rows, by every algorithm whose bits do not depend on the batch.
+fn check_rows<T: Stored + PartialEq>(device: &Device) {
+    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    let case = Rounded::<T>::new(&row(70, |s| s.batch = 64), Decay::Mild);
+    for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
+        let (out, grad) = case.found(&cuda, how);
+        assert_eq!(case.found(&cuda, how), (out.clone(), grad.clone()), "{} {how:?}", T::NAME);
+        for rows in [0..1, 63..64, 5..12, 0..33] {
+            let part = case.rows(rows.clone()).found(&cuda, how);
+            assert_rows(&part.1, &grad, rows.clone());
+            assert_eq!(part.0.y, out.y.slice(s![rows.clone(), .., .., ..]), "{} {how:?} {rows:?}", T::NAME);
+            assert_eq!(part.0.state, out.state.slice(s![rows, .., .., ..]), "{} {how:?}", T::NAME);
+        }
+    }
+}
+
+#[test]
+fn a_row_gets_the_same_bits_in_any_batch() {
+    let Some(device) = device() else { return };
+    check_rows::<f64>(&device);
+    check_rows::<f32>(&device);
+    check_rows::<f16>(&device);
+    check_rows::<bf16>(&device);
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn tensors_go_to_a_device_and_come_back() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let values = Array4::from_shape_fn((2, 3, 4, 5), |(a, b, c, d)| (a * 100 + b * 20 + c * 5 + d) as f32);
+    let there = CudaTensor::upload(&stream, values.view()).unwrap();
+    assert_eq!(there.download_as().unwrap(), values);
+    let part = there.part(5, &[2, 3, 2, 5]).unwrap();
+    assert_eq!(part.download_as().unwrap(), values.slice(s![.., .., 1..3, ..]));
+    // SAFETY: the memory is that of `there`, which lives on.
+    let borrowed = unsafe { CudaTensor::<f32>::borrow(&stream, *part.pointer(), &[2, 3, 10], 20) }.unwrap();
+    assert_eq!(borrowed.download().unwrap().len(), 60);
+    let permuted = CudaTensor::upload(&stream, values.view().permuted_axes([3, 1, 0, 2])).unwrap();
+    assert_eq!(permuted.download_as().unwrap(), values.permuted_axes([3, 1, 0, 2]));
+    let filled = CudaTensor::<bf16>::filled(&stream, &[3, 7], 1.5).unwrap();
+    assert!(filled.download().unwrap().iter().all(|v| v.to_f32() == 1.5));
+}
+
+#[test]
+fn raw_steps_are_discretised_as_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    let case = Case::new(&row(300, |s| s.heads_per_group = 3));
+    let (raw, a) = (case.dt.mapv(|v| 0.1 + v.abs()), ndarray::array![-1.0, -0.3, -40.0]);
+    let bias = ndarray::array![0.5, -0.1, 0.0];
+    let rule = Discretization::new(a.view()).bias(bias.view()).unwrap();
+    for (squash, limits) in
+        [(Squash::Softplus, (0.9, 1.4)), (Squash::Identity, (f64::NEG_INFINITY, f64::INFINITY))]
+    {
+        let rule = rule.clone().squash(squash).limits(limits.0, limits.1).unwrap();
+        let (dt, log_a) = rule.apply(raw.view()).unwrap();
+        let m = case.matrix();
+        let m = semisep::ssd::Ssd::new(log_a.view(), dt.view(), case.b.view(), case.c.view())
+            .unwrap()
+            .with_skip(case.d.view())
+            .map(|other| other.with_diagonal(Diagonal::Scores).with_sequences(m.sequences().clone()))
+            .unwrap()
+            .unwrap();
+        let slope = m.vjp(case.x.view(), None, Algorithm::Recurrent, &case.cotangent).unwrap();
+        let expected = rule.vjp(raw.view(), slope.dt.view(), slope.log_a.view()).unwrap();
+
+        // The raw steps are a part of a wider tensor, as x, b and c are in a layer.
+        let mut wide = Array3::<f64>::from_elem((2, 300, 10), f64::NAN);
+        wide.slice_mut(s![.., .., 4..7]).assign(&raw);
+        let wide = CudaTensor::upload(&stream, wide.view()).unwrap();
+        let up = |v: &ndarray::Array1<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
+        let rule = StepRule::default().bias(up(&bias)).squash(squash);
+        let steps = Steps::Raw {
+            dt: Raw::Computed(wide.part(4, &[2, 300, 3]).unwrap()),
+            a: up(&a),
+            rule: rule.limits(limits.0, limits.1).unwrap(),
+        };
+        let up = |v: &Array4<f64>| CudaTensor::upload(&stream, v.view()).unwrap();
+        let there = CudaSsd::new(steps, up(&case.b), up(&case.c)).unwrap();
+        let there = there.with_skip(CudaTensor::upload(&stream, case.d.view()).unwrap()).unwrap();
+        let cotangent = CudaOutput { y: up(&case.cotangent.y), state: up(&case.cotangent.state) };
+        for how in [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }] {
+            let grad = there.vjp(&up(&case.x), None, how, &cotangent).unwrap();
+            let StepsGrad::Raw { dt, a, bias } = grad.steps else { panic!("{:?}", grad.steps) };
+            close("raw", dt, &expected.raw);
+            close("A", a, &expected.a);
+            close("bias", bias, &expected.bias);
+            close("x", grad.x, &slope.x);
+        }
+    }
+}
+
+fn close<D: Dimension>(name: &str, found: CudaTensor<f64>, expected: &Array<f64, D>) {
+    let error = crate::support::relative(found.download_as::<D>().unwrap().view(), expected.view());
+    assert!(error < 1e-12, "{name}: {error:e}");
+}
+
+#[test]
+fn parts_of_wider_tensors_give_the_bits_of_whole_ones() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
+    let case = Rounded::<bf16>::new(&row(70, |s| s.groups = 2), Decay::Mild);
+    let (expected, _) = case.found(&cuda, Algorithm::Chunked { chunk: 64 });
+    // x, b and c side by side in one tensor, as the projection of a layer gives them.
+    let (batch, len, heads, head_dim) = case.x.dim();
+    let (groups, state_dim) = (case.b.dim().2, case.b.dim().3);
+    let (x_row, b_row) = (heads * head_dim, groups * state_dim);
+    let mut wide = Array3::<bf16>::zeros((batch, len, x_row + 2 * b_row));
+    let rows = |v: &Array4<bf16>, width| v.to_shape((batch, len, width)).unwrap().into_owned();
+    wide.slice_mut(s![.., .., ..x_row]).assign(&rows(&case.x, x_row));
+    wide.slice_mut(s![.., .., x_row..x_row + b_row]).assign(&rows(&case.b, b_row));
+    wide.slice_mut(s![.., .., x_row + b_row..]).assign(&rows(&case.c, b_row));
+    let stream = cuda.stream();
+    let wide = CudaTensor::upload(stream, wide.view()).unwrap();
+    let [b, c] = [x_row, x_row + b_row].map(|at| wide.part(at, &[batch, len, groups, state_dim]).unwrap());
+    let x = wide.part(0, &[batch, len, heads, head_dim]).unwrap();
+    let up = |v: &Array3<f32>| CudaTensor::upload(stream, v.view()).unwrap();
+    let m = CudaSsd::new(Steps::Given { log_a: up(&case.log_a), dt: up(&case.dt) }, b, c).unwrap();
+    let m = m.with_skip(CudaTensor::upload(stream, case.d.view()).unwrap()).unwrap();
+    let initial = CudaTensor::upload(stream, case.initial.view()).unwrap();
+    let found = m.matmul(&x, Some(&initial), Algorithm::Chunked { chunk: 64 }).unwrap().download().unwrap();
+    assert_eq!(found, expected);
+    // In place: the state travels, y is a part too.
+    let y = CudaTensor::<bf16>::filled(stream, &[batch, len, 2 * x_row], f64::NAN).unwrap();
+    let y = y.part(x_row, &[batch, len, heads, head_dim]).unwrap();
+    m.matmul_into(&x, &initial, &y, Algorithm::Chunked { chunk: 64 }).unwrap();
+    assert_eq!(y.download_as().unwrap(), expected.y);
+    assert_eq!(initial.download_as().unwrap(), expected.state);
+}
+
+/// The last rows of a tensor of two axes of rows, as one row of their own.
+#[allow(unsafe_code)]
+fn last_rows(t: &CudaTensor<bf16>, rows: usize) -> CudaTensor<bf16> {
+    let [_, _, parts, columns] = *t.shape() else { unreachable!("four axes") };
+    let at = t.pointer() + 2 * ((t.rows() - rows) * t.pitch()) as u64;
+    // SAFETY: the rows are the last of `t`, which outlives its use.
+    unsafe { CudaTensor::borrow(t.stream(), at, &[1, rows, parts, columns], t.pitch()) }.unwrap()
+}
+
+/// Products and gradients of x, b, c and dy of 2^31 elements and more each (35 GB for them and the answers, 70 GB in all);
+/// the last positions of the last heads are judged by the CPU. Nothing is left of what is 200 positions away.
+fn check_huge(stream: &Stream, [batch, len]: [usize; 2]) -> semisep::Result<()> {
+    let (heads, width, tail, judged) = (64, 64, 300, 2);
+    let shape = [batch, len, heads, width];
+    assert!(shape.iter().product::<usize>() > 1 << 31);
+    let [x, b, c, dy] = [1, 2, 3, 4].map(|seed| CudaTensor::<bf16>::noise(stream, &shape, seed, -1.0, 1.0));
+    let (x, b, c, dy) = (x?, b?, c?, dy?);
+    let scalars = |value| CudaTensor::<f32>::filled(stream, &shape[..3], value);
+    let m = CudaSsd::new(Steps::Given { log_a: scalars(-1.0)?, dt: scalars(1.0)? }, b.clone(), c.clone())?;
+
+    let heads_of = |t: &CudaTensor<bf16>| {
+        let all: Array4<bf16> = last_rows(t, tail).download_as().unwrap();
+        all.slice(s![.., .., heads - judged.., ..]).mapv(|v| f64::from(v.to_f32()))
+    };
+    let steps = Array3::from_elem((1, tail, judged), 1.0);
+    let [x64, b64, c64, dy64] = [&x, &b, &c, &dy].map(heads_of);
+    let log_a = -&steps;
+    let short = semisep::ssd::Ssd::new(log_a.view(), steps.view(), b64.view(), c64.view())?;
+    let expected = short.matmul(x64.view(), None, Algorithm::Recurrent)?;
+    let cotangent = Output { y: dy64, state: Array4::zeros(expected.state.raw_dim()) };
+    let slope = short.vjp(x64.view(), None, Algorithm::Recurrent, &cotangent)?;
+    let last = s![.., tail - 100.., .., ..];
+    let close = |name, found: &CudaTensor<bf16>, expected: &Array4<f64>| {
+        let error = crate::support::relative(heads_of(found).slice(last), expected.slice(last));
+        assert!(error <= limit::<bf16>(name), "{batch} x {len}: {name} off by {error:e}");
+    };
+    for how in [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }, Algorithm::Automatic] {
+        let y = CudaTensor::<bf16>::filled(stream, &shape, f64::NAN)?;
+        let state = CudaTensor::<f32>::filled(stream, &[batch, heads, width, width], 0.0)?;
+        m.matmul_into(&x, &state, &y, how)?;
+        close("y", &y, &expected.y);
+    }
+    let state = CudaTensor::<f32>::filled(stream, &[batch, heads, width, width], 0.0)?;
+    let cotangent = CudaOutput { y: dy, state };
+    for how in [Algorithm::Chunked { chunk: 64 }, Algorithm::Automatic] {
+        let found = m.vjp(&x, None, how, &cotangent)?;
+        close("dx", &found.x, &slope.x);
+        close("db", &found.b, &slope.b);
+        close("dc", &found.c, &slope.c);
+    }
+    Ok(())
+}
+
+#[test]
+fn tensors_of_more_than_two_billion_elements_are_computed_to_their_end() {
+    let Some(device) = device() else { return };
+    let stream = Stream::new(&device).unwrap();
+    for shape in [[1, (1 << 19) + 100], [1748, 300]] {
+        match check_huge(&stream, shape) {
+            Err(Error::Device(DeviceError::OutOfMemory { .. })) => println!("skipped: too little memory"),
+            other => other.unwrap(),
+        }
+    }
+}
+
+#[test]
+#[allow(unsafe_code)]
+fn bad_input_is_a_typed_error_before_anything_is_started() {
+    let Some(device) = device() else { return };
+    let (stream, other) = (Stream::new(&device).unwrap(), Stream::new(&device).unwrap());
+    let f32s = |shape: &[usize]| CudaTensor::<f32>::filled(&stream, shape, 0.5).unwrap();
+    let elsewhere = |shape: &[usize]| CudaTensor::<f32>::filled(&other, shape, 0.5).unwrap();
+    // The same shape with gaps between rows, and at an address that is a multiple of 4 only.
+    let gaps = |[a, b, c]: [usize; 3]| f32s(&[a, b, c + 4]).part(4, &[a, b, c]).unwrap();
+    let odd = |shape: &[usize]| {
+        let whole = f32s(&[shape.iter().product::<usize>() + 1]);
+        let row = shape[shape.len().min(2)..].iter().product();
+        // SAFETY: the tensor lies inside of `whole`, and no kernel gets it.
+        unsafe { CudaTensor::<f32>::borrow(&stream, whole.pointer() + 4, shape, row) }.unwrap()
+    };
+    let given = |log_a, dt| Steps::<f32>::Given { log_a, dt };
+    let steps = || given(f32s(&[2, 9, 4]), f32s(&[2, 9, 4]));
+    let generator = || f32s(&[2, 9, 2, 5]);
+    let new = |steps| CudaSsd::new(steps, generator(), generator());
+    let raw = |dt, a, bias| {
+        let rule = StepRule::default().bias(bias);
+        new(Steps::Raw { dt: Raw::Computed(dt), a, rule })
+    };
+    let with = |b: &[usize], c: &[usize]| CudaSsd::new(steps(), f32s(b), f32s(c));
+    for (name, found) in [
+        ("dt", new(given(f32s(&[2, 9]), f32s(&[2, 9])))),
+        ("dt", new(given(f32s(&[2, 9, 0]), f32s(&[2, 9, 0])))),
+        ("dt", new(given(f32s(&[2, 9, 4]), gaps([2, 9, 4])))),
+        ("dt", new(given(f32s(&[2, 9, 4]), elsewhere(&[2, 9, 4])))),
+        ("log_a", new(given(f32s(&[2, 9, 3]), f32s(&[2, 9, 4])))),
+        ("log_a", new(given(gaps([2, 9, 4]), f32s(&[2, 9, 4])))),
+        ("log_a", new(given(elsewhere(&[2, 9, 4]), f32s(&[2, 9, 4])))),
+        ("dt", raw(elsewhere(&[2, 9, 4]), f32s(&[4]), f32s(&[4]))),
+        ("A", raw(f32s(&[2, 9, 4]), f32s(&[3]), f32s(&[4]))),
+        ("A", raw(f32s(&[2, 9, 4]), elsewhere(&[4]), f32s(&[4]))),
+        ("dt_bias", raw(f32s(&[2, 9, 4]), f32s(&[4]), f32s(&[1, 4]))),
+        ("dt_bias", raw(f32s(&[2, 9, 4]), f32s(&[4]), elsewhere(&[4]))),
+        ("b", with(&[2, 9, 3, 5], &[2, 9, 3, 5])),
+        ("b", with(&[2, 8, 2, 5], &[2, 8, 2, 5])),
+        ("b", with(&[2, 9, 2, 257], &[2, 9, 2, 257])),
+        ("b", with(&[2, 9, 2, 0], &[2, 9, 2, 0])),
+        ("b", with(&[2, 9, 0, 5], &[2, 9, 0, 5])),
+        ("c", with(&[2, 9, 2, 5], &[2, 9, 2, 6])),
+        ("c", CudaSsd::new(steps(), generator(), elsewhere(&[2, 9, 2, 5]))),
+        ("dt", {
+            let many = || f32s(&[1, 1, 65536]);
+            CudaSsd::new(given(many(), many()), f32s(&[1, 1, 1, 5]), f32s(&[1, 1, 1, 5]))
+        }),
+    ] {
+        assert_eq!(refused(found), name);
+    }
+
+    let m = new(steps()).unwrap();
+    for (name, found) in [
+        ("d", m.clone().with_skip(f32s(&[3, 1]))),
+        ("d", m.clone().with_skip(f32s(&[4]))),
+        ("d", m.clone().with_skip(f32s(&[4, 0]))),
+        ("d", m.clone().with_skip(elsewhere(&[4, 1]))),
+        ("d", m.clone().with_skip(odd(&[4, 1]))),
+        ("sequences", m.clone().with_sequences(Sequences::whole(2, 8))),
+    ] {
+        assert_eq!(refused(found), name);
+    }
+
+    let (x, state, how) = (f32s(&[2, 9, 4, 3]), f32s(&[2, 4, 3, 5]), Algorithm::Automatic);
+    let multiply = |x: &CudaTensor<f32>, initial, how| m.matmul(x, initial, how).map(drop);
+    let into = |state: &CudaTensor<f32>, y: &CudaTensor<f32>| m.matmul_into(&x, state, y, how);
+    let plan = |x: &CudaTensor<f32>, y: &CudaTensor<f32>| m.plan(how, x, y).map(drop);
+    let vjp = |y: CudaTensor<f32>, state| m.vjp(&x, None, how, &CudaOutput { y, state }).map(drop);
+    let narrow = m.clone().with_skip(f32s(&[4, 2])).unwrap();
+    for (name, found) in [
+        ("x", multiply(&f32s(&[2, 9, 3, 3]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 4, 257]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 4, 0]), None, how)),
+        ("x", multiply(&f32s(&[2, 9, 12]), None, how)),
+        ("x", multiply(&elsewhere(&[2, 9, 4, 3]), None, how)),
+        ("chunk", multiply(&x, None, Algorithm::Chunked { chunk: 0 })),
+        ("d", narrow.matmul(&x, None, how).map(drop)),
+        ("initial_state", multiply(&x, Some(&f32s(&[2, 4, 5, 3])), how)),
+        ("initial_state", multiply(&x, Some(&elsewhere(&[2, 4, 3, 5])), how)),
+        ("initial_state", multiply(&x, Some(&odd(&[2, 4, 3, 5])), how)),
+        ("initial_state", into(&f32s(&[1, 4, 3, 5]), &x)),
+        ("y", into(&state, &f32s(&[2, 9, 4, 2]))),
+        ("y", into(&state, &elsewhere(&[2, 9, 4, 3]))),
+        ("x", plan(&f32s(&[2, 9, 3, 3]), &x)),
+        ("y", plan(&x, &f32s(&[2, 9, 3, 3]))),
+        ("dy", vjp(f32s(&[2, 9, 4, 2]), state.clone())),
+        ("dy", vjp(elsewhere(&[2, 9, 4, 3]), state.clone())),
+        ("dfinal_state", vjp(x.clone(), f32s(&[2, 4, 3, 4]))),
+        ("dfinal_state", vjp(x.clone(), elsewhere(&[2, 4, 3, 5]))),
+        ("dfinal_state", vjp(x.clone(), odd(&[2, 4, 3, 5]))),
+        ("part", f32s(&[2, 9, 8]).part(6, &[2, 9, 4]).map(drop)),
+        ("part", f32s(&[2, 9, 8]).part(0, &[2, 8, 4]).map(drop)),
+        ("copy", x.copy_from(&f32s(&[2, 9, 4, 2]))),
+        ("copy", x.copy_from(&elsewhere(&[2, 9, 4, 3]))),
+        ("copy", gaps([2, 9, 4]).duplicate().map(drop)),
+        ("download", x.download_as::<ndarray::Ix3>().map(drop)),
+        // SAFETY: what is refused is not used.
+        ("pitch", unsafe { CudaTensor::<f32>::borrow(&stream, 0, &[2, 9, 4], 3) }.map(drop)),
+        // SAFETY: as above.
+        ("pointer", unsafe { CudaTensor::<f32>::borrow(&stream, 2, &[2, 9, 4], 4) }.map(drop)),
+        ("dt_limit", StepRule::<f32>::default().limits(0.2, 0.1).map(drop)),
+        ("dt_limit", StepRule::<f32>::default().limits(f64::NAN, 0.1).map(drop)),
+    ] {
+        assert_eq!(refused(found), name);
+    }
+    let huge = CudaTensor::<f64>::filled(&stream, &[1 << 30, 1 << 20], 0.0).unwrap_err();
+    assert!(matches!(huge, Error::Device(DeviceError::OutOfMemory { .. })), "{huge:?}");
+}
