@@ -2,6 +2,8 @@
 
 #[path = "../model/files.rs"]
 mod files;
+#[cfg(feature = "hub")]
+mod hub;
 mod model;
 mod operator;
 mod support;

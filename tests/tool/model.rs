@@ -281,32 +281,6 @@ fn convert_shares_weights_out_to_files_of_a_size() {
     }
 }
 
-/// A folder in which the hub's programs keep what they have downloaded, and no hub.
-#[test]
-#[cfg(feature = "hub")]
-fn a_model_in_the_cache_of_the_hub_is_had_by_its_name() {
-    let home = tempdir().unwrap();
-    let model = home.path().join("hub/models--owner--tiny");
-    let (refs, snapshot) = (model.join("refs"), model.join("snapshots/0123abcd"));
-    std::fs::create_dir_all(&refs).unwrap();
-    std::fs::create_dir_all(&snapshot).unwrap();
-    std::fs::write(refs.join("main"), "0123abcd").unwrap();
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(golden("model_tiny").join(file), snapshot.join(file)).unwrap();
-    }
-    let inspect = |name: &str| {
-        let mut tool = std::process::Command::new(env!("CARGO_BIN_EXE_semisep"));
-        tool.env("HF_HOME", home.path()).env("HF_ENDPOINT", "http://127.0.0.1:1");
-        tool.args(["inspect", name]).output().unwrap()
-    };
-    let found = inspect("owner/tiny");
-    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stderr));
-    assert_eq!(String::from_utf8(found.stdout).unwrap(), succeeds(&["inspect", text(&golden("model_tiny"))]));
-    let other = inspect("owner/other");
-    assert_eq!((other.status.code(), other.stdout.len()), (Some(2), 0));
-    assert!(String::from_utf8(other.stderr).unwrap().contains("owner/other"));
-}
-
 #[test]
 fn bad_input_is_told_in_a_line_and_leaves_no_output() {
     let folder = tempdir().unwrap();
