@@ -1,8 +1,10 @@
-//! Dense products and decompositions of `ndarray` views, through `faer`: the only module that names it.
+//! Dense products and decompositions of `ndarray` views, through `faer`, and transforms, through `rustfft`: the only module
+//! that names them.
 
 mod decompose;
 mod dots;
 mod eights;
+mod fft;
 mod halves;
 mod operator;
 mod recurrence;
@@ -11,6 +13,7 @@ mod sweep;
 pub(crate) use decompose::*;
 pub use dots::Dots;
 pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
+pub use fft::{Fft, Sign};
 pub use halves::Widening;
 pub use operator::Operator;
 pub use recurrence::{Inputs, Reads, Recurrence};

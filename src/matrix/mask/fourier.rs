@@ -4,17 +4,9 @@ use ndarray::{Array2, ArrayView2};
 use num_complex::Complex;
 
 use crate::error::Result;
+use crate::linalg::Sign;
 use crate::matrix::{StructuredMatrix, check};
 use crate::scalar::{Field, Real, real};
-
-/// The sign of the exponent of a [`Fourier`] matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
-    /// $`e^{-2\pi \mathrm{i} jk/n}`$, the forward transform of signal processing.
-    Negative,
-    /// $`e^{+2\pi \mathrm{i} jk/n}`$
-    Positive,
-}
 
 /// The factor before a [`Fourier`] matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,12 +20,12 @@ mod fourier;
 mod spectrum;
 mod toeplitz;
 
+pub use crate::linalg::Sign;
 pub use all_ones::AllOnes;
 pub use banded::Banded;
 pub use causal::Causal;
 pub use decay::Decay;
 pub use dense::Dense;
-pub use fourier::{Fourier, Normalization, Sign};
-pub(crate) use spectrum::Fft;
+pub use fourier::{Fourier, Normalization};
 pub use spectrum::Spectral;
 pub use toeplitz::Toeplitz;

@@ -2,17 +2,9 @@
 
 use ndarray::ArrayView2;
 use num_complex::Complex;
-use rustfft::{FftDirection, FftPlanner};
 
-use super::Sign;
+use crate::linalg::{Fft, Sign};
 use crate::scalar::Field;
-
-/// The fast Fourier transform of a real type's complex numbers; sealed, since this module is private. A trait, not a
-/// generic function, so that it is compiled with this crate and not again with each that uses it.
-pub trait Fft: Sized {
-    /// The transform of every stretch of `n` numbers, in place, without normalization.
-    fn transform(columns: &mut [Complex<Self>], n: usize, sign: Sign);
-}
 
 /// A number that can be sent through an FFT: `f32`, `f64` and complex of both.
 pub trait Spectral: Field {
@@ -24,17 +16,6 @@ pub trait Spectral: Field {
 
 macro_rules! impl_spectral {
     ($($t:ty),*) => {$(
-        impl Fft for $t {
-            fn transform(columns: &mut [Complex<$t>], n: usize, sign: Sign) {
-                let direction = match sign {
-                    Sign::Negative => FftDirection::Forward,
-                    Sign::Positive => FftDirection::Inverse,
-                };
-                if !columns.is_empty() {
-                    FftPlanner::new().plan_fft(n, direction).process(columns);
-                }
-            }
-        }
         impl Spectral for $t {
             fn into_complex(self) -> Complex<$t> { Complex::new(self, 0.0) }
             fn from_complex(value: Complex<$t>) -> Self { value.re }

@@ -3,9 +3,9 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use num_complex::Complex;
 
-use super::Sign;
-use super::spectrum::{Fft, Spectral, column_spectra, good_length};
+use super::spectrum::{Spectral, column_spectra, good_length};
 use crate::error::{Error, Result, check_shape};
+use crate::linalg::{Fft, Sign};
 use crate::matrix::{StructuredMatrix, check};
 use crate::scalar::real;
 
