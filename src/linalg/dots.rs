@@ -152,7 +152,7 @@ macro_rules! impl_dots {
                 ) -> [$t; N] {
                     let mut sums = [simd.$splat(0.0); N];
                     let (x, x_rest) = x.as_chunks::<16>();
-                    let w = w.map(|w| w.as_chunks::<16>());
+                    let w: [_; N] = array::from_fn(|j| w[j].as_chunks::<16>());
                     for (k, x) in x.iter().enumerate() {
                         let x = S::$vectors(x).0;
                         for j in 0..N {
@@ -174,7 +174,11 @@ macro_rules! impl_dots {
                             sums[j] = simd.$mul_add(simd.$partial(last), simd.$partial(w_last), sums[j]);
                         }
                     }
-                    sums.map(|sum| simd.$sum(sum))
+                    let mut out = [0.0; N]; // (a closure would be compiled for any machine, and its sums with it)
+                    for j in 0..N {
+                        out[j] = simd.$sum(sums[j]);
+                    }
+                    out
                 }
 
                 struct Work<'a, W> {
@@ -184,31 +188,35 @@ macro_rules! impl_dots {
                 }
 
                 impl<W: Stored> Work<'_, W> {
-                    /// N numbers of the result from `o` on.
+                    /// N numbers of the result, those at `o`, `o + apart` and so on.
                     #[inline(always)]
-                    fn add<S: Simd, const N: usize>(&mut self, simd: S, by: Widening, o: usize) {
+                    fn add<S: Simd, const N: usize>(&mut self, simd: S, by: Widening, o: usize, apart: usize) {
                         let inputs = self.x.len();
                         for first in (0..inputs).step_by(PART) {
                             let end = inputs.min(first + PART);
-                            let w = array::from_fn(|j| &self.w[(o + j) * inputs..][first..end]);
+                            let w = array::from_fn(|j| &self.w[(o + j * apart) * inputs..][first..end]);
                             let sums = sums::<S, W, N>(simd, by, &self.x[first..end], w);
-                            self.y[o..o + N].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+                            for (j, sum) in sums.iter().enumerate() {
+                                self.y[o + j * apart] += sum;
+                            }
                         }
                     }
                 }
 
                 impl<W: Stored> WithSimd for Work<'_, W> {
                     type Output = ();
+                    /// Rows are read side by side, so that no sum waits for another, and far apart: each is then read on and on
+                    /// in order, which is what machines fetch ahead of time. (Neighbours would share a page out of order.)
                     #[inline(always)]
                     fn with_simd<S: Simd>(mut self, simd: S) {
-                        const ROWS: usize = 6; // read side by side, so that no sum waits for another
+                        const ROWS: usize = 6;
                         let (by, outputs) = (Widening::of_this_machine(), self.y.len());
-                        let wide = outputs / ROWS * ROWS;
-                        for o in (0..wide).step_by(ROWS) {
-                            self.add::<S, ROWS>(simd, by, o);
+                        let apart = outputs / ROWS;
+                        for o in 0..apart {
+                            self.add::<S, ROWS>(simd, by, o, apart);
                         }
-                        for o in wide..outputs {
-                            self.add::<S, 1>(simd, by, o);
+                        for o in ROWS * apart..outputs {
+                            self.add::<S, 1>(simd, by, o, 0);
                         }
                     }
                 }

@@ -70,8 +70,8 @@ pub(crate) fn linear_into<A: Real>(
             None => y.fill(A::zero()),
         }
         match map.weight.view() {
-            Some(w) => A::add_dots(y, x.view(), w.slice(s![rows, ..])),
-            None => with_slice!(map.weight.numbers(), numbers => {
+            Some(w) if x.nrows() != 1 => A::add_dots(y, x.view(), w.slice(s![rows, ..])),
+            _ => with_slice!(map.weight.numbers(), numbers => {
                 let part = &numbers[rows.start * x.ncols()..rows.end * x.ncols()];
                 match x.nrows() {
                     1 => A::add_row_dots(flat_mut(y.row_mut(0)), flat(x.row(0)), part),

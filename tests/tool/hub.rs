@@ -112,6 +112,9 @@ impl Shelf {
 fn tool(address: &str, home: &TempDir, arguments: &[&str]) -> Output {
     let mut tool = Command::new(env!("CARGO_BIN_EXE_semisep"));
     tool.env("HF_HOME", home.path()).env("HF_ENDPOINT", address).env_remove("HF_HUB_CACHE");
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        tool.env_remove(name); // the server is in this process
+    }
     tool.args(arguments).output().unwrap()
 }
 
