@@ -20,6 +20,9 @@ use crate::scalar::Field;
 /// let blocks = Blocks::from_arrays([array![[1.0, 2.0]], array![[3.0], [4.0]]]);
 /// assert_eq!((blocks.len(), blocks.dims(1)), (2, (2, 1)));
 /// assert_eq!(blocks.flat(), [1.0, 2.0, 3.0, 4.0]);
+/// let mut other = blocks.clone();
+/// other.flat_mut()[0] = 5.0;
+/// assert_eq!(blocks.flat()[0], 1.0);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Blocks<E> {
