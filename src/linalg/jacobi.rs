@@ -8,8 +8,8 @@ use ndarray::{Array2, ArrayView2};
 use num_traits::{Float, One, Zero};
 
 use super::reflect::{dot_conj, ordered_r, squares};
-use super::vectorize;
-use crate::scalar::{Field, real};
+use super::{LANES, vectorize};
+use crate::scalar::{Field, Real, real};
 
 /// Sweeps over all pairs of rows; a handful suffices after the ordered elimination.
 const SWEEPS: usize = 40;
@@ -25,7 +25,7 @@ pub(crate) struct RightSvd<E: Field> {
 
 /// The singular values of `a` and its right singular vectors: `a = u diag(values) right`.
 pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
-    let scale = scale_of(a);
+    let scale = power_below(largest(a));
     let mut r = ordered_r(a, E::from_real(scale.recip()));
     let (rank, n) = r.dim();
     let norms = match r.as_slice_mut() {
@@ -46,8 +46,33 @@ pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
 
 /// The power of two that is next to the largest modulus from below: dividing by it is exact. One where there is none.
 pub(crate) fn scale_of<'a, E: Field>(values: impl IntoIterator<Item = &'a E>) -> E::Real {
-    let largest = values.into_iter().fold(E::Real::zero(), |m, v| m.max(v.modulus()));
-    if largest.is_normal() { largest.log2().floor().exp2() } else { E::Real::one() }
+    power_below(values.into_iter().fold(E::Real::zero(), |m, v| m.max(v.modulus())))
+}
+
+fn power_below<R: Real>(largest: R) -> R {
+    if largest.is_normal() { largest.log2().floor().exp2() } else { R::one() }
+}
+
+/// The largest modulus.
+fn largest<E: Field>(a: ArrayView2<'_, E>) -> E::Real {
+    let larger = |m: E::Real, v: &E| if v.modulus() > m { v.modulus() } else { m };
+    let Some(values) = a.as_slice_memory_order() else {
+        return a.iter().fold(E::Real::zero(), larger);
+    };
+    vectorize(
+        #[inline(always)]
+        || {
+            let (lanes, rest) = values.as_chunks::<LANES>();
+            let mut found = [E::Real::zero(); LANES];
+            for lane in lanes {
+                for l in 0..LANES {
+                    found[l] = larger(found[l], &lane[l]);
+                }
+            }
+            let most = rest.iter().fold(E::Real::zero(), larger);
+            found.into_iter().fold(most, E::Real::max)
+        },
+    )
 }
 
 /// Rotates rows among themselves until they are orthogonal; returns their norms.
@@ -71,7 +96,7 @@ fn orthogonalize<E: Field>(rows: &mut [E], rank: usize, n: usize) -> Vec<E::Real
                 }
                 rotated = true;
                 let zeta = half * (norms[j] - norms[i]) / size;
-                let t = zeta.signum() / (zeta.abs() + zeta.hypot(E::Real::one()));
+                let t = zeta.signum() / (zeta.abs() + beside_one(zeta));
                 let c = (E::Real::one() + t * t).sqrt().recip();
                 let (c, s) = (E::from_real(c), E::from_real(c * t));
                 let phase = product.over(E::from_real(size)).conj();
@@ -88,6 +113,12 @@ fn orthogonalize<E: Field>(rows: &mut [E], rank: usize, n: usize) -> Vec<E::Real
         }
     }
     rows.chunks_exact(n.max(1)).map(|row| squares(row).sqrt()).collect()
+}
+
+/// `(1 + x²)^½`, also where the square overflows.
+#[inline(always)]
+fn beside_one<R: Real>(x: R) -> R {
+    if x.abs() * R::epsilon() > R::one() { x.abs() } else { (R::one() + x * x).sqrt() }
 }
 
 /// Rows i < j, to be changed.

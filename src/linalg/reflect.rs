@@ -22,7 +22,11 @@ struct Columns<E> {
 impl<E: Field> Columns<E> {
     fn new(a: ArrayView2<'_, E>, factor: E) -> Self {
         let (height, width) = a.dim();
-        Self { height, width, values: a.t().iter().map(|v| *v * factor).collect() }
+        let values = match a.t().as_slice() {
+            Some(values) => values.iter().map(|v| *v * factor).collect(),
+            None => a.t().iter().map(|v| *v * factor).collect(),
+        };
+        Self { height, width, values }
     }
 
     #[inline(always)]

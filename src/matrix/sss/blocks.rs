@@ -1,5 +1,7 @@
 //! A row of matrices of any sizes in one allocation.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, Array3, ArrayView2, ArrayViewMut2};
 
 use super::transition::into_flat;
@@ -7,7 +9,8 @@ use crate::scalar::Field;
 
 /// A row of matrices of any sizes, one after another in one allocation, each row-major.
 ///
-/// Any of them may be empty. Where all have one size, no table of sizes is kept ([`uniform`](Self::uniform)).
+/// Any of them may be empty. Where all have one size, no table of sizes is kept ([`uniform`](Self::uniform)). A clone
+/// shares the numbers until one of the two changes them.
 ///
 /// # Example
 /// ```
@@ -17,11 +20,14 @@ use crate::scalar::Field;
 /// let blocks = Blocks::from_arrays([array![[1.0, 2.0]], array![[3.0], [4.0]]]);
 /// assert_eq!((blocks.len(), blocks.dims(1)), (2, (2, 1)));
 /// assert_eq!(blocks.flat(), [1.0, 2.0, 3.0, 4.0]);
+/// let mut other = blocks.clone();
+/// other.flat_mut()[0] = 5.0;
+/// assert_eq!(blocks.flat()[0], 1.0);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Blocks<E> {
     layout: Layout,
-    data: Vec<E>,
+    data: Arc<Vec<E>>,
 }
 
 impl<E: PartialEq> PartialEq for Blocks<E> {
@@ -72,13 +78,13 @@ impl<E: Field> Blocks<E> {
     pub fn zeros(dims: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let dims: Vec<_> = dims.into_iter().collect();
         let size = dims.iter().map(|(rows, columns)| rows * columns).sum();
-        Self { layout: Layout::new(dims), data: vec![E::zero(); size] }
+        Self { layout: Layout::new(dims), data: Arc::new(vec![E::zero(); size]) }
     }
 
     /// `len` matrices of one size, from their numbers in a row; the caller knows that there are as many.
     pub(crate) fn from_uniform(len: usize, dims: (usize, usize), data: Vec<E>) -> Self {
         debug_assert_eq!(data.len(), len * dims.0 * dims.1);
-        Self { layout: Layout::uniform(len, dims), data }
+        Self { layout: Layout::uniform(len, dims), data: Arc::new(data) }
     }
 
     /// These matrices.
@@ -88,12 +94,12 @@ impl<E: Field> Blocks<E> {
             dims.push(array.dim());
             data.extend(array.iter().copied());
         }
-        Self { layout: Layout::new(dims), data }
+        Self { layout: Layout::new(dims), data: Arc::new(data) }
     }
 
     /// `f` of every number.
     pub fn map(&self, f: impl Fn(E) -> E) -> Self {
-        Self { layout: self.layout.clone(), data: self.data.iter().map(|v| f(*v)).collect() }
+        Self { layout: self.layout.clone(), data: Arc::new(self.data.iter().map(|v| f(*v)).collect()) }
     }
 
     /// The transposed matrices.
@@ -170,6 +176,11 @@ impl<E: Field> Blocks<E> {
         (0..self.len()).map(|k| self.block(k))
     }
 
+    /// If these are the same numbers: at once where they are shared.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        (Arc::ptr_eq(&self.data, &other.data) && self.layout == other.layout) || self == other
+    }
+
     /// All numbers in a row.
     pub fn flat(&self) -> &[E] {
         &self.data
@@ -177,7 +188,7 @@ impl<E: Field> Blocks<E> {
 
     /// All numbers in a row, to be changed.
     pub fn flat_mut(&mut self) -> &mut [E] {
-        &mut self.data
+        Arc::make_mut(&mut self.data).as_mut_slice()
     }
 
     /// The numbers of matrix k, row after row.
@@ -190,7 +201,7 @@ impl<E: Field> Blocks<E> {
     #[inline(always)]
     pub(crate) fn values_mut(&mut self, k: usize) -> &mut [E] {
         let (start, size) = self.place(k);
-        &mut self.data[start..start + size]
+        &mut self.flat_mut()[start..start + size]
     }
 
     /// Rows of the matrices before each, and of all: len + 1 numbers.

@@ -26,6 +26,14 @@ pub enum Transition<E> {
 }
 
 impl<E: Field> Transition<E> {
+    /// If these are the same numbers: at once where they are shared.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Diagonal(a), Self::Diagonal(b)) | (Self::Dense(a), Self::Dense(b)) => a.same(b),
+            _ => self == other,
+        }
+    }
+
     /// Diagonal transitions of one order, from their numbers, (len, order).
     pub fn diagonal(a: Array2<E>) -> Self {
         let (len, order) = a.dim();

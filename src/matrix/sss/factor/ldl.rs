@@ -124,7 +124,8 @@ impl<E: Field> Ldl<E> {
         if l.orders() != self.factor.orders() {
             return Err(Error::shape("m", "the orders of the factored matrix", l.orders()));
         }
-        for (tensor, same) in [("a", l.transition == self.factor.transition), ("c", l.c == self.factor.c)] {
+        let a = l.transition.same(&self.factor.transition);
+        for (tensor, same) in [("a", a), ("c", l.c.same(&self.factor.c))] {
             if !same {
                 let found = "others".into();
                 return Err(Error::Value { tensor, expected: "those of the factored matrix", found });
