@@ -70,6 +70,11 @@ __device__ __forceinline__ void named_sync(int id, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// The same for warps that do not wait for the others.
+__device__ __forceinline__ void named_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
 // Orders this thread's stores to shared memory before later reads by the copy engine and the tensor cores.
 __device__ __forceinline__ void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -86,8 +91,11 @@ __device__ __forceinline__ void copy_out(const TensorMap* map, u32 src, int col,
                  : "memory");
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
-// The copies out have read their source.
-__device__ __forceinline__ void copy_out_wait() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
+// The copies out, but for the last PENDING, have read their source.
+template <int PENDING = 0>
+__device__ __forceinline__ void copy_out_wait() {
+    asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
+}
 
 // Four 8 x 8 matrices, transposed on the way: lane l gives the address of row l % 8 of matrix l / 8.
 __device__ __forceinline__ void load_transposed(u32* r, u32 address) {

@@ -174,7 +174,7 @@ constexpr int FULL = BARRIER_AT, EMPTY = FULL + 8 * STAGES, MASK_FULL = EMPTY + 
 constexpr int SHARED_BYTES = EXCHANGE_FULL + 8 * 2 * WALKERS + 1024;  // and room to align
 
 // Barriers of hardware, by number (0 is __syncthreads).
-enum NamedBarrier { STAGED = 2, MASK_ONLY = 4, FEED_ONLY = 5 };  // STAGED: one a walker
+enum NamedBarrier { STAGED = 2, MASK_ONLY = 4, FEED_ONLY = 5, VACANT = 6, HANDED = 8 };  // STAGED, VACANT, HANDED: one a walker
 
 // The barrier of a stage whose chunk is the last of its piece: it ends a phase whenever the rest of the tiles is cleared.
 struct Cleared {
