@@ -7,11 +7,15 @@
 // product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
 // would use up the error allowed to the cotangents of the decays, which are inner products of two states.
 //
+// With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
+// far as decays have not fallen below 2^LEAST: it costs the memory of a head, not the length of a segment.
+//
 // Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
 // Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
 #include "ssd/sm90/backward.cuh"
 
 constexpr int STAGES = 2;
+constexpr float LEAST = -64.f; // log2 of a decay below which the past is forgotten
 constexpr u32 STAGE = N_PANELS * PANEL + 2 * PANEL + 2048;
 constexpr u32 STATES_AT = STAGES * STAGE;
 constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
@@ -19,11 +23,9 @@ constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
 constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
 constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
 
-// A power of two that brings the largest of four numbers to about one; and its inverse. Within 2^126 backwards, where no factor is
-// smaller than what fades the state, and within 2^40 forth, where all may be zero and the state is not.
-DEVICE Scale near_one(const float *largest, bool reverse) {
+// A power of two that brings the largest of four numbers to about one, within 2^reach; and its inverse.
+DEVICE Scale near_one(const float *largest, int reach) {
     const float most = fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3]));
-    const int reach = reverse ? 126 : 40;
     const int exponent = min(max((int)(__float_as_uint(most) >> 23), 127 - reach), 127 + reach);
     return {__uint_as_float((u32)(254 - exponent) << 23), __uint_as_float((u32)exponent << 23)};
 }
@@ -36,6 +38,27 @@ struct Walk {
     Sizes *sizes;       // [chunk][head][band][direction], written with `kept`
     float *to;          // state after the last chunk, as `from`, or null
 };
+
+// Chunks of a segment that one of two heads remembers, counted from its end, or with `from_first` from its beginning; at least
+// one. `last`: the sum of logs of the segment's first chunk and the first head; those of a chunk are `pitch` on.
+DEVICE int chunks_remembered(const Segment &segment, const float *last, long long pitch, bool two, bool from_first, int lane) {
+    int count = 1;
+    for (int head = 0; head < (two ? 2 : 1); head++) {
+        float before = 0.f;
+        for (int first = 0; first < segment.count; first += 32) {
+            const int k = first + lane;
+            const float own = k < segment.count ? last[(from_first ? k : segment.count - 1 - k) * pitch + head * Q] : 0.f;
+            float sum = own;
+            for (int d = 1; d < 32; d *= 2) {
+                const float other = __shfl_up_sync(~0u, sum, d);
+                if (lane >= d) sum += other;
+            }
+            if (k < segment.count && before + (sum - own) >= LEAST) count = max(count, k + 1);
+            before += __shfl_sync(~0u, sum, 31);
+        }
+    }
+    return __reduce_max_sync(~0u, count);
+}
 
 extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_backward_states(Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
@@ -51,6 +74,12 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5;
     const u32 full = base + BARRIERS_AT, empty = full + 8 * STAGES;
     const bool two = in_pair + 1 < in_group;
+    const bool apart = by_segment && !walk.kept; // what the segment alone adds, from the end that is remembered best
+    const bool from_last = reverse != apart;
+    const int count = !apart ? segment.count
+                             : chunks_remembered(segment, s + ((long long)segment.first * shape.heads + group * in_group + in_pair) * Q +
+                                                              Q - 1,
+                                                 (long long)shape.heads * Q, two, reverse, lane);
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
@@ -66,8 +95,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         const long long left_pitch = reverse ? shape.dy_pitch : shape.x_pitch;
         const long long right_pitch = reverse ? shape.c_pitch : shape.b_pitch;
         const int head = group * in_group + in_pair;
-        for (int i = 0; i < segment.count; i++) {
-            const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+        for (int i = 0; i < count; i++) {
+            const int at = from_last ? segment.first + segment.count - 1 - i : segment.first + i;
             const Chunk k = chunks[at];
             const u32 stage = base + (i % STAGES) * STAGE, barrier = full + 8 * (i % STAGES);
             if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
@@ -110,8 +139,9 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 h[panel][4 * t + 2 * r + 1] = v.y;
             }
 
-    for (int i = 0; i < segment.count; i++) {
-        const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+    float after = 0.f; // apart: the sum of logs of the chunks walked
+    for (int i = 0; i < count; i++) {
+        const int at = from_last ? segment.first + segment.count - 1 - i : segment.first + i;
         const u32 stage = base + (i % STAGES) * STAGE;
         const u32 left = stage + (N_PANELS + warpgroup) * PANEL;
         const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2) * PANEL + warpgroup * 1024;
@@ -145,15 +175,17 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
-        const float factor = reverse ? exp2_fast(steps[thread]) : steps[Q + thread] * exp2_fast(last - steps[thread]);
+        const float factor = reverse ? exp2_fast(after + steps[thread]) : steps[Q + thread] * exp2_fast(after + last - steps[thread]);
 #ifdef STORED_F16
         // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while products
-        // are added.
+        // are added: by up to 2^126 backwards, where no factor is smaller than what fades the state, and by 2^40 forth, where all
+        // may be zero and the state is not. Apart nothing fades the state, which is zero before the first chunk only.
+        const int reach = reverse && (!apart || i == 0) ? 126 : 40;
         float *largest = (float *)(memory + LARGEST_AT) + warpgroup * 8 + (i & 1) * 4;
         const float most_factor = warp_most(fabsf(factor));
         if (lane == 0) largest[warp] = most_factor;
         named_sync(1 + warpgroup, 128);
-        const float unit = near_one(largest, reverse).to;
+        const float unit = near_one(largest, reach).to;
 #else
         constexpr float unit = 1.f;
 #endif
@@ -162,11 +194,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         named_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
             bulk_store((unsigned char *)walk.kept + place * STATE_BYTES, own_state, STATE_BYTES);
-        const float through = exp2_fast(last) * unit;
+        const float through = (apart ? 1.f : exp2_fast(last)) * unit;
+        after += apart ? last : 0.f;
 #pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++)
+        for (int panel = 0; panel < N_PANELS; panel++) {
 #pragma unroll
             for (int e = 0; e < 32; e++) h[panel][e] *= through;
+            pin(h[panel]);
+        }
 
         float most = 0.f;
         u32 high[Q / 16][4], low[Q / 16][4];
@@ -204,7 +239,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         for (int panel = 0; panel < N_PANELS; panel++) {
             pin(h[panel]);
 #ifdef STORED_F16
-            const float back = near_one(largest, reverse).from;
+            const float back = near_one(largest, reach).from;
 #pragma unroll
             for (int e = 0; e < 32; e++) h[panel][e] *= back;
 #endif
