@@ -4,7 +4,7 @@
 //   dH_{k-1} = e^{s_Q} dH_k + sum_i e^{s_i} dY_i C_i^T              from the last one   (direction 1)
 //
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
-// product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
+// product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
 // would use up the error allowed to the cotangents of the decays, which are inner products of two states.
 //
 // With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
@@ -28,6 +28,20 @@ DEVICE Scale near_one(const float *largest, int reach) {
     const float most = fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3]));
     const int exponent = min(max((int)(__float_as_uint(most) >> 23), 127 - reach), 127 + reach);
     return {__uint_as_float((u32)(254 - exponent) << 23), __uint_as_float((u32)exponent << 23)};
+}
+
+// The factor of a position, as the sum of two 16-bit numbers: for each pair of positions two words, of what is high and what is
+// low, so that pairs are multiplied as they are.
+DEVICE void write_factor(u16 *factors, int position, float factor) {
+    const u32 high = pack(factor, 0.f), both = pack(factor, factor - unpack(high).x);
+    u16 *own = factors + (position >> 1) * 4 + (position & 1);
+    own[0] = (u16)both, own[2] = (u16)(both >> 16);
+}
+
+// The larger of each of two numbers in size.
+DEVICE u32 most_pair(u32 most, u32 pair) {
+    asm("max." STORAGE "x2 %0, %0, %1;" : "+r"(most) : "r"(pair & 0x7fff7fff));
+    return most;
 }
 
 // One direction's tensors: `left` is X or dY, `right` B or C.
@@ -147,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2) * PANEL + warpgroup * 1024;
         const float *steps = (const float *)(memory + steps_at);
         const u32 factors_at = FACTORS_AT + (warpgroup * 2 + (i & 1)) * Q * 4;
-        float *factors = (float *)(memory + factors_at);
+        u16 *factors = (u16 *)(memory + factors_at);
 
         const long long place = ((long long)at * shape.heads + head) * BANDS + band;
         Sizes *sizes = walk.sizes + (place * 2 + reverse);
@@ -189,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #else
         constexpr float unit = 1.f;
 #endif
-        factors[thread] = factor * unit;
+        write_factor(factors, thread, factor * unit);
         fence_async();
         named_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
@@ -203,37 +217,33 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             pin(h[panel]);
         }
 
-        float most = 0.f;
-        u32 high[Q / 16][4], low[Q / 16][4];
+        u32 most = 0, high[Q / 16][4], low[Q / 16][4];
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
             u32 raw[4];
             // Rows of the tile are positions, and of its transpose rows of the state.
             load_transposed(raw, left + swizzled(16 * step + (lane >> 4) * 8 + (lane & 7),
                                                        2 * warp + ((lane >> 3) & 1)));
-            const float2 f0 = *(const float2 *)(factors + 16 * step + column);
-            const float2 f1 = *(const float2 *)(factors + 16 * step + 8 + column);
+            const uint2 *own = (const uint2 *)factors + 8 * step + column / 2, two[2] = {own[0], own[4]};
 #pragma unroll
             for (int m = 0; m < 4; m++) {
-                float2 v = unpack(raw[m]);
-                most = fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y)));
-                v.x *= m < 2 ? f0.x : f1.x;
-                v.y *= m < 2 ? f0.y : f1.y;
-                high[step][m] = pack(v.x, v.y);
-                const float2 rounded = unpack(high[step][m]);
-                low[step][m] = pack(v.x - rounded.x, v.y - rounded.y);
+                const uint2 f = two[m >> 1];
+                most = most_pair(most, raw[m]);
+                high[step][m] = times(raw[m], f.x);
+                low[step][m] = plus(raw[m], f.y, plus(raw[m], f.x, high[step][m] ^ 0x80008000u));
             }
             wgmma_fence();
 #pragma unroll
             for (int panel = 0; panel < N_PANELS; panel++) {
-                const u64 right = columns_operand(stage + panel * PANEL + step * 2048);
+                const u64 right = columns_operand(pieces(base) + (i % STAGES) * (STAGE / 16) + panel * (PANEL / 16) + step * ACROSS);
                 product<1>(h[panel], high[step], right, 1);
                 product<1>(h[panel], low[step], right, 1);
             }
             wgmma_commit();
         }
-        most = warp_most(most);
-        if (walk.kept && lane == 0) sizes->most[warp] = most;
+        const float2 mosts = unpack(most);
+        const float largest_left = warp_most(fmaxf(mosts.x, mosts.y));
+        if (walk.kept && lane == 0) sizes->most[warp] = largest_left;
         wgmma_wait<0>();
 #pragma unroll
         for (int panel = 0; panel < N_PANELS; panel++) {

@@ -187,8 +187,8 @@ pub(crate) fn vjp<T: Stored>(
     let d_state = room(dlast.shape())?;
     walk(m, initial, dlast, &rooms, &d_state)?;
 
-    let (sums, same) = (room(&[chunks, slices, bands, 5, CHUNK])?, room(&[chunks, groups, CHUNK])?);
-    let passed = room(&[chunks, slices, bands, 4])?;
+    let (sums, same) = (room(&[chunks, slices, bands, 6, CHUNK])?, room(&[chunks, groups, CHUNK])?);
+    let passed = room(&[chunks, slices, bands, 8])?;
     let carried = (bands > 1).then(|| room(&[chunks, slices, CHUNK, SLICE])).transpose()?;
     let (db, dc) = (room(&[2 * splits, rows, groups, state_dim])?, room(&[splits, rows, groups, state_dim])?);
     let dx = narrow(m.x.shape())?;
@@ -216,7 +216,7 @@ pub(crate) fn vjp<T: Stored>(
         band: 0,
     };
     let grid =
-        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 384) };
+        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 512) };
     let kernel = m.kernel(CHUNKS, "ssd_backward_chunks")?;
     for band in (0..bands as i32).rev() {
         let pass = Pass { band, ..pass };
@@ -369,7 +369,8 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let panels = state_dim.min(BAND) / 64;
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
-    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32 + 64) as u32
+    let given = 2 * CHUNK * 4 + SIZES + SLICE * 4;
+    (panels * PANEL + stages(2) + scores + 2 * given + 2 * 12 * 64 * 4 + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
