@@ -31,9 +31,11 @@ struct Given {
     Sizes sizes[2]; // of X and H, of dY and dH
     float d[P];     // columns: the skip
 };
-constexpr u32 PARTS_AT = GIVEN_AT + STAGES * sizeof(Given); // [head's parity][12][64]
-constexpr u32 BARRIERS_AT = PARTS_AT + 2 * 12 * 64 * 4;
+// Rows: parts of sums of K's columns, [head's parity][12][64]. Columns: a panel for dX on its way out.
+constexpr u32 SPACE_AT = GIVEN_AT + STAGES * sizeof(Given);
+constexpr u32 BARRIERS_AT = SPACE_AT + PANEL;
 constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES; // 64 bytes
+static_assert(PLACE_AT + 64 <= 232448, "the shared memory of a block");
 
 // The pass's tensors.
 struct Pass {
@@ -65,10 +67,16 @@ DEVICE Scale half_scale(const Sizes &of) {
     return half_scale(fmaxf(fmaxf(of.most[0], of.most[1]), fmaxf(of.most[2], of.most[3])));
 }
 
+// X and dY as the copy engine sees them: (batch, len, columns), in boxes of 128 positions and 64 columns.
+struct Tiles {
+    const TensorMap *x, *dy;
+};
+
 // A block's place in the grid and its memory.
 struct Place {
     Chunk k;
     int chunk, group, split, first, count; // heads first .. first + count
+    bool whole;                            // its row has no position behind the chunk's end that a full one would have
     u32 base;
     unsigned char *memory;
 
@@ -111,9 +119,9 @@ DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &s
 #pragma unroll 1
     for (int round = 0; round < BANDS; round++) {
         if (round > 0) {
-            named_sync(3, 256);
+            named_sync(4, 256);
             copy_generators(shape, pass, at, columns, pass.band, row, lane);
-            named_sync(3, 256);
+            named_sync(4, 256);
         }
         wgmma_fence();
 #pragma unroll
@@ -146,17 +154,44 @@ DEVICE Warp rows_again(u32 half) {
     return {64 * half + 16 * (thread >> 5), thread & 31};
 }
 
-// Copies a head's tiles and numbers into its stage, by the 8 warps of the second two warpgroups.
+// A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions: by one
+// warp, whose first lane arrives.
 template <bool COLUMNS>
-DEVICE void copy_head(const Shape &shape, const Pass &pass, const Place &at, int i) {
-    const u32 thread = thread_again(), warp = (thread >> 5) - 8, lane = thread & 31;
+DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i, u32 lane) {
+    const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);
+    const u32 given = at.base + GIVEN_AT + (i % STAGES) * sizeof(Given);
+    const Place &here = at.again();
+    const int head = here.first + i;
+    const long long place = pass.place(shape, here.chunk, head);
+    if (lane == 0) {
+        barrier_expect(full, 2 * PANEL + (COLUMNS ? 2 : 1) * STATE_BYTES + 2 * Q * 4 + 2 * sizeof(Sizes));
+        copy_in(stage + X_AT, tiles.x, head * P, here.k.start, here.k.row, full);
+        copy_in(stage + DY_AT, tiles.dy, head * P, here.k.start, here.k.row, full);
+        const u64 offset = place * STATE_BYTES;
+        if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
+        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+        bulk_load(given, pass.s + place / BANDS * Q, Q * 4, full);
+        bulk_load(given + Q * 4, pass.dt + place / BANDS * Q, Q * 4, full);
+        bulk_load(given + 2 * Q * 4, pass.sizes + place * 2, 2 * sizeof(Sizes), full);
+    }
+    if (!COLUMNS) return;
+    float *d = ((Given *)(at.memory + GIVEN_AT))[i % STAGES].d;
+#pragma unroll
+    for (u32 p = lane; p < P; p += 32) d[p] = pass.d ? pass.d[pass.d_channels ? head * P + p : head >> shape.slice_bits] : 0.f;
+    __syncwarp();
+    if (lane == 0) barrier_arrive(full);
+}
+
+// The same for any chunk, with zeros behind its end, by the 8 warps of the second two warpgroups.
+template <bool COLUMNS>
+DEVICE void copy_part(const Shape &shape, const Pass &pass, const Place &at, int i, u32 warp, u32 lane) {
     const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);
     const u32 given = at.base + GIVEN_AT + (i % STAGES) * sizeof(Given);
     const Place &here = at.again();
     const int head = here.first + i;
     const long long place = pass.place(shape, here.chunk, head);
     if (warp == 0 && lane == 0) {
-        barrier_expect(full, COLUMNS ? 2 * STATE_BYTES : STATE_BYTES);
+        barrier_expect(full, (COLUMNS ? 2 : 1) * STATE_BYTES);
         const u64 offset = place * STATE_BYTES;
         if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
         bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
@@ -178,19 +213,35 @@ DEVICE void copy_head(const Shape &shape, const Pass &pass, const Place &at, int
     copies_arrive(full);
 }
 
-// Once a head's stage is free, the copies of the one that is next to use it.
+// Copies for head i once its stage is free, where it has to become free.
 template <bool COLUMNS>
-DEVICE void copy_next(const Shape &shape, const Pass &pass, const Place &at, int i) {
-    if (i + STAGES >= at.again().count) return;
-    barrier_wait(at.empty(i), (i / STAGES) & 1);
-    copy_head<COLUMNS>(shape, pass, at, i + STAGES);
+DEVICE void copy_head(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i) {
+    const u32 thread = thread_again() - 256;
+    if (i >= at.again().count || (at.again().whole && thread >= 32)) return;
+    if (i >= STAGES) barrier_wait(at.empty(i), (i / STAGES - 1) & 1);
+    if (at.again().whole) {
+        copy_whole<COLUMNS>(shape, pass, tiles, at, i, thread);
+    } else {
+        copy_part<COLUMNS>(shape, pass, at, i, thread >> 5, thread & 31);
+    }
+}
+
+// The first heads' copies; the first stage is free as soon as scores are there.
+template <bool COLUMNS>
+DEVICE void copy_first(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at) {
+#pragma unroll 1
+    for (int i = STAGES - 1; i >= 0; i--) {
+        if (i == 0) named_sync(3, 512);
+        copy_head<COLUMNS>(shape, pass, tiles, at, i);
+    }
 }
 
 #include "ssd/sm90/backward_rows.cuh"
 #include "ssd/sm90/backward_columns.cuh"
 
 extern "C" __global__ void __launch_bounds__(512, 1)
-    ssd_backward_chunks(Shape shape, Pass pass, const Chunk *chunks) {
+    ssd_backward_chunks(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap dy, Shape shape, Pass pass,
+                        const Chunk *chunks) {
     extern __shared__ __align__(1024) unsigned char memory[];
     Place at;
     const u32 each_kind = gridDim.x / 2;
@@ -204,13 +255,14 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     const int heads = shape.heads_per_group(), each = (heads + pass.splits - 1) / pass.splits;
     at.first = at.group * heads + at.split * each;
     at.count = min(each, heads - at.split * each);
+    at.whole = at.k.len == Q || at.k.start + at.k.len == shape.len;
     at.memory = memory;
     at.base = shared_address(memory);
 
     if (threadIdx.x == 0) {
         *(Place *)(memory + PLACE_AT) = at;
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full(i), 257);
+            barrier_init(at.full(i), !at.whole ? 257 : columns ? 2 : 1);
             barrier_init(at.empty(i), 16);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -220,6 +272,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         copy_generators(shape, pass, at, columns, BANDS == 1 ? 0 : 1 - pass.band, 16 * (threadIdx.x >> 5), threadIdx.x & 31);
     __syncthreads();
 
+    const Tiles tiles = {&x, &dy};
     // The same number in all lanes, as the compiler can see.
     const u32 warpgroup = __shfl_sync(~0u, threadIdx.x >> 7, 0), half = warpgroup & 1, thread = threadIdx.x & 127;
     if (warpgroup < 2) {
@@ -230,9 +283,9 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         }
     } else {
         if (columns) {
-            columns_db(shape, pass, at, half, thread);
+            columns_db(shape, pass, tiles, at, half);
         } else {
-            rows_state(shape, pass, at, half);
+            rows_state(shape, pass, tiles, at, half);
         }
     }
 }

@@ -83,27 +83,27 @@ DEVICE float columns_scores(const Shape &shape, const Pass &pass, const Place &a
     return unit;
 }
 
-// dX = dt dx + d dY of this warp's rows takes the place of its rows of X, which nobody else reads any more; from there this lane's
-// pieces of rows lane / 8 and every fourth one are written to `to`, if they are among `rows`.
-DEVICE void store_dx(const float (&dx)[32], const float (&dt)[2], const float *d, u32 stage, const unsigned char *x_panel, u32 row,
-                     u32 lane, storage *to, long long pitch, int rows) {
+// dX = dt dx + d dY of this warp's rows, by way of SPACE: from there this lane's pieces of rows lane / 8 and every fourth one are
+// written to `to`, if they are among `rows`.
+DEVICE void store_dx(const float (&dx)[32], const float (&dt)[2], const float *d, const Place &at, u32 dy_panel, u32 row, u32 lane,
+                     storage *to, long long pitch, int rows) {
 #pragma unroll
     for (int step = 0; step < 4; step++) {
         u32 dy[4], out[4];
-        load_matrices(dy, tile_address(stage + DY_AT, row, 2 * step, lane));
+        load_matrices(dy, tile_address(dy_panel, row, 2 * step, lane));
 #pragma unroll
         for (int m = 0; m < 4; m++) {
             const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
             const float2 wide = unpack(dy[m]), skip = *(const float2 *)(d + 16 * step + 8 * (m >> 1) + 2 * (lane & 3));
             out[m] = pack(dt[m & 1] * dx[e] + skip.x * wide.x, dt[m & 1] * dx[e + 1] + skip.y * wide.y);
         }
-        store_matrices(tile_address(stage + X_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
+        store_matrices(tile_address(at.base + SPACE_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
     }
     __syncwarp();
 #pragma unroll
     for (int m = 0; m < 4; m++, to += 4 * pitch) {
         const u32 r = row + 4 * m + (lane >> 3);
-        const uint4 v = *(const uint4 *)(x_panel + swizzled(r, lane & 7));
+        const uint4 v = *(const uint4 *)(at.memory + SPACE_AT + swizzled(r, lane & 7));
         if ((int)r < rows) *(uint4 *)to = v;
     }
 }
@@ -193,23 +193,21 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         const float dt[2] = {given.dt[row + g], given.dt[row + g + 8]};
         wgmma_wait<0>();
         pin(dx);
-        store_dx(dx, dt, given.d, stage, at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + X_AT, row, lane, dx_to,
-                 (long long)shape.heads * P, pass.leads() ? at.again().k.len : 0);
+        store_dx(dx, dt, given.d, at, stage + DY_AT, row, lane, dx_to, (long long)shape.heads * P,
+                 pass.leads() ? at.again().k.len : 0);
         dx_to += P;
         at.release(i, lane);
     }
 }
 
-// A part of <dH, H> of one stage by one of 8 warps: sums along the diagonal of products of 8 rows by 8 columns, where a lane's
-// numbers are a part of row g on the left and of column g on the right.
-DEVICE float passed_on(const unsigned char *dh, u32 warp, u32 lane) {
-    float sum[4] = {0.f, 0.f, 0.f, 0.f};
-#pragma unroll 2
-    for (u32 e = (32 * warp + lane) * 16; e < STATE_BYTES; e += 256 * 16) {
-        const uint4 u = *(const uint4 *)(dh + e), v = *(const uint4 *)(dh + STATE_BYTES + e);
-        add_product_half(sum, u.x, u.y, v.x, v.y);
-        add_product_half(sum, u.z, u.w, v.z, v.w);
-    }
+// A part of <dH, H> of one stage: of `sum`, (row g, column g) of products of 8 rows by 8 columns, where a lane's numbers are a part of
+// row g on the left and of column g on the right.
+DEVICE void add_passed(float (&sum)[4], const unsigned char *dh) {
+    const uint4 u = *(const uint4 *)dh, v = *(const uint4 *)(dh + STATE_BYTES);
+    add_product_half(sum, u.x, u.y, v.x, v.y);
+    add_product_half(sum, u.z, u.w, v.z, v.w);
+}
+DEVICE float diagonal_sum(const float (&sum)[4], u32 lane) {
     const u32 g = lane >> 2, t = lane & 3;
     float own = g == 2 * t ? sum[0] : g == 2 * t + 1 ? sum[1] : 0.f;
 #pragma unroll
@@ -217,19 +215,18 @@ DEVICE float passed_on(const unsigned char *dh, u32 warp, u32 lane) {
     return own;
 }
 
-DEVICE void columns_db(const Shape &shape, const Pass &pass, const Place &at, u32 half, u32 thread) {
-    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2;
-    const u32 row = 64 * half + 16 * warp;
+DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {
     float db[N_PANELS][32];
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
         for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
-    named_sync(3, 512); // scores are there, and the first stage is free
-    for (int i = 0; i < min(STAGES, at.count); i++) copy_head<true>(shape, pass, at, i);
+    copy_first<true>(shape, pass, tiles, at);
 
 #pragma unroll 1
     for (int i = 0; i < at.again().count; i++) {
+        const auto [row, lane] = rows_again(half);
+        const u32 own_row = row + (lane >> 2);
         const Given &given = at.given(i);
         at.wait_full(i);
         fence_async();
@@ -245,7 +242,10 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Place &at, u3
         float weight[2];
 #pragma unroll
         for (int m = 0; m < 2; m++)
-            weight[m] = given.dt[row + g + 8 * m] * exp2_fast(given.s[Q - 1] - given.s[row + g + 8 * m]) * unit;
+            weight[m] = given.dt[own_row + 8 * m] * exp2_fast(given.s[Q - 1] - given.s[own_row + 8 * m]) * unit;
+        // Beside each product an eighth of a quarter of <dH, H>.
+        const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;
+        float passed[4] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
         for (int column = 0; column < N; column += 32) {
             const int panel = column / 64, first = column % 64;
@@ -258,21 +258,22 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Place &at, u3
                                                  ACROSS * step),
                                  step > 0);
             wgmma_commit();
+            add_passed(passed, dh + column / 32 * 4096);
             wgmma_wait<0>();
             pin(t);
 #pragma unroll
             for (int e = 0; e < 16; e++) db[panel][first / 2 + e] += weight[(e >> 1) & 1] * t[e];
         }
-        const float sum = passed_on(at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT, row / 16, lane) *
-                          given.sizes[0].state * given.sizes[1].state;
+        const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
         at.release(i, lane);
         if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.again().first + i) * 8 + row / 16] = sum;
-        copy_next<true>(shape, pass, at, i);
+        copy_head<true>(shape, pass, tiles, at, i + STAGES);
     }
 
     const Place &end = at.again();
+    const auto [row, lane] = rows_again(half);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
-        store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end, row + g,
+        store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end, row + (lane >> 2),
                    column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
 }

@@ -183,7 +183,7 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
         const u32 x = at.operands(i, ROWS_STAGE) + X_AT / 16, dy = at.operands(i, ROWS_STAGE) + DY_AT / 16;
         const Given &given = at.given(i);
         float *sums = pass.sums + pass.place(shape, at.again().chunk, at.again().first + i) * SUMS * Q;
-        float *part = (float *)(at.memory + PARTS_AT) + (i & 1) * 12 * 64;
+        float *part = (float *)(at.memory + SPACE_AT) + (i & 1) * 12 * 64;
         at.wait_full(i);
         fence_async();
 
@@ -262,14 +262,13 @@ DEVICE void store_states(const Shape &shape, const Pass &pass, const Place &at, 
     at.release(i, lane);
 }
 
-DEVICE void rows_state(const Shape &shape, const Pass &pass, const Place &at, u32 half) {
+DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {
     float dc[N_PANELS][32];
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
         for (int e = 0; e < 32; e++) dc[panel][e] = 0.f;
-    named_sync(3, 512); // scores are there, and the first stage is free
-    for (int i = 0; i < min(STAGES, at.count); i++) copy_head<false>(shape, pass, at, i);
+    copy_first<false>(shape, pass, tiles, at);
 
 #pragma unroll 1
     for (int i = 0; i < at.again().count; i++) {
@@ -307,7 +306,7 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Place &at, u3
             state_block(t, dc[panel], states, grown, at.base + OWN_AT + panel * PANEL, first, row, lane);
         }
         store_states(shape, pass, at, i, states, unit, half);
-        copy_next<false>(shape, pass, at, i);
+        copy_head<false>(shape, pass, tiles, at, i + STAGES);
     }
 
     // B in the place of the first stage.

@@ -38,10 +38,23 @@ DEVICE void write_factor(u16 *factors, int position, float factor) {
     own[0] = (u16)both, own[2] = (u16)(both >> 16);
 }
 
-// The larger of each of two numbers in size.
+// The larger in size of each of two numbers, with any sign.
 DEVICE u32 most_pair(u32 most, u32 pair) {
-    asm("max." STORAGE "x2 %0, %0, %1;" : "+r"(most) : "r"(pair & 0x7fff7fff));
+    asm("max.xorsign.abs." STORAGE "x2 %0, %0, %1;" : "+r"(most) : "r"(pair));
     return most;
+}
+
+// a b - c, pair by pair.
+DEVICE u32 less(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("{.reg .b32 minus; neg." STORAGE "x2 minus, %3; fma.rn." STORAGE "x2 %0, %1, %2, minus;}" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// h += a b, over all columns of the state; `right` describes b.
+DEVICE void add_columns(float (&h)[N / 2], const u32 (&a)[4], u32 right) {
+    if constexpr (N == 128) product128_depth<0>(h, a, right, 1);
+    else product64_depth<0>(h, a, right, 1);
 }
 
 // One direction's tensors: `left` is X or dY, `right` B or C.
@@ -136,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int head = group * in_group + in_pair + warpgroup;
     const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
     const int row = 16 * warp + (lane >> 2), column = 2 * (lane & 3);
-    float h[N_PANELS][32];
+    float h[N / 2]; // by panels of 64 columns
     const int entered = by_segment ? (int)blockIdx.y : (reverse ? segment.leaves : segment.enters);
     const int left_at = by_segment ? (int)blockIdx.y : (reverse ? segment.enters : segment.leaves);
 #pragma unroll
@@ -149,8 +162,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 if (walk.from && entered >= 0)
                     v = *(const float2 *)(walk.from + (((long long)entered * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
                                           band * N + panel * 64 + t * 8 + column);
-                h[panel][4 * t + 2 * r] = v.x;
-                h[panel][4 * t + 2 * r + 1] = v.y;
+                h[32 * panel + 4 * t + 2 * r] = v.x;
+                h[32 * panel + 4 * t + 2 * r + 1] = v.y;
             }
 
     float after = 0.f; // apart: the sum of logs of the chunks walked
@@ -168,9 +181,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         if (walk.kept) { // the state so far, before this chunk
             float *mosts = (float *)(memory + MOST_AT) + warpgroup * 4, most = 0.f;
 #pragma unroll
-            for (int panel = 0; panel < N_PANELS; panel++)
-#pragma unroll
-                for (int e = 0; e < 32; e++) most = fmaxf(most, fabsf(h[panel][e]));
+            for (int e = 0; e < N / 2; e++) most = fmaxf(most, fabsf(h[e]));
             most = warp_most(most);
             if (lane == 0) mosts[warp] = most;
             if (thread == 0) copy_out_wait();
@@ -182,10 +193,10 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                 for (int t = 0; t < 8; t += 2)
                     store_matrices(tile_address(own_state + panel * STATE_PANEL, 16 * warp, t, lane),
-                                   pack_half(h[panel][4 * t] * scale.to, h[panel][4 * t + 1] * scale.to),
-                                   pack_half(h[panel][4 * t + 2] * scale.to, h[panel][4 * t + 3] * scale.to),
-                                   pack_half(h[panel][4 * t + 4] * scale.to, h[panel][4 * t + 5] * scale.to),
-                                   pack_half(h[panel][4 * t + 6] * scale.to, h[panel][4 * t + 7] * scale.to));
+                                   pack_half(h[32 * panel + 4 * t] * scale.to, h[32 * panel + 4 * t + 1] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 2] * scale.to, h[32 * panel + 4 * t + 3] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 4] * scale.to, h[32 * panel + 4 * t + 5] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 6] * scale.to, h[32 * panel + 4 * t + 7] * scale.to));
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
@@ -211,12 +222,10 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         const float through = (apart ? 1.f : exp2_fast(last)) * unit;
         after += apart ? last : 0.f;
 #pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++) {
-#pragma unroll
-            for (int e = 0; e < 32; e++) h[panel][e] *= through;
-            pin(h[panel]);
-        }
+        for (int e = 0; e < N / 2; e++) h[e] *= through;
+        pin(h);
 
+        const u32 right = pieces(base) + (i % STAGES) * (STAGE / 16) + ((PANEL / 16) << 16); // a depth_major operand
         u32 most = 0, high[Q / 16][4], low[Q / 16][4];
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
@@ -230,30 +239,23 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 const uint2 f = two[m >> 1];
                 most = most_pair(most, raw[m]);
                 high[step][m] = times(raw[m], f.x);
-                low[step][m] = plus(raw[m], f.y, plus(raw[m], f.x, high[step][m] ^ 0x80008000u));
+                low[step][m] = plus(raw[m], f.y, less(raw[m], f.x, high[step][m]));
             }
             wgmma_fence();
-#pragma unroll
-            for (int panel = 0; panel < N_PANELS; panel++) {
-                const u64 right = columns_operand(pieces(base) + (i % STAGES) * (STAGE / 16) + panel * (PANEL / 16) + step * ACROSS);
-                product<1>(h[panel], high[step], right, 1);
-                product<1>(h[panel], low[step], right, 1);
-            }
+            add_columns(h, high[step], right + step * ACROSS);
+            add_columns(h, low[step], right + step * ACROSS);
             wgmma_commit();
         }
         const float2 mosts = unpack(most);
-        const float largest_left = warp_most(fmaxf(mosts.x, mosts.y));
+        const float largest_left = warp_most(fmaxf(fabsf(mosts.x), fabsf(mosts.y)));
         if (walk.kept && lane == 0) sizes->most[warp] = largest_left;
         wgmma_wait<0>();
-#pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++) {
-            pin(h[panel]);
+        pin(h);
 #ifdef STORED_F16
-            const float back = near_one(largest, reach).from;
+        const float back = near_one(largest, reach).from;
 #pragma unroll
-            for (int e = 0; e < 32; e++) h[panel][e] *= back;
+        for (int e = 0; e < N / 2; e++) h[e] *= back;
 #endif
-        }
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * (i % STAGES));
     }
@@ -265,7 +267,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                 for (int r = 0; r < 2; r++)
                     *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
-                                band * N + panel * 64 + t * 8 + column) = make_float2(h[panel][4 * t + 2 * r], h[panel][4 * t + 2 * r + 1]);
+                                band * N + panel * 64 + t * 8 + column) = make_float2(h[32 * panel + 4 * t + 2 * r], h[32 * panel + 4 * t + 2 * r + 1]);
     }
     if (walk.kept && thread == 0) bulk_stores_done();
 }

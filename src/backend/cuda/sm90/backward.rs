@@ -1,6 +1,7 @@
 //! The vjp of the operator: `cuda/ssd/sm90/backward_steps.cu`, `backward_states.cu`, `backward_chunks.cu`.
 #![allow(unsafe_code)]
 
+use super::forward::tensor_map;
 use super::tables::{CHUNK, Tables};
 use crate::backend::cuda::generators::{Steps, StepsGrad};
 use crate::backend::cuda::launch::{Grid, Parameters};
@@ -218,11 +219,12 @@ pub(crate) fn vjp<T: Stored>(
     let grid =
         Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 512) };
     let kernel = m.kernel(CHUNKS, "ssd_backward_chunks")?;
+    let (x_map, dy_map) = (tensor_map(m.x, CHUNK as u32)?, tensor_map(m.dy, CHUNK as u32)?);
     for band in (0..bands as i32).rev() {
         let pass = Pass { band, ..pass };
         // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, the rooms have a place
         // for every chunk, slice and band, and the last band, which leaves what the first one carries on, comes first.
-        unsafe { kernel.launch(stream, grid, &[&shape, &pass, &m.tables.chunks.rows]) }?;
+        unsafe { kernel.launch(stream, grid, &[&x_map, &dy_map, &shape, &pass, &m.tables.chunks.rows]) }?;
     }
 
     let axes = [m.x.shape()[0], m.x.shape()[1], heads];
@@ -370,7 +372,7 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
     let given = 2 * CHUNK * 4 + SIZES + SLICE * 4;
-    (panels * PANEL + stages(2) + scores + 2 * given + 2 * 12 * 64 * 4 + 32 + 64) as u32
+    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
