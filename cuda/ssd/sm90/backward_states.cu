@@ -88,7 +88,8 @@ DEVICE int chunks_remembered(const Segment &segment, const float *last, long lon
 }
 
 extern "C" __global__ void __launch_bounds__(384, 1)
-    ssd_backward_states(Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
+    ssd_backward_states(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap dy,
+                        const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
                         Walk forth, Walk back, int by_segment) {
     extern __shared__ __align__(1024) unsigned char memory[];
     const u32 base = shared_address(memory);
@@ -127,6 +128,24 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             const Chunk k = chunks[at];
             const u32 stage = base + (i % STAGES) * STAGE, barrier = full + 8 * (i % STAGES);
             if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
+            if (k.len == Q || k.start + k.len == shape.len) {
+                if (thread > 0) {
+                    barrier_arrive(barrier);
+                    continue;
+                }
+                const int count_heads = two ? 2 : 1;
+                barrier_expect(barrier, N_PANELS * PANEL + count_heads * (PANEL + 1024));
+                for (int panel = 0; panel < N_PANELS; panel++)
+                    copy_in(stage + panel * PANEL, &(reverse ? c : b), column_of(group, band) + panel * 64, k.start, k.row, barrier);
+                for (int h = 0; h < count_heads; h++) {
+                    const u32 steps = stage + (N_PANELS + 2) * PANEL + h * 1024;
+                    const long long from = ((long long)at * shape.heads + head + h) * Q;
+                    copy_in(stage + (N_PANELS + h) * PANEL, &(reverse ? dy : x), (head + h) * P, k.start, k.row, barrier);
+                    bulk_load(steps, s + from, 512, barrier);
+                    bulk_load(steps + 512, dt + from, 512, barrier);
+                }
+                continue;
+            }
             const long long position = shape.position(k, 0);
             for (int panel = 0; panel < N_PANELS; panel++)
                 copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + column_of(group, band) + panel * 64,

@@ -307,6 +307,8 @@ fn walk<T: Stored>(
             Walk { left: dy, right: c, from: from[1], kept: kept(1), sizes, to: to[1] },
         ]
     };
+    let map = |tensor: &CudaTensor<T>| tensor_map(tensor, CHUNK as u32);
+    let (x, dy, b, c) = (map(m.x)?, map(m.dy)?, map(m.b)?, map(m.c)?);
     let start = |[forth, back]: [Walk; 2], by_segment: i32| {
         // SAFETY: the arguments are those of `ssd_backward_states`; chunks lie inside the tensors' rows, segments are made of
         // chunks of the tables, and the states that they name are inside the tensors of states.
@@ -315,6 +317,10 @@ fn walk<T: Stored>(
                 stream,
                 grid,
                 &[
+                    &x,
+                    &dy,
+                    &b,
+                    &c,
                     &shape,
                     &tables.chunks.rows,
                     &tables.segments.rows,
