@@ -2,7 +2,8 @@
 //
 //   S = C B^T,  L_ij = e^{s_i - s_j} (i >= j),  R = dY X^T,  K = S L R
 //   rows:     pairs: dS += L R dt,  sums of K over rows and columns, R_tt;  state: dC += e^{s_i} dY H,  <dY_i, e^{s_i} C_i H>
-//   columns:  dX = dt (e^{s_Q - s_j} B dH^T + (S L)^T dY) + d dY,  <X_j, e^{s_Q - s_j} dH B_j>;  dB += dt e^{s_Q - s_j} X dH,  <dH, H>
+//   columns:  dX = dt (e^{s_Q - s_j} B dH^T + (S L)^T dY) + d dY,  <X_j, e^{s_Q - s_j} dH B_j>;
+//             dB += dt e^{s_Q - s_j} X dH,  <dH, H>
 //   at the end of the heads of a group: dC += dS B (rows), dB += dS^T C (rows, a part of its own)
 //
 // With two bands the launch of the second one comes first: it leaves its part of B dH^T in `carried`, and the launch of the
@@ -12,8 +13,8 @@
 // over heads in registers. All blocks for columns come first: side by side the two would read the same numbers at the same
 // time, which took longer than reading them twice.
 //
-// Grid 2 x splits x groups x chunks, 512 threads. Warpgroup `half` has positions 64 half .. 64 half + 64 of what stands first in the
-// list above (pairs, dX); warpgroup 2 + half those of what stands second (state, dB), which is less, and copies the tiles.
+// Grid 2 x splits x groups x chunks, 512 threads. Warpgroup `half` has positions 64 half .. 64 half + 64 of what stands first in
+// the list above (pairs, dX); warpgroup 2 + half those of what stands second (state, dB), and copies the tiles.
 #include "ssd/sm90/backward.cuh"
 
 constexpr int STAGES = 2, SUMS = 6;
@@ -46,9 +47,9 @@ struct Pass {
     const Sizes *sizes;      // [chunk][head][band][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
-    float *sums;             // [chunk][head][band][6][128]: rows of K; columns of K strictly below the diagonal, own half; first
-                             //   half, and behind it a part of the rows of the second half; R_tt; columns of the state; rows of
-                             //   the state's output. Of a second band the last two only
+    float *sums;             // [chunk][head][band][6][128]: rows of K; columns of K strictly below the diagonal, own half;
+                             //   first half, and behind it a part of the rows of the second half; R_tt; columns of the state;
+                             //   rows of the state's output. Of a second band the last two only
     float *same;             // [chunk][group][128]: S_tt
     float *passed;           // [chunk][head][band][8]: parts of <dH, H>
     float *carried;          // [chunk][head][half][8][128][4]: e^{s_Q - s_j} B dH^T of the second band; or null
@@ -112,8 +113,8 @@ DEVICE void copy_generators(const Shape &shape, const Pass &pass, const Place &a
     fence_async();
 }
 
-// Two blocks of the products of this block's generators with the other ones, over all bands: rows 64 half .. 64 half + 64 by the
-// same positions and by those from 64 `other`. The other bands are replaced by this pass's.
+// Two blocks of the products of this block's generators with the other ones, over all bands: rows 64 half .. 64 half + 64 by
+// the same positions and by those from 64 `other`. The other bands are replaced by this pass's.
 DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &shape, const Pass &pass, const Place &at,
                       bool columns, u32 half, u32 other, u32 row, u32 lane) {
 #pragma unroll 1
@@ -128,8 +129,9 @@ DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &s
         for (int step = 0; step < N / 16; step++) {
             const u32 left = pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + (step & 3) * 2;
             const u32 right = left + (STAGES_AT - OWN_AT) / 16;
-            product<0, 0>(own, rows_operand(left + 64 * ROW * half), rows_operand(right + 64 * ROW * half), round + step > 0);
-            product<0, 0>(other_block, rows_operand(left + 64 * ROW * half), rows_operand(right + 64 * ROW * other), round + step > 0);
+            const u64 rows = rows_operand(left + 64 * ROW * half);
+            product<0, 0>(own, rows, rows_operand(right + 64 * ROW * half), round + step > 0);
+            product<0, 0>(other_block, rows, rows_operand(right + 64 * ROW * other), round + step > 0);
         }
         wgmma_commit();
         wgmma_wait<0>();
@@ -154,8 +156,8 @@ DEVICE Warp rows_again(u32 half) {
     return {64 * half + 16 * (thread >> 5), thread & 31};
 }
 
-// A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions: by one
-// warp, whose first lane arrives.
+// A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions:
+// by one warp, whose first lane arrives.
 template <bool COLUMNS>
 DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i, u32 lane) {
     const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);

@@ -62,9 +62,10 @@ DEVICE float half_rows(unsigned char *panels, u32 row, u32 lane) {
     return scale.from;
 }
 
-// S^T of the blocks on the diagonal, zero for i < j, and of block (0, 1), into the order in which threads read it; and B in f16.
-DEVICE float columns_scores(const Shape &shape, const Pass &pass, const Place &at, float4 *scores, float4 *scores_right, u32 half,
-                            u32 warp, u32 lane) {
+// S^T of the blocks on the diagonal, zero for i < j, and of block (0, 1), into the order in which threads read it; B in f16, and
+// what that is to be multiplied by.
+DEVICE float columns_scores(const Shape &shape, const Pass &pass, const Place &at, float4 *scores, float4 *scores_right,
+                            u32 half, u32 warp, u32 lane) {
     const u32 row = 64 * half + 16 * warp;
     float s[32], right[32];
     scores_of(s, right, shape, pass, at, true, half, 1, row, lane);
@@ -83,10 +84,10 @@ DEVICE float columns_scores(const Shape &shape, const Pass &pass, const Place &a
     return unit;
 }
 
-// dX = dt dx + d dY of this warp's rows, by way of SPACE: from there this lane's pieces of rows lane / 8 and every fourth one are
-// written to `to`, if they are among `rows`.
-DEVICE void store_dx(const float (&dx)[32], const float (&dt)[2], const float *d, const Place &at, u32 dy_panel, u32 row, u32 lane,
-                     storage *to, long long pitch, int rows) {
+// dX = dt dx + d dY of this warp's rows, by way of SPACE: from there this lane's pieces of rows lane / 8 and every fourth one
+// are written to `to`, if they are among `rows`.
+DEVICE void store_dx(const float (&dx)[32], const float (&dt)[2], const float *d, const Place &at, u32 dy_panel, u32 row,
+                     u32 lane, storage *to, long long pitch, int rows) {
 #pragma unroll
     for (int step = 0; step < 4; step++) {
         u32 dy[4], out[4];
@@ -129,14 +130,16 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         float dx[32];
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < N / 16; step++)
-            product<0, 0, true>(dx, rows_operand(pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2),
-                                rows_operand(operands + (STATE_AT + (step >> 2) * STATE_PANEL) / 16 + (step & 3) * 2), step > 0);
+        for (int step = 0; step < N / 16; step++) {
+            const u32 b = pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
+            const u32 dh = operands + (STATE_AT + (step >> 2) * STATE_PANEL) / 16 + (step & 3) * 2;
+            product<0, 0, true>(dx, rows_operand(b), rows_operand(dh), step > 0);
+        }
         wgmma_commit();
         const float logs[2] = {given.s[row + g], given.s[row + g + 8]}, last = given.s[Q - 1];
         mask_block<true>(mask, scores, logs, given.s + 64 * half, 0.f, warp, lane);
-        // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups has
-        // alone could not be on its way across the end of a branch.
+        // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups
+        // has alone could not be on its way across the end of a branch.
         if (half == 0) {
             mask_block<false>(right, scores_right, logs, given.s + 64, given.s[63], warp, lane);
         } else {
@@ -200,8 +203,8 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
     }
 }
 
-// A part of <dH, H> of one stage: of `sum`, (row g, column g) of products of 8 rows by 8 columns, where a lane's numbers are a part of
-// row g on the left and of column g on the right.
+// A part of <dH, H> of one stage: of `sum`, (row g, column g) of products of 8 rows by 8 columns, where a lane's numbers are a
+// part of row g on the left and of column g on the right.
 DEVICE void add_passed(float (&sum)[4], const unsigned char *dh) {
     const uint4 u = *(const uint4 *)dh, v = *(const uint4 *)(dh + STATE_BYTES);
     add_product_half(sum, u.x, u.y, v.x, v.y);
@@ -252,11 +255,10 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
             float t[16];
             wgmma_fence();
 #pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1, true>(t, x[step],
-                                 columns_operand(at.operands(i, COLUMNS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8 +
-                                                 ACROSS * step),
-                                 step > 0);
+            for (int step = 0; step < 4; step++) {
+                const u32 from = at.operands(i, COLUMNS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
+                product<1, true>(t, x[step], columns_operand(from + ACROSS * step), step > 0);
+            }
             wgmma_commit();
             add_passed(passed, dh + column / 32 * 4096);
             wgmma_wait<0>();
@@ -274,6 +276,6 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
     const auto [row, lane] = rows_again(half);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
-        store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end, row + (lane >> 2),
-                   column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
+        store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end,
+                   row + (lane >> 2), column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
 }

@@ -1,7 +1,7 @@
-// The rows of a chunk, backwards. For pairs of positions a warpgroup holds the block of its half on the diagonal of dS, and columns
-// 32 half .. 32 half + 32 of the block left of the diagonal, whose rows are those of the second half. Both run the same
-// instructions: a product that only one of them has could not be on its way across the end of a branch. For the state a
-// warpgroup holds its half of dC.
+// The rows of a chunk, backwards. For pairs of positions a warpgroup holds the block of its half on the diagonal of dS, and
+// columns 32 half .. 32 half + 32 of the block left of the diagonal, whose rows are those of the second half. Both run the
+// same instructions: a product that only one of them has could not be on its way across the end of a branch. For the state
+// a warpgroup holds its half of dC.
 
 // No decay inside a block grows beyond this power of two; above the diagonal it only keeps products with zero finite.
 constexpr float GROWTH = 64.f;
@@ -25,11 +25,12 @@ DEVICE float sum_columns(const float (&v)[8], u32 lane) {
 
 // A block of R, 64 x 64 on the diagonal or 64 x 32 left of it: adds L R dt to dS and K to the sums of its rows; sums of K's
 // columns, without dt, into `part`. `own` are the sums of logs of the rows that this thread holds, `logs` and `steps` s and
-// dt of the block's columns, `edge` the sum of logs between the columns and the rows. The scores are zero on and above the diagonal; dS
-// above it is not used.
+// dt of the block's columns, `edge` the sum of logs between the columns and the rows. The scores are zero on and above the
+// diagonal; dS above it is not used.
 template <int COUNT>
 DEVICE void pairs_block(const float (&r)[COUNT], float (&ds)[COUNT], float (&rows)[2], const float (&own)[2],
-                        const float *logs, const float *steps, float edge, const float4 *scores, float *part, u32 warp, u32 lane) {
+                        const float *logs, const float *steps, float edge, const float4 *scores, float *part, u32 warp,
+                        u32 lane) {
     constexpr bool DIAGONAL = COUNT == 32;
     const u32 g = lane >> 2, c = 2 * (lane & 3);
     float left[2];
@@ -191,7 +192,8 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<0, 0>(beside, rows_operand(dy + 64 * ROW + 2 * step), rows_operand(x + 32 * ROW * half + 2 * step), step > 0);
+            product<0, 0>(beside, rows_operand(dy + 64 * ROW + 2 * step), rows_operand(x + 32 * ROW * half + 2 * step),
+                          step > 0);
         wgmma_commit();
 #pragma unroll
         for (int step = 0; step < 4; step++)
@@ -255,8 +257,8 @@ DEVICE void store_states(const Shape &shape, const Pass &pass, const Place &at, 
     const u32 row = first + (lane >> 2);
     float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.again().first + i) * SUMS + 5) * Q + row;
 #pragma unroll
-    for (int m = 0; m < 2; m++) {
-        const float sum = sum_row(exp2_fast(at.given(i).s[row + 8 * m]) * (unit * states[m])); // in this order nothing gets too small
+    for (int m = 0; m < 2; m++) { // in this order nothing gets too small
+        const float sum = sum_row(exp2_fast(at.given(i).s[row + 8 * m]) * (unit * states[m]));
         if ((lane & 3) == 0) sums[8 * m] = sum;
     }
     at.release(i, lane);
@@ -295,11 +297,10 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles,
             float t[16];
             wgmma_fence();
 #pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1, true>(t, dy[step],
-                                 columns_operand(at.operands(i, ROWS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8 +
-                                                 ACROSS * step),
-                                 step > 0);
+            for (int step = 0; step < 4; step++) {
+                const u32 from = at.operands(i, ROWS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
+                product<1, true>(t, dy[step], columns_operand(from + ACROSS * step), step > 0);
+            }
             wgmma_commit();
             wgmma_wait<0>();
             pin(t);
@@ -325,10 +326,11 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles,
         pin(dc[panel]);
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < Q / 16; step++)
-            product<0, 1>(dc[panel],
-                          rows_operand(pieces(end.base) + (SCORES_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2),
+        for (int step = 0; step < Q / 16; step++) {
+            const u32 left = (SCORES_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
+            product<0, 1>(dc[panel], rows_operand(pieces(end.base) + left),
                           columns_operand(pieces(end.base) + (STAGES_AT + panel * PANEL) / 16 + step * ACROSS), 1);
+        }
         wgmma_commit();
         wgmma_wait<0>();
         pin(dc[panel]);

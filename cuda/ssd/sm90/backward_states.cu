@@ -4,13 +4,15 @@
 //   dH_{k-1} = e^{s_Q} dH_k + sum_i e^{s_i} dY_i C_i^T              from the last one   (direction 1)
 //
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
-// product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
-// would use up the error allowed to the cotangents of the decays, which are inner products of two states.
+// product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power
+// of two: with the 8 bits of bf16 they alone would use up the error allowed to the cotangents of the decays, which are inner
+// products of two states.
 //
 // With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
 // far as decays have not fallen below 2^LEAST: it costs the memory of a head, not the length of a segment.
 //
-// Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
+// Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that
+// copies.
 // Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
 #include "ssd/sm90/backward.cuh"
 
@@ -47,7 +49,9 @@ DEVICE u32 most_pair(u32 most, u32 pair) {
 // a b - c, pair by pair.
 DEVICE u32 less(u32 a, u32 b, u32 c) {
     u32 d;
-    asm("{.reg .b32 minus; neg." STORAGE "x2 minus, %3; fma.rn." STORAGE "x2 %0, %1, %2, minus;}" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    asm("{.reg .b32 minus; neg." STORAGE "x2 minus, %3; fma.rn." STORAGE "x2 %0, %1, %2, minus;}"
+        : "=r"(d)
+        : "r"(a), "r"(b), "r"(c));
     return d;
 }
 
@@ -89,8 +93,9 @@ DEVICE int chunks_remembered(const Segment &segment, const float *last, long lon
 
 extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_backward_states(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap dy,
-                        const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
-                        Walk forth, Walk back, int by_segment) {
+                        const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, Shape shape,
+                        const Chunk *chunks, const Segment *segments, const float *s, const float *dt, Walk forth, Walk back,
+                        int by_segment) {
     extern __shared__ __align__(1024) unsigned char memory[];
     const u32 base = shared_address(memory);
     const bool reverse = blockIdx.z == 1;
@@ -104,10 +109,9 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const bool two = in_pair + 1 < in_group;
     const bool apart = by_segment && !walk.kept; // what the segment alone adds, from the end that is remembered best
     const bool from_last = reverse != apart;
-    const int count = !apart ? segment.count
-                             : chunks_remembered(segment, s + ((long long)segment.first * shape.heads + group * in_group + in_pair) * Q +
-                                                              Q - 1,
-                                                 (long long)shape.heads * Q, two, reverse, lane);
+    const float *last_sum = s + ((long long)segment.first * shape.heads + group * in_group + in_pair) * Q + Q - 1;
+    const int count =
+        !apart ? segment.count : chunks_remembered(segment, last_sum, (long long)shape.heads * Q, two, reverse, lane);
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
@@ -136,7 +140,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 const int count_heads = two ? 2 : 1;
                 barrier_expect(barrier, N_PANELS * PANEL + count_heads * (PANEL + 1024));
                 for (int panel = 0; panel < N_PANELS; panel++)
-                    copy_in(stage + panel * PANEL, &(reverse ? c : b), column_of(group, band) + panel * 64, k.start, k.row, barrier);
+                    copy_in(stage + panel * PANEL, &(reverse ? c : b), column_of(group, band) + panel * 64, k.start, k.row,
+                            barrier);
                 for (int h = 0; h < count_heads; h++) {
                     const u32 steps = stage + (N_PANELS + 2) * PANEL + h * 1024;
                     const long long from = ((long long)at * shape.heads + head + h) * Q;
@@ -219,11 +224,13 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
-        const float factor = reverse ? exp2_fast(after + steps[thread]) : steps[Q + thread] * exp2_fast(after + last - steps[thread]);
+        const float factor = reverse ? exp2_fast(after + steps[thread])
+                                     : steps[Q + thread] * exp2_fast(after + last - steps[thread]);
 #ifdef STORED_F16
-        // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while products
-        // are added: by up to 2^126 backwards, where no factor is smaller than what fades the state, and by 2^40 forth, where all
-        // may be zero and the state is not. Apart nothing fades the state, which is zero before the first chunk only.
+        // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while
+        // products are added: by up to 2^126 backwards, where no factor is smaller than what fades the state, and by 2^40
+        // forth, where all may be zero and the state is not. Apart nothing fades the state, which is zero before the first
+        // chunk only.
         const int reach = reverse && (!apart || i == 0) ? 126 : 40;
         float *largest = (float *)(memory + LARGEST_AT) + warpgroup * 8 + (i & 1) * 4;
         const float most_factor = warp_most(fabsf(factor));
@@ -286,7 +293,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                 for (int r = 0; r < 2; r++)
                     *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
-                                band * N + panel * 64 + t * 8 + column) = make_float2(h[32 * panel + 4 * t + 2 * r], h[32 * panel + 4 * t + 2 * r + 1]);
+                                band * N + panel * 64 + t * 8 + column) =
+                        make_float2(h[32 * panel + 4 * t + 2 * r], h[32 * panel + 4 * t + 2 * r + 1]);
     }
     if (walk.kept && thread == 0) bulk_stores_done();
 }

@@ -99,7 +99,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Grid (chunks, whole heads / 32), 256 threads.
-//   sums: [chunk][head][band][6][128], passed: [chunk][head][band][8], same: [chunk][group][128]: as `backward_chunks` leaves them
+//   sums: [chunk][head][band][6][128], passed: [chunk][head][band][8], same: [chunk][group][128]: as `backward_chunks` leaves
+//     them
 //   d_dt: (batch, len, whole heads) of raw (or of dt), d_log_a: the same, or null with raw
 //   parts: [chunk][3][whole head] of dA, dbias, dD
 extern "C" __global__ void __launch_bounds__(THREADS)
