@@ -10,8 +10,7 @@
 // first band does what belongs to no band.
 //
 // Two blocks share a chunk, one for what is summed along rows and one for what is summed along columns; each holds its sums
-// over heads in registers. All blocks for columns come first: side by side the two would read the same numbers at the same
-// time, which took longer than reading them twice.
+// over heads in registers. All blocks for columns come first, so that multiprocessors get as many of each kind.
 //
 // Grid 2 x splits x groups x chunks, 512 threads. Warpgroup `half` has positions 64 half .. 64 half + 64 of what stands first in
 // the list above (pairs, dX); warpgroup 2 + half those of what stands second (state, dB), and copies the tiles.
