@@ -166,7 +166,7 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         }
         if (BANDS == 2) {
             float4 *carried = (float4 *)pass.carried +
-                              (((long long)at.again().chunk * shape.heads + at.again().first + i) * 2 + half) * 1024 + thread;
+                              (((long long)at.again().chunk * shape.heads + at.head(i)) * 2 + half) * 1024 + thread;
 #pragma unroll
             for (int m = 0; m < 8; m++) {
                 if (m == 4) asm volatile("" ::: "memory"); // not more at once than there are registers
@@ -187,7 +187,7 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         for (int step = 0; step < 4; step++)
             product<1>(dx, right[step], columns_operand(operands + DY_AT / 16 + 64 * ROW + ACROSS * step), 1);
         wgmma_commit();
-        float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.again().first + i) * SUMS + 4) * Q + row + g;
+        float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 4) * Q + row + g;
 #pragma unroll
         for (int m = 0; m < 2; m++) {
             const float sum = sum_row(faded[m] * (unit * inner[m])); // in this order nothing gets too small
@@ -268,7 +268,7 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
         }
         const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
         at.release(i, lane);
-        if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.again().first + i) * 8 + row / 16] = sum;
+        if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.head(i)) * 8 + row / 16] = sum;
         copy_head<true>(shape, pass, tiles, at, i + STAGES);
     }
 

@@ -183,7 +183,7 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
     for (int i = 0; i < at.again().count; i++) {
         const u32 x = at.operands(i, ROWS_STAGE) + X_AT / 16, dy = at.operands(i, ROWS_STAGE) + DY_AT / 16;
         const Given &given = at.given(i);
-        float *sums = pass.sums + pass.place(shape, at.again().chunk, at.again().first + i) * SUMS * Q;
+        float *sums = pass.sums + pass.place(shape, at.again().chunk, at.head(i)) * SUMS * Q;
         float *part = (float *)(at.memory + SPACE_AT) + (i & 1) * 12 * 64;
         at.wait_full(i);
         fence_async();
@@ -255,7 +255,7 @@ DEVICE void store_states(const Shape &shape, const Pass &pass, const Place &at, 
                          u32 half) {
     const auto [first, lane] = rows_again(half);
     const u32 row = first + (lane >> 2);
-    float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.again().first + i) * SUMS + 5) * Q + row;
+    float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 5) * Q + row;
 #pragma unroll
     for (int m = 0; m < 2; m++) { // in this order nothing gets too small
         const float sum = sum_row(exp2_fast(at.given(i).s[row + 8 * m]) * (unit * states[m]));
