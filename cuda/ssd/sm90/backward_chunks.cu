@@ -155,8 +155,14 @@ DEVICE Warp rows_again(u32 half) {
     return {64 * half + 16 * (thread >> 5), thread & 31};
 }
 
+// The skip of column p of a head, into a `Given`.
+DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32 p) {
+    const float *d = pass.d + (pass.d_channels ? head * P + p : head >> slice_bits);
+    copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
+}
+
 // A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions:
-// by one warp, whose first lane arrives.
+// by one warp, whose first lane arrives; for columns each lane once more.
 template <bool COLUMNS>
 DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i, u32 lane) {
     const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);
@@ -176,11 +182,9 @@ DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles,
         bulk_load(given + 2 * Q * 4, pass.sizes + place * 2, 2 * sizeof(Sizes), full);
     }
     if (!COLUMNS) return;
-    float *d = ((Given *)(at.memory + GIVEN_AT))[i % STAGES].d;
-#pragma unroll
-    for (u32 p = lane; p < P; p += 32) d[p] = pass.d ? pass.d[pass.d_channels ? head * P + p : head >> shape.slice_bits] : 0.f;
-    __syncwarp();
-    if (lane == 0) barrier_arrive(full);
+    copy_skip(pass, given, head, shape.slice_bits, lane);
+    copy_skip(pass, given, head, shape.slice_bits, lane + 32);
+    copies_arrive(full);
 }
 
 // The same for any chunk, with zeros behind its end, by the 8 warps of the second two warpgroups.
@@ -203,9 +207,7 @@ DEVICE void copy_part(const Shape &shape, const Pass &pass, const Place &at, int
         if (lane < 2 * sizeof(Sizes) / 16)
             copy_piece(given + 1024 + lane * 16, (const float *)(pass.sizes + place * 2) + lane * 4, true);
     } else if (COLUMNS && warp < 5) {
-        const u32 p = 32 * (warp - 3) + lane;
-        const float *d = pass.d + (pass.d_channels ? head * P + p : head >> shape.slice_bits);
-        copy_number(given + 1024 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
+        copy_skip(pass, given, head, shape.slice_bits, 32 * (warp - 3) + lane);
     }
     const long long position = shape.position(here.k, 0);
     const int column = head * P;
@@ -263,7 +265,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     if (threadIdx.x == 0) {
         *(Place *)(memory + PLACE_AT) = at;
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full(i), !at.whole ? 257 : columns ? 2 : 1);
+            barrier_init(at.full(i), !at.whole ? 257 : columns ? 33 : 1);
             barrier_init(at.empty(i), 16);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
