@@ -1,33 +1,41 @@
 // The backward pass of the chunks, given the state H that enters each and the cotangent dH of the one that leaves it. Per head:
 //
 //   S = C B^T,  L_ij = e^{s_i - s_j} (i >= j),  R = dY X^T,  K = S L R
-//   rows:     dS += L R dt,  dC += e^{s_i} dY H,   sums of K over rows and columns, <dY_i, e^{s_i} C_i H>, R_tt
-//   columns:  dX = dt (e^{s_Q - s_j} B dH^T + (S L)^T dY) + d dY,  dB += dt e^{s_Q - s_j} X dH,  <X_j, e^{s_Q - s_j} dH B_j>, <dH, H>
+//   rows:     pairs: dS += L R dt,  sums of K over rows and columns, R_tt;  state: dC += e^{s_i} dY H,  <dY_i, e^{s_i} C_i H>
+//   columns:  dX = dt (e^{s_Q - s_j} B dH^T + (S L)^T dY) + d dY,  <X_j, e^{s_Q - s_j} dH B_j>;
+//             dB += dt e^{s_Q - s_j} X dH,  <dH, H>
 //   at the end of the heads of a group: dC += dS B (rows), dB += dS^T C (rows, a part of its own)
 //
 // With two bands the launch of the second one comes first: it leaves its part of B dH^T in `carried`, and the launch of the
 // first band does what belongs to no band.
 //
 // Two blocks share a chunk, one for what is summed along rows and one for what is summed along columns; each holds its sums
-// over heads in registers. All blocks for columns come first: side by side the two would read the same numbers at the same
-// time, which took longer than reading them twice.
+// over heads in registers. All blocks for columns come first, so that multiprocessors get as many of each kind.
 //
-// Grid 2 x splits x groups x chunks, 384 threads: two warpgroups, of 64 rows or columns each, and one that copies.
+// Grid 2 x splits x groups x chunks, 512 threads. Warpgroup `half` has positions 64 half .. 64 half + 64 of what stands first in
+// the list above (pairs, dX); warpgroup 2 + half those of what stands second (state, dB), and copies the tiles.
 #include "ssd/sm90/backward.cuh"
 
-constexpr int STAGES = 2, SUMS = 5;
+constexpr int STAGES = 2, SUMS = 6;
 constexpr u32 OWN_AT = 0, STAGES_AT = N_PANELS * PANEL;
 constexpr u32 X_AT = 0, DY_AT = PANEL, STATE_AT = 2 * PANEL; // in a stage; then H, columns: dH, H
 constexpr u32 ROWS_STAGE = STATE_AT + STATE_BYTES, COLUMNS_STAGE = STATE_AT + 2 * STATE_BYTES;
-constexpr u32 SCORES_AT = STAGES_AT + STAGES * ROWS_STAGE; // rows: S as [block][8][thread] of 4, then dS
+// S or S^T of blocks 00 and 11, then of the other one, as [block][8][thread] of 4; in the end dS.
+constexpr u32 SCORES_AT = STAGES_AT + STAGES * ROWS_STAGE, SCORES_T_AT = STAGES_AT + STAGES * COLUMNS_STAGE;
 constexpr u32 SCORES_BYTES = 3 * 8 * 128 * 16;
-constexpr u32 SCORES_T_AT = STAGES_AT + STAGES * COLUMNS_STAGE; // columns: S^T likewise
-constexpr u32 ROWS_END = SCORES_AT + SCORES_BYTES, COLUMNS_END = SCORES_T_AT + SCORES_BYTES;
-constexpr u32 STEPS_AT = ROWS_END > COLUMNS_END ? ROWS_END : COLUMNS_END; // [stage]: s, dt of 128; sizes
-constexpr u32 STEPS_BYTES = 1024 + 2 * sizeof(Sizes);
-constexpr u32 PARTS_AT = STEPS_AT + STAGES * STEPS_BYTES; // [head's parity][12][64]
-constexpr u32 BARRIERS_AT = PARTS_AT + 2 * 12 * 64 * 4;
+constexpr u32 GIVEN_AT = SCORES_T_AT + SCORES_BYTES; // [stage]
+
+// Numbers of a head beside its tiles.
+struct Given {
+    float s[Q], dt[Q];
+    Sizes sizes[2]; // of X and H, of dY and dH
+    float d[P];     // columns: the skip
+};
+// Rows: parts of sums of K's columns, [head's parity][12][64]. Columns: a panel for dX on its way out.
+constexpr u32 SPACE_AT = GIVEN_AT + STAGES * sizeof(Given);
+constexpr u32 BARRIERS_AT = SPACE_AT + PANEL;
 constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES; // 64 bytes
+static_assert(PLACE_AT + 64 <= 232448, "the shared memory of a block");
 
 // The pass's tensors.
 struct Pass {
@@ -38,11 +46,11 @@ struct Pass {
     const Sizes *sizes;      // [chunk][head][band][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
-    float *sums;             // [chunk][head][band][5][128]: rows of K and of the state's output; columns of K strictly below
-                             //   the diagonal, own half; first half, and behind it a part of the rows of the second half;
-                             //   R_tt; columns of the state. Of a second band the first and the last only, without K
+    float *sums;             // [chunk][head][band][6][128]: rows of K; columns of K strictly below the diagonal, own half;
+                             //   first half, and behind it a part of the rows of the second half; R_tt; columns of the state;
+                             //   rows of the state's output. Of a second band the last two only
     float *same;             // [chunk][group][128]: S_tt
-    float *passed;           // [chunk][head][band][4]: parts of <dH, H>
+    float *passed;           // [chunk][head][band][8]: parts of <dH, H>
     float *carried;          // [chunk][head][half][8][128][4]: e^{s_Q - s_j} B dH^T of the second band; or null
     long long positions;     // batch x len
     int d_channels, splits, band;
@@ -59,10 +67,16 @@ DEVICE Scale half_scale(const Sizes &of) {
     return half_scale(fmaxf(fmaxf(of.most[0], of.most[1]), fmaxf(of.most[2], of.most[3])));
 }
 
+// X and dY as the copy engine sees them: (batch, len, columns), in boxes of 128 positions and 64 columns.
+struct Tiles {
+    const TensorMap *x, *dy;
+};
+
 // A block's place in the grid and its memory.
 struct Place {
     Chunk k;
     int chunk, group, split, first, count; // heads first .. first + count
+    bool whole;                            // its row has no position behind the chunk's end that a full one would have
     u32 base;
     unsigned char *memory;
 
@@ -73,9 +87,8 @@ struct Place {
     DEVICE const Place &again() const { return *(const Place *)(memory + PLACE_AT); }
     DEVICE int head(int i) const { return again().first + i; }
     DEVICE u32 stage(int i, u32 size) const { return base + STAGES_AT + (i % STAGES) * size; }
-    DEVICE const float *steps(int i) const { return (const float *)(memory + STEPS_AT + (i % STAGES) * STEPS_BYTES); }
-    // Of X and H, or of dY and dH.
-    DEVICE const Sizes &sizes(int i, bool back) const { return ((const Sizes *)(steps(i) + 2 * Q))[back]; }
+    DEVICE u32 operands(int i, u32 size) const { return pieces(base) + STAGES_AT / 16 + (i % STAGES) * (size / 16); }
+    DEVICE const Given &given(int i) const { return ((const Given *)(memory + GIVEN_AT))[i % STAGES]; }
     DEVICE void wait_full(int i) const { barrier_wait(full(i), (i / STAGES) & 1); }
     DEVICE void release(int i, u32 lane) const {
         __syncwarp();
@@ -99,24 +112,25 @@ DEVICE void copy_generators(const Shape &shape, const Pass &pass, const Place &a
     fence_async();
 }
 
-// Two blocks of the products of this block's generators with the other ones, over all bands: rows 64 w .. 64 w + 64 by the
-// warpgroup's own positions and by those from 64 `other`. The other bands are replaced by this pass's.
+// Two blocks of the products of this block's generators with the other ones, over all bands: rows 64 half .. 64 half + 64 by
+// the same positions and by those from 64 `other`. The other bands are replaced by this pass's.
 DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &shape, const Pass &pass, const Place &at,
-                      bool columns, u32 warpgroup, u32 other, u32 row, u32 lane) {
+                      bool columns, u32 half, u32 other, u32 row, u32 lane) {
 #pragma unroll 1
     for (int round = 0; round < BANDS; round++) {
         if (round > 0) {
-            named_sync(3, 256);
+            named_sync(4, 256);
             copy_generators(shape, pass, at, columns, pass.band, row, lane);
-            named_sync(3, 256);
+            named_sync(4, 256);
         }
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < N / 16; step++) {
-            const u32 at_step = (step >> 2) * PANEL + (step & 3) * 32;
-            const u64 left = rows_operand(at.base + OWN_AT + at_step + 64 * warpgroup * 128);
-            product<0, 0>(own, left, rows_operand(at.base + STAGES_AT + at_step + 64 * warpgroup * 128), round + step > 0);
-            product<0, 0>(other_block, left, rows_operand(at.base + STAGES_AT + at_step + 64 * other * 128), round + step > 0);
+            const u32 left = pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + (step & 3) * 2;
+            const u32 right = left + (STAGES_AT - OWN_AT) / 16;
+            const u64 rows = rows_operand(left + 64 * ROW * half);
+            product<0, 0>(own, rows, rows_operand(right + 64 * ROW * half), round + step > 0);
+            product<0, 0>(other_block, rows, rows_operand(right + 64 * ROW * other), round + step > 0);
         }
         wgmma_commit();
         wgmma_wait<0>();
@@ -125,71 +139,112 @@ DEVICE void scores_of(float (&own)[32], float (&other_block)[32], const Shape &s
     }
 }
 
+// This thread's number, read anew, so that what follows from it is not kept in registers across a loop.
+DEVICE u32 thread_again() {
+    u32 thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+// The first of this warp's rows or columns in a half, and its lane.
+struct Warp {
+    u32 row, lane;
+};
+DEVICE Warp rows_again(u32 half) {
+    const u32 thread = thread_again() & 127;
+    return {64 * half + 16 * (thread >> 5), thread & 31};
+}
+
+// The skip of column p of a head, into a `Given`.
+DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32 p) {
+    const float *d = pass.d + (pass.d_channels ? head * P + p : head >> slice_bits);
+    copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
+}
+
+// A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions:
+// by one warp, whose first lane arrives; for columns each lane once more.
+template <bool COLUMNS>
+DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i, u32 lane) {
+    const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);
+    const u32 given = at.base + GIVEN_AT + (i % STAGES) * sizeof(Given);
+    const Place &here = at.again();
+    const int head = here.first + i;
+    const long long place = pass.place(shape, here.chunk, head);
+    if (lane == 0) {
+        barrier_expect(full, 2 * PANEL + (COLUMNS ? 2 : 1) * STATE_BYTES + 2 * Q * 4 + 2 * sizeof(Sizes));
+        copy_in(stage + X_AT, tiles.x, head * P, here.k.start, here.k.row, full);
+        copy_in(stage + DY_AT, tiles.dy, head * P, here.k.start, here.k.row, full);
+        const u64 offset = place * STATE_BYTES;
+        if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
+        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+        bulk_load(given, pass.s + place / BANDS * Q, Q * 4, full);
+        bulk_load(given + Q * 4, pass.dt + place / BANDS * Q, Q * 4, full);
+        bulk_load(given + 2 * Q * 4, pass.sizes + place * 2, 2 * sizeof(Sizes), full);
+    }
+    if (!COLUMNS) return;
+    copy_skip(pass, given, head, shape.slice_bits, lane);
+    copy_skip(pass, given, head, shape.slice_bits, lane + 32);
+    copies_arrive(full);
+}
+
+// The same for any chunk, with zeros behind its end, by the 8 warps of the second two warpgroups.
+template <bool COLUMNS>
+DEVICE void copy_part(const Shape &shape, const Pass &pass, const Place &at, int i, u32 warp, u32 lane) {
+    const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);
+    const u32 given = at.base + GIVEN_AT + (i % STAGES) * sizeof(Given);
+    const Place &here = at.again();
+    const int head = here.first + i;
+    const long long place = pass.place(shape, here.chunk, head);
+    if (warp == 0 && lane == 0) {
+        barrier_expect(full, (COLUMNS ? 2 : 1) * STATE_BYTES);
+        const u64 offset = place * STATE_BYTES;
+        if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
+        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+    }
+    if (warp < 2) {
+        copy_piece(given + warp * 512 + lane * 16, (warp == 0 ? pass.s : pass.dt) + place / BANDS * Q + lane * 4, true);
+    } else if (warp == 2) {
+        if (lane < 2 * sizeof(Sizes) / 16)
+            copy_piece(given + 1024 + lane * 16, (const float *)(pass.sizes + place * 2) + lane * 4, true);
+    } else if (COLUMNS && warp < 5) {
+        copy_skip(pass, given, head, shape.slice_bits, 32 * (warp - 3) + lane);
+    }
+    const long long position = shape.position(here.k, 0);
+    const int column = head * P;
+    copy_rows<16>(stage + X_AT, pass.x + position * shape.x_pitch + column, shape.x_pitch, 16 * warp, here.k.len, lane);
+    copy_rows<16>(stage + DY_AT, pass.dy + position * shape.dy_pitch + column, shape.dy_pitch, 16 * warp, here.k.len, lane);
+    copies_arrive(full);
+}
+
+// Copies for head i once its stage is free, where it has to become free.
+template <bool COLUMNS>
+DEVICE void copy_head(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i) {
+    const u32 thread = thread_again() - 256;
+    if (i >= at.again().count || (at.again().whole && thread >= 32)) return;
+    if (i >= STAGES) barrier_wait(at.empty(i), (i / STAGES - 1) & 1);
+    if (at.again().whole) {
+        copy_whole<COLUMNS>(shape, pass, tiles, at, i, thread);
+    } else {
+        copy_part<COLUMNS>(shape, pass, at, i, thread >> 5, thread & 31);
+    }
+}
+
+// The first heads' copies; the first stage is free as soon as scores are there.
+template <bool COLUMNS>
+DEVICE void copy_first(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at) {
+#pragma unroll 1
+    for (int i = STAGES - 1; i >= 0; i--) {
+        if (i == 0) named_sync(3, 512);
+        copy_head<COLUMNS>(shape, pass, tiles, at, i);
+    }
+}
+
 #include "ssd/sm90/backward_rows.cuh"
 #include "ssd/sm90/backward_columns.cuh"
 
-// <dH, H> of one stage, a quarter of it by each warp: sums along the diagonal of products of 8 rows by 8 columns, where a lane's
-// numbers are a part of row g on the left and of column g on the right.
-DEVICE float passed_on(const unsigned char *dh, u32 thread) {
-    float sum[4] = {0.f, 0.f, 0.f, 0.f};
-#pragma unroll 2
-    for (u32 e = thread * 16; e < STATE_BYTES; e += 128 * 16) {
-        const uint4 u = *(const uint4 *)(dh + e), v = *(const uint4 *)(dh + STATE_BYTES + e);
-        add_product_half(sum, u.x, u.y, v.x, v.y);
-        add_product_half(sum, u.z, u.w, v.z, v.w);
-    }
-    const u32 g = (thread >> 2) & 7, t = thread & 3;
-    float own = g == 2 * t ? sum[0] : g == 2 * t + 1 ? sum[1] : 0.f;
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) own += __shfl_xor_sync(~0u, own, d);
-    return own;
-}
-
-// Copies the heads' tiles, one stage after the other; with COLUMNS also sums <dH, H>.
-template <bool COLUMNS>
-DEVICE void copy_heads(const Shape &shape, const Pass &pass, const Place &at, u32 thread) {
-    constexpr u32 STAGE = COLUMNS ? COLUMNS_STAGE : ROWS_STAGE;
-    const u32 warp = thread >> 5, lane = thread & 31;
-    const int count = at.count;
-    for (int i = 0; i <= count; i++) {
-        // Read back in each round: there are few registers here.
-        const Place &here = at.again();
-        const long long place = pass.place(shape, here.chunk, here.first + i);
-        if (i < count) {
-            const u32 stage = at.stage(i, STAGE), full = at.full(i);
-            barrier_wait(at.empty(i), (i / STAGES) & 1);
-            if (thread == 0) {
-                barrier_expect(full, COLUMNS ? 2 * STATE_BYTES : STATE_BYTES);
-                const u64 offset = place * STATE_BYTES;
-                if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
-                bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset,
-                          STATE_BYTES, full);
-            }
-            const u32 steps = at.base + STEPS_AT + (i % STAGES) * STEPS_BYTES + thread * 16;
-            if (warp < 2)
-                copy_piece(steps, (warp == 0 ? pass.s : pass.dt) + place / BANDS * Q + lane * 4, true);
-            else if (thread < 64 + 2 * sizeof(Sizes) / 16)
-                copy_piece(steps, (const float *)(pass.sizes + place * 2) + (thread - 64) * 4, true);
-            const long long position = shape.position(here.k, 0);
-            const int column = (here.first + i) * P;
-            copy_rows<32>(stage + X_AT, pass.x + position * shape.x_pitch + column, shape.x_pitch, 32 * warp, here.k.len,
-                          lane);
-            copy_rows<32>(stage + DY_AT, pass.dy + position * shape.dy_pitch + column, shape.dy_pitch, 32 * warp, here.k.len,
-                          lane);
-            copies_arrive(full);
-        }
-        if (COLUMNS && i > 0) {
-            at.wait_full(i - 1);
-            const float sum = passed_on(at.memory + STAGES_AT + ((i - 1) % STAGES) * STAGE + STATE_AT, thread) *
-                              at.sizes(i - 1, false).state * at.sizes(i - 1, true).state;
-            at.release(i - 1, lane);
-            if (lane == 0) pass.passed[(place - BANDS) * 4 + warp] = sum;
-        }
-    }
-}
-
-extern "C" __global__ void __launch_bounds__(384, 1)
-    ssd_backward_chunks(Shape shape, Pass pass, const Chunk *chunks) {
+extern "C" __global__ void __launch_bounds__(512, 1)
+    ssd_backward_chunks(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap dy, Shape shape, Pass pass,
+                        const Chunk *chunks) {
     extern __shared__ __align__(1024) unsigned char memory[];
     Place at;
     const u32 each_kind = gridDim.x / 2;
@@ -203,39 +258,37 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int heads = shape.heads_per_group(), each = (heads + pass.splits - 1) / pass.splits;
     at.first = at.group * heads + at.split * each;
     at.count = min(each, heads - at.split * each);
+    at.whole = at.k.len == Q || at.k.start + at.k.len == shape.len;
     at.memory = memory;
     at.base = shared_address(memory);
-    const u32 warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127;
 
     if (threadIdx.x == 0) {
         *(Place *)(memory + PLACE_AT) = at;
         for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full(i), 129);
-            barrier_init(at.empty(i), columns ? 12 : 8);
+            barrier_init(at.full(i), !at.whole ? 257 : columns ? 33 : 1);
+            barrier_init(at.empty(i), 16);
         }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     // Scores are over all bands, and this one comes last.
-    if (warpgroup < 2)
-        copy_generators(shape, pass, at, columns, BANDS == 1 ? 0 : 1 - pass.band, 16 * (threadIdx.x >> 5), thread & 31);
+    if (threadIdx.x < 256)
+        copy_generators(shape, pass, at, columns, BANDS == 1 ? 0 : 1 - pass.band, 16 * (threadIdx.x >> 5), threadIdx.x & 31);
     __syncthreads();
 
-    if (warpgroup == 2) {
-        registers_give<40>();
+    const Tiles tiles = {&x, &dy};
+    // The same number in all lanes, as the compiler can see.
+    const u32 warpgroup = __shfl_sync(~0u, threadIdx.x >> 7, 0), half = warpgroup & 1, thread = threadIdx.x & 127;
+    if (warpgroup < 2) {
         if (columns) {
-            for (int i = 0; i < STAGES; i++) at.release(i, thread & 31);
-            copy_heads<true>(shape, pass, at, thread);
+            columns_dx(shape, pass, at, half, thread);
         } else {
-            copy_heads<false>(shape, pass, at, thread);
+            rows_pairs(shape, pass, at, half, thread);
         }
     } else {
-        registers_take<232>();
-        // The same number in all lanes, as the compiler can see.
-        const u32 uniform = __shfl_sync(~0u, warpgroup, 0);
         if (columns) {
-            backward_columns(shape, pass, at, uniform, thread);
+            columns_db(shape, pass, tiles, at, half);
         } else {
-            backward_rows(shape, pass, at, uniform, thread);
+            rows_state(shape, pass, tiles, at, half);
         }
     }
 }

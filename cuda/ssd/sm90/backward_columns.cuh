@@ -1,4 +1,4 @@
-// The columns of a chunk, backwards: warpgroup w holds positions 64 w .. 64 w + 64 of dX and of dB.
+// The columns of a chunk, backwards: of dX head by head, of dB over the heads.
 
 // (S L)^T of one 64 x 64 block, as left operands of four steps: this thread's rows are positions j with sums of logs `own`,
 // the columns positions i with sums `logs`.
@@ -62,96 +62,111 @@ DEVICE float half_rows(unsigned char *panels, u32 row, u32 lane) {
     return scale.from;
 }
 
-DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &at, u32 warpgroup, u32 thread) {
-    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2, c = 2 * (lane & 3);
-    const u32 row = 64 * warpgroup + 16 * warp;
-    const u32 own = at.base + OWN_AT;
-    // S^T of the blocks on the diagonal, zero for i < j, and of block (0, 1).
-    float4 *scores = (float4 *)(at.memory + SCORES_T_AT) + thread + warpgroup * 1024;
-    float4 *scores_right = (float4 *)(at.memory + SCORES_T_AT) + thread + 2048;
-    float db[N_PANELS][32];
-    {
-        float s[32], right[32];
-        scores_of(s, right, shape, pass, at, true, warpgroup, 1, row, lane);
-        const int below = 16 * warp + g - c; // j - i of the first element
+// S^T of the blocks on the diagonal, zero for i < j, and of block (0, 1), into the order in which threads read it; B in f16, and
+// what that is to be multiplied by.
+DEVICE float columns_scores(const Shape &shape, const Pass &pass, const Place &at, float4 *scores, float4 *scores_right,
+                            u32 half, u32 warp, u32 lane) {
+    const u32 row = 64 * half + 16 * warp;
+    float s[32], right[32];
+    scores_of(s, right, shape, pass, at, true, half, 1, row, lane);
+    const int below = 16 * warp + (lane >> 2) - 2 * (lane & 3); // j - i of the first element
 #pragma unroll
-        for (int e = 0; e < 32; e++) s[e] = below <= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? s[e] : 0.f;
+    for (int e = 0; e < 32; e++) s[e] = below <= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? s[e] : 0.f;
 #pragma unroll
-        for (int t = 0; t < 8; t++) {
-            scores[t * 128] = make_float4(s[4 * t], s[4 * t + 1], s[4 * t + 2], s[4 * t + 3]);
-            if (warpgroup == 0)
-                scores_right[t * 128] = make_float4(right[4 * t], right[4 * t + 1], right[4 * t + 2], right[4 * t + 3]);
-        }
+    for (int t = 0; t < 8; t++) {
+        scores[t * 128] = make_float4(s[4 * t], s[4 * t + 1], s[4 * t + 2], s[4 * t + 3]);
+        if (half == 0)
+            scores_right[t * 128] = make_float4(right[4 * t], right[4 * t + 1], right[4 * t + 2], right[4 * t + 3]);
     }
-    named_sync(1 + warpgroup, 128);
-    const float b_unit = half_rows(at.memory + OWN_AT, row, lane);
+    named_sync(1 + half, 128);
+    const float unit = half_rows(at.memory + OWN_AT, row, lane);
     fence_async();
-    named_sync(1 + warpgroup, 128);
+    return unit;
+}
+
+// dX = dt dx + d dY of this warp's rows, by way of SPACE: from there this lane's pieces of rows lane / 8 and every fourth one
+// are written to `to`, if they are among `rows`.
+DEVICE void store_dx(const float (&dx)[32], const float (&dt)[2], const float *d, const Place &at, u32 dy_panel, u32 row,
+                     u32 lane, storage *to, long long pitch, int rows) {
 #pragma unroll
-    for (int panel = 0; panel < N_PANELS; panel++)
+    for (int step = 0; step < 4; step++) {
+        u32 dy[4], out[4];
+        load_matrices(dy, tile_address(dy_panel, row, 2 * step, lane));
 #pragma unroll
-        for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
-    for (int i = 0; i < STAGES; i++) at.release(i, lane);
+        for (int m = 0; m < 4; m++) {
+            const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
+            const float2 wide = unpack(dy[m]), skip = *(const float2 *)(d + 16 * step + 8 * (m >> 1) + 2 * (lane & 3));
+            out[m] = pack(dt[m & 1] * dx[e] + skip.x * wide.x, dt[m & 1] * dx[e + 1] + skip.y * wide.y);
+        }
+        store_matrices(tile_address(at.base + SPACE_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < 4; m++, to += 4 * pitch) {
+        const u32 r = row + 4 * m + (lane >> 3);
+        const uint4 v = *(const uint4 *)(at.memory + SPACE_AT + swizzled(r, lane & 7));
+        if ((int)r < rows) *(uint4 *)to = v;
+    }
+}
+
+DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u32 half, u32 thread) {
+    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2;
+    const u32 row = 64 * half + 16 * warp;
+    float4 *scores = (float4 *)(at.memory + SCORES_T_AT) + thread + half * 1024;
+    float4 *scores_right = (float4 *)(at.memory + SCORES_T_AT) + thread + 2048;
+    const float b_unit = columns_scores(shape, pass, at, scores, scores_right, half, warp, lane);
+    named_sync(3, 512);
+    storage *dx_to = pass.dx + (shape.position(at.k, row + (lane >> 3)) * shape.heads + at.first) * P + (lane & 7) * 8;
 
 #pragma unroll 1
     for (int i = 0; i < at.again().count; i++) {
-        const u32 stage = at.stage(i, COLUMNS_STAGE);
-        const float *steps = at.steps(i);
+        const u32 stage = at.stage(i, COLUMNS_STAGE), operands = at.operands(i, COLUMNS_STAGE);
+        const Given &given = at.given(i);
         at.wait_full(i);
         fence_async();
 
-        // B dH^T, X dH by panels, and what the masks add to dX: each product is on its way while the last one is made use of.
-        u32 x[4][4], mask[4][4], right[4][4];
-        float dx[32], t[32];
+        // B dH^T is on its way while the masks are made.
+        u32 mask[4][4], right[4][4];
+        float dx[32];
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < N / 16; step++)
-            product<0, 0, true>(dx, rows_operand(own + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
-                          rows_operand(stage + STATE_AT + (step >> 2) * STATE_PANEL + (step & 3) * 32), step > 0);
-        wgmma_commit();
-        const Scale scale = half_scale(at.sizes(i, false));
-        const float dh_unit = at.sizes(i, true).state;
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-            load_matrices(x[step], tile_address(stage + X_AT, row, 2 * step, lane));
-#pragma unroll
-            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
+        for (int step = 0; step < N / 16; step++) {
+            const u32 b = pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
+            const u32 dh = operands + (STATE_AT + (step >> 2) * STATE_PANEL) / 16 + (step & 3) * 2;
+            product<0, 0, true>(dx, rows_operand(b), rows_operand(dh), step > 0);
         }
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-            product<1, true>(t, x[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
         wgmma_commit();
-        const float logs[2] = {steps[row + g], steps[row + g + 8]};
-        mask_block<true>(mask, scores, logs, steps + 64 * warpgroup, 0.f, warp, lane);
-        // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups has
-        // alone could not be on its way across the end of a branch.
-        if (warpgroup == 0) {
-            mask_block<false>(right, scores_right, logs, steps + 64, steps[63], warp, lane);
+        const float logs[2] = {given.s[row + g], given.s[row + g + 8]}, last = given.s[Q - 1];
+        mask_block<true>(mask, scores, logs, given.s + 64 * half, 0.f, warp, lane);
+        // Of the second half nothing is right of the diagonal. It takes part with zeros: a product that one of the warpgroups
+        // has alone could not be on its way across the end of a branch.
+        if (half == 0) {
+            mask_block<false>(right, scores_right, logs, given.s + 64, given.s[63], warp, lane);
         } else {
 #pragma unroll
             for (int e = 0; e < 16; e++) right[e >> 2][e & 3] = 0;
         }
-        const float dt[2] = {steps[Q + row + g], steps[Q + row + g + 8]}, last = steps[Q - 1];
         const float faded[2] = {exp2_fast(last - logs[0]), exp2_fast(last - logs[1])};
-        const float entering[2] = {faded[0] * (dh_unit * b_unit), faded[1] * (dh_unit * b_unit)};
-
-        wgmma_wait<1>();
+        const float unit = given.sizes[1].state * b_unit, entering[2] = {faded[0] * unit, faded[1] * unit};
+        wgmma_wait<0>();
         pin(dx);
         float inner[2] = {0.f, 0.f};
 #pragma unroll
-        for (int step = 0; step < 4; step++)
+        for (int step = 0; step < 4; step++) {
+            u32 x[4];
+            load_matrices(x, tile_address(stage + X_AT, row, 2 * step, lane));
 #pragma unroll
             for (int m = 0; m < 4; m++) {
                 const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
-                const float2 wide = unpack_half(x[step][m]);
-                inner[m & 1] += wide.x * dx[e] + wide.y * dx[e + 1];
+                const float2 wide = unpack(x[m]);
+                inner[m & 1] = fmaf(wide.y, dx[e + 1], fmaf(wide.x, dx[e], inner[m & 1]));
                 dx[e] *= entering[m & 1];
                 dx[e + 1] *= entering[m & 1];
             }
+        }
         if (BANDS == 2) {
             float4 *carried = (float4 *)pass.carried +
-                              (((long long)at.again().chunk * shape.heads + at.head(i)) * 2 + warpgroup) * 1024 + thread;
+                              (((long long)at.again().chunk * shape.heads + at.head(i)) * 2 + half) * 1024 + thread;
 #pragma unroll
             for (int m = 0; m < 8; m++) {
                 if (m == 4) asm volatile("" ::: "memory"); // not more at once than there are registers
@@ -163,82 +178,104 @@ DEVICE void backward_columns(const Shape &shape, const Pass &pass, const Place &
                 }
             }
         }
-        const float skip = pass.d && !pass.d_channels ? pass.d[at.head(i) >> shape.slice_bits] : 0.f;
         pin(dx);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1>(dx, mask[step], columns_operand(stage + DY_AT + 64 * warpgroup * 128 + 2048 * step), 1);
+            product<1>(dx, mask[step], columns_operand(operands + DY_AT / 16 + 64 * ROW * half + ACROSS * step), 1);
 #pragma unroll
         for (int step = 0; step < 4; step++)
-            product<1>(dx, right[step], columns_operand(stage + DY_AT + 64 * 128 + 2048 * step), 1);
+            product<1>(dx, right[step], columns_operand(operands + DY_AT / 16 + 64 * ROW + ACROSS * step), 1);
         wgmma_commit();
-
-        wgmma_wait<1>();
-        pin(t);
-        const float unit = scale.from * dh_unit, weight[2] = {dt[0] * faded[0] * unit, dt[1] * faded[1] * unit};
-#pragma unroll
-        for (int e = 0; e < 32; e++) db[0][e] += weight[(e >> 1) & 1] * t[e];
-        if (N_PANELS == 2) {
-            pin(t);
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1, true>(t, x[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
-            wgmma_commit();
-        }
+        float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 4) * Q + row + g;
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            float sum = faded[m] * (dh_unit * b_unit * scale.from * inner[m]); // in this order nothing gets too small
-            sum += __shfl_xor_sync(~0u, sum, 1);
-            sum += __shfl_xor_sync(~0u, sum, 2);
-            if ((lane & 3) == 0)
-                pass.sums[(pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 4) * Q + row + g + 8 * m] = sum;
+            const float sum = sum_row(faded[m] * (unit * inner[m])); // in this order nothing gets too small
+            if ((lane & 3) == 0) sums[8 * m] = sum;
         }
-        wgmma_wait<N_PANELS - 1>();
+        const float dt[2] = {given.dt[row + g], given.dt[row + g + 8]};
+        wgmma_wait<0>();
         pin(dx);
+        store_dx(dx, dt, given.d, at, stage + DY_AT, row, lane, dx_to, (long long)shape.heads * P,
+                 pass.leads() ? at.again().k.len : 0);
+        dx_to += P;
+        at.release(i, lane);
+    }
+}
 
-        // dX takes the place of this warp's rows of X, which nobody else reads.
+// A part of <dH, H> of one stage: of `sum`, (row g, column g) of products of 8 rows by 8 columns, where a lane's numbers are a
+// part of row g on the left and of column g on the right.
+DEVICE void add_passed(float (&sum)[4], const unsigned char *dh) {
+    const uint4 u = *(const uint4 *)dh, v = *(const uint4 *)(dh + STATE_BYTES);
+    add_product_half(sum, u.x, u.y, v.x, v.y);
+    add_product_half(sum, u.z, u.w, v.z, v.w);
+}
+DEVICE float diagonal_sum(const float (&sum)[4], u32 lane) {
+    const u32 g = lane >> 2, t = lane & 3;
+    float own = g == 2 * t ? sum[0] : g == 2 * t + 1 ? sum[1] : 0.f;
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) own += __shfl_xor_sync(~0u, own, d);
+    return own;
+}
+
+DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {
+    float db[N_PANELS][32];
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
+    copy_first<true>(shape, pass, tiles, at);
+
+#pragma unroll 1
+    for (int i = 0; i < at.again().count; i++) {
+        const auto [row, lane] = rows_again(half);
+        const u32 own_row = row + (lane >> 2);
+        const Given &given = at.given(i);
+        at.wait_full(i);
+        fence_async();
+        const Scale scale = half_scale(given.sizes[0]);
+        u32 x[4][4];
 #pragma unroll
         for (int step = 0; step < 4; step++) {
-            u32 dy[4], out[4];
-            load_matrices(dy, tile_address(stage + DY_AT, row, 2 * step, lane));
+            load_matrices(x[step], tile_address(at.stage(i, COLUMNS_STAGE) + X_AT, row, 2 * step, lane));
 #pragma unroll
-            for (int m = 0; m < 4; m++) {
-                const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
-                const float2 wide = unpack(dy[m]);
-                float2 d = make_float2(skip, skip);
-                if (pass.d_channels)
-                    d = *(const float2 *)(pass.d + at.head(i) * P + 16 * step + 8 * (m >> 1) + c);
-                out[m] = pack(dt[m & 1] * dx[e] + d.x * wide.x, dt[m & 1] * dx[e + 1] + d.y * wide.y);
+            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
+        }
+        const float unit = scale.from * given.sizes[1].state;
+        float weight[2];
+#pragma unroll
+        for (int m = 0; m < 2; m++)
+            weight[m] = given.dt[own_row + 8 * m] * exp2_fast(given.s[Q - 1] - given.s[own_row + 8 * m]) * unit;
+        // Beside each product an eighth of a quarter of <dH, H>.
+        const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;
+        float passed[4] = {0.f, 0.f, 0.f, 0.f};
+#pragma unroll
+        for (int column = 0; column < N; column += 32) {
+            const int panel = column / 64, first = column % 64;
+            float t[16];
+            wgmma_fence();
+#pragma unroll
+            for (int step = 0; step < 4; step++) {
+                const u32 from = at.operands(i, COLUMNS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
+                product<1, true>(t, x[step], columns_operand(from + ACROSS * step), step > 0);
             }
-            store_matrices(tile_address(stage + X_AT, row, 2 * step, lane), out[0], out[1], out[2], out[3]);
-        }
-        __syncwarp();
-        const unsigned char *from = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + X_AT;
-        const Chunk &k = at.again().k;
-        storage *to = pass.dx + (shape.position(k, 0) * shape.heads + at.head(i)) * P + (lane & 7) * 8;
-#pragma unroll
-        for (int m = 0; m < 4; m++) {
-            const u32 r = row + 4 * m + (lane >> 3);
-            const uint4 v = *(const uint4 *)(from + swizzled(r, lane & 7));
-            if (r < k.len && pass.leads()) *(uint4 *)(to + (long long)r * shape.heads * P) = v;
-        }
-        if (N_PANELS == 2) {
+            wgmma_commit();
+            add_passed(passed, dh + column / 32 * 4096);
             wgmma_wait<0>();
             pin(t);
-        }
-        at.release(i, lane);
-        if (N_PANELS == 2) {
 #pragma unroll
-            for (int e = 0; e < 32; e++) db[N_PANELS - 1][e] += weight[(e >> 1) & 1] * t[e];
+            for (int e = 0; e < 16; e++) db[panel][first / 2 + e] += weight[(e >> 1) & 1] * t[e];
         }
+        const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
+        at.release(i, lane);
+        if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.head(i)) * 8 + row / 16] = sum;
+        copy_head<true>(shape, pass, tiles, at, i + STAGES);
     }
 
     const Place &end = at.again();
-    const long long part_size = pass.positions * shape.groups * STATE_DIM;
+    const auto [row, lane] = rows_again(half);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++)
-        store_part(pass.db + (2 * end.split + 1) * part_size, db[panel], shape, end, row + g,
-                   column_of(end.group, pass.band) + panel * 64 + c);
+        store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end,
+                   row + (lane >> 2), column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
 }

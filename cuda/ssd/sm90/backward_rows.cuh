@@ -1,8 +1,7 @@
-// The rows of a chunk, backwards: warpgroup w holds rows 64 w .. 64 w + 64 of dC and their block on the diagonal of dS, and
-// columns 32 w .. 32 w + 32 of the block left of the diagonal, whose rows are those of the second half.
-//
-// Both warpgroups run the same instructions: two copies of the loop would not fit the instruction cache, and a product that only
-// one of them has could not be on its way across the end of a branch.
+// The rows of a chunk, backwards. For pairs of positions a warpgroup holds the block of its half on the diagonal of dS, and
+// columns 32 half .. 32 half + 32 of the block left of the diagonal, whose rows are those of the second half. Both run the
+// same instructions: a product that only one of them has could not be on its way across the end of a branch. For the state
+// a warpgroup holds its half of dC.
 
 // No decay inside a block grows beyond this power of two; above the diagonal it only keeps products with zero finite.
 constexpr float GROWTH = 64.f;
@@ -25,12 +24,13 @@ DEVICE float sum_columns(const float (&v)[8], u32 lane) {
 }
 
 // A block of R, 64 x 64 on the diagonal or 64 x 32 left of it: adds L R dt to dS and K to the sums of its rows; sums of K's
-// columns, without dt, into `part`. `own` are the sums of logs of the rows that this thread holds, `steps` s and dt of the
-// block's columns, `edge` the sum of logs between the columns and the rows. The scores are zero on and above the diagonal; dS
-// above it is not used.
+// columns, without dt, into `part`. `own` are the sums of logs of the rows that this thread holds, `logs` and `steps` s and
+// dt of the block's columns, `edge` the sum of logs between the columns and the rows. The scores are zero on and above the
+// diagonal; dS above it is not used.
 template <int COUNT>
 DEVICE void pairs_block(const float (&r)[COUNT], float (&ds)[COUNT], float (&rows)[2], const float (&own)[2],
-                        const float *steps, float edge, const float4 *scores, float *part, u32 warp, u32 lane) {
+                        const float *logs, const float *steps, float edge, const float4 *scores, float *part, u32 warp,
+                        u32 lane) {
     constexpr bool DIAGONAL = COUNT == 32;
     const u32 g = lane >> 2, c = 2 * (lane & 3);
     float left[2];
@@ -47,7 +47,7 @@ DEVICE void pairs_block(const float (&r)[COUNT], float (&ds)[COUNT], float (&row
 #pragma unroll
         for (int tile = 0; tile < 4; tile++) {
             const int t = 4 * half + tile;
-            const float2 s = *(const float2 *)(steps + 8 * t + c), dt = *(const float2 *)(steps + Q + 8 * t + c);
+            const float2 s = *(const float2 *)(logs + 8 * t + c), dt = *(const float2 *)(steps + 8 * t + c);
             const float4 score4 = scores[t * 128];
             const float score[4] = {score4.x, score4.y, score4.z, score4.w};
             const float right[2] = {DIAGONAL ? s.x : exp2_fast(edge - s.x), DIAGONAL ? s.y : exp2_fast(edge - s.y)};
@@ -88,20 +88,20 @@ DEVICE void store_diagonal(const float (&r)[32], float *to, u32 warp, u32 lane) 
     }
 }
 
-// dC += e^{s_i} (dY H) of one panel of columns; adds <C_i, dY_i H> to `rows`.
-DEVICE void state_block(const float (&t)[32], float (&dc)[32], float (&rows)[2], const float (&grown)[2], u32 own_panel,
-                        u32 row, u32 lane) {
+// dC += e^{s_i} (dY H) of 32 columns, those from `first` of a panel; adds <C_i, dY_i H> to `rows`.
+DEVICE void state_block(const float (&t)[16], float (&dc)[32], float (&rows)[2], const float (&grown)[2], u32 own_panel,
+                        int first, u32 row, u32 lane) {
 #pragma unroll
-    for (int step = 0; step < 4; step++) {
+    for (int step = 0; step < 2; step++) {
         u32 c[4];
-        load_matrices(c, tile_address(own_panel, row, 2 * step, lane));
+        load_matrices(c, tile_address(own_panel, row, first / 8 + 2 * step, lane));
 #pragma unroll
         for (int m = 0; m < 4; m++) { // rows 0, 1; then the next tile
-            const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1);
+            const int e = 8 * step + 4 * (m >> 1) + 2 * (m & 1), to = first / 2 + e;
             const float2 wide = unpack(c[m]);
-            rows[m & 1] += wide.x * t[e] + wide.y * t[e + 1];
-            dc[e] += grown[m & 1] * t[e];
-            dc[e + 1] += grown[m & 1] * t[e + 1];
+            rows[m & 1] = fmaf(wide.y, t[e + 1], fmaf(wide.x, t[e], rows[m & 1]));
+            dc[to] += grown[m & 1] * t[e];
+            dc[to + 1] += grown[m & 1] * t[e + 1];
         }
     }
 }
@@ -131,184 +131,210 @@ DEVICE void store_scores(const float (&s)[32], float4 *scores, float *same, u32 
     }
 }
 
-DEVICE void backward_rows(const Shape &shape, const Pass &pass, const Place &at, u32 warpgroup, u32 thread) {
-    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2;
-    const u32 row = 64 * warpgroup + 16 * warp; // the warp's first
-    const u32 own = at.base + OWN_AT, scores_at = at.base + SCORES_AT;
-    // Blocks on the diagonal, then the one left of the second.
-    float4 *scores = (float4 *)(at.memory + SCORES_AT) + thread + warpgroup * 1024;
-    const float4 *scores_left = (float4 *)(at.memory + SCORES_AT) + thread + 2048 + warpgroup * 512;
-    float *parts = (float *)(at.memory + PARTS_AT);
-    float dc[N_PANELS][32], ds[32], ds_left[16];
+// The sum over the four lanes that share a row.
+DEVICE float sum_row(float v) {
+    v += __shfl_xor_sync(~0u, v, 1);
+    return v + __shfl_xor_sync(~0u, v, 2);
+}
 
-    {
-        float s_left[32];
-        scores_of(ds, s_left, shape, pass, at, false, warpgroup, 0, row, lane);
-        store_scores<true>(ds, scores, pass.same + ((long long)at.chunk * shape.groups + at.group) * Q + 64 * warpgroup, warp,
-                           lane);
-        if (warpgroup == 1)
-            store_scores<false>(s_left, (float4 *)(at.memory + SCORES_AT) + thread + 2048, nullptr, warp, lane);
-    }
-    named_sync(3, 256);
-#pragma unroll
-    for (int e = 0; e < 32; e++) ds[e] = 0.f;
-#pragma unroll
-    for (int e = 0; e < 16; e++) ds_left[e] = 0.f;
-#pragma unroll
-    for (int panel = 0; panel < N_PANELS; panel++)
-#pragma unroll
-        for (int e = 0; e < 32; e++) dc[panel][e] = 0.f;
-    for (int i = 0; i < STAGES; i++) at.release(i, lane);
-
-#pragma unroll 1
-    for (int i = 0; i < at.again().count; i++) {
-        const u32 stage = at.stage(i, ROWS_STAGE);
-        const float *steps = at.steps(i);
-        float *sums = pass.sums + pass.place(shape, at.again().chunk, at.head(i)) * SUMS * Q;
-        float *part = parts + (i & 1) * 12 * 64;
-        at.wait_full(i);
-        fence_async();
-
-        // While one block is made into sums, the next product is on its way into the registers of the last one.
-        float first[32], second[32], pairs[2] = {0.f, 0.f}, states[2] = {0.f, 0.f};
-        {
-            float beside[16], pairs_left[2] = {0.f, 0.f};
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product(beside, rows_operand(stage + DY_AT + 64 * 128 + 32 * step),
-                        rows_operand(stage + X_AT + 32 * warpgroup * 128 + 32 * step), step > 0);
-            wgmma_commit();
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<0, 0>(first, rows_operand(stage + DY_AT + 64 * warpgroup * 128 + 32 * step),
-                              rows_operand(stage + X_AT + 64 * warpgroup * 128 + 32 * step), step > 0);
-            wgmma_commit();
-            const float edge = steps[63], below[2] = {steps[64 + 16 * warp + g], steps[64 + 16 * warp + g + 8]};
-            wgmma_wait<1>();
-            pin(beside);
-            pairs_block<16>(beside, ds_left, pairs_left, below, steps + 32 * warpgroup, edge, scores_left,
-                            part + 512 + 128 * warpgroup + 32 * warp, warp, lane);
-            if (warpgroup == 1) {
-                pairs[0] = pairs_left[0], pairs[1] = pairs_left[1];
-            } else {
-#pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    float sum = pairs_left[m];
-                    sum += __shfl_xor_sync(~0u, sum, 1);
-                    sum += __shfl_xor_sync(~0u, sum, 2);
-                    if ((lane & 3) == 0) sums[2 * Q + 64 + 16 * warp + g + 8 * m] = sum;
-                }
-            }
-        }
-        // H is in f16, so dY becomes f16 too.
-        const Scale scale = half_scale(at.sizes(i, true));
-        u32 dy[4][4];
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-            load_matrices(dy[step], tile_address(stage + DY_AT, row, 2 * step, lane));
-#pragma unroll
-            for (int m = 0; m < 4; m++) dy[step][m] = to_half(dy[step][m], scale.to);
-        }
-        const float logs[2] = {steps[row + g], steps[row + g + 8]};
-        // dY H, by panels.
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 4; step++)
-            product<1, true>(second, dy[step], columns_operand(stage + STATE_AT + 2048 * step), step > 0);
-        wgmma_commit();
-        wgmma_wait<1>();
-        pin(first);
-        pairs_block<32>(first, ds, pairs, logs, steps + 64 * warpgroup, 0.f, scores, part + (4 * warpgroup + warp) * 64, warp,
-                        lane);
-        store_diagonal(first, sums + 3 * Q + 64 * warpgroup, warp, lane);
-        const float unit = scale.from * at.sizes(i, false).state;
-        const float grown[2] = {unit * exp2_fast(logs[0]), unit * exp2_fast(logs[1])};
-        if (N_PANELS == 2) {
-            pin(first);
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < 4; step++)
-                product<1, true>(first, dy[step], columns_operand(stage + STATE_AT + STATE_PANEL + 2048 * step), step > 0);
-            wgmma_commit();
-        }
-        wgmma_wait<N_PANELS - 1>();
-        pin(second);
-        if (N_PANELS == 1) at.release(i, lane);
-        state_block(second, dc[0], states, grown, own, row, lane);
-        if (N_PANELS == 2) {
-            wgmma_wait<0>();
-            pin(first);
-            at.release(i, lane);
-            state_block(first, dc[N_PANELS - 1], states, grown, own + PANEL, row, lane);
-        }
-
-#pragma unroll
-        for (int m = 0; m < 2; m++) {
-            float sum = exp2_fast(logs[m]) * (unit * states[m]); // in this order nothing gets too small
-            if (pass.leads()) sum += pairs[m];
-            sum += __shfl_xor_sync(~0u, sum, 1);
-            sum += __shfl_xor_sync(~0u, sum, 2);
-            if ((lane & 3) == 0) sums[row + g + 8 * m] = sum;
-        }
-        named_sync(1 + warpgroup, 128);
-        if (thread < 64) { // columns of the block on the diagonal
-            const float *own_part = part + 4 * 64 * warpgroup + thread;
-            sums[Q + 64 * warpgroup + thread] = (own_part[0] + own_part[64]) + (own_part[128] + own_part[192]);
-        } else if (thread < 96) { // and of the one left of it
-            const float *own_part = part + 512 + 128 * warpgroup + (thread & 31);
-            sums[2 * Q + 32 * warpgroup + (thread & 31)] = (own_part[0] + own_part[32]) + (own_part[64] + own_part[96]);
-        }
-    }
-
-    // dS in 16 bits in the place of S, with zeros above the diagonal; B in the place of the first stage.
-    const Place &end = at.again();
-    named_sync(3, 256);
-    const int below = 16 * warp + g - 2 * (lane & 3);
+// dS in 16 bits in the place of S, with zeros above the diagonal.
+DEVICE void store_pairs(const Place &at, float (&ds)[32], const float (&ds_left)[16], u32 half, u32 warp, u32 lane) {
+    const u32 scores = at.base + SCORES_AT;
+    const int below = 16 * warp + (lane >> 2) - 2 * (lane & 3);
 #pragma unroll
     for (int e = 0; e < 32; e++) ds[e] = below >= 8 * (e >> 2) + (e & 1) - 8 * ((e >> 1) & 1) ? ds[e] : 0.f;
 #pragma unroll
     for (int t = 0; t < 8; t += 2) {
-        store_matrices(tile_address(scores_at + warpgroup * PANEL, row, t, lane), pack(ds[4 * t], ds[4 * t + 1]),
+        store_matrices(tile_address(scores + half * PANEL, 64 * half + 16 * warp, t, lane), pack(ds[4 * t], ds[4 * t + 1]),
                        pack(ds[4 * t + 2], ds[4 * t + 3]), pack(ds[4 * t + 4], ds[4 * t + 5]),
                        pack(ds[4 * t + 6], ds[4 * t + 7]));
     }
 #pragma unroll
     for (int t = 0; t < 4; t += 2) {
         // Left of the diagonal; and zeros right of it.
-        store_matrices(tile_address(scores_at, 64 + 16 * warp, 4 * warpgroup + t, lane),
-                       pack(ds_left[4 * t], ds_left[4 * t + 1]), pack(ds_left[4 * t + 2], ds_left[4 * t + 3]),
-                       pack(ds_left[4 * t + 4], ds_left[4 * t + 5]), pack(ds_left[4 * t + 6], ds_left[4 * t + 7]));
-        store_matrices(tile_address(scores_at + PANEL, 16 * warp, 4 * warpgroup + t, lane), 0, 0, 0, 0);
+        store_matrices(tile_address(scores, 64 + 16 * warp, 4 * half + t, lane), pack(ds_left[4 * t], ds_left[4 * t + 1]),
+                       pack(ds_left[4 * t + 2], ds_left[4 * t + 3]), pack(ds_left[4 * t + 4], ds_left[4 * t + 5]),
+                       pack(ds_left[4 * t + 6], ds_left[4 * t + 7]));
+        store_matrices(tile_address(scores + PANEL, 16 * warp, 4 * half + t, lane), 0, 0, 0, 0);
     }
-    const long long position = shape.position(end.k, 0);
-    for (int panel = 0; panel < N_PANELS; panel++)
-        copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
-                      pass.b + position * shape.b_pitch + column_of(end.group, pass.band) + panel * 64, shape.b_pitch, row,
-                      end.k.len, lane);
-    copies_wait();
     fence_async();
-    named_sync(3, 256);
-    const long long part_size = pass.positions * shape.groups * STATE_DIM;
+}
+
+DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u32 half, u32 thread) {
+    const u32 warp = thread >> 5, lane = thread & 31, g = lane >> 2;
+    const u32 row = 64 * half + 16 * warp; // the warp's first
+    // Blocks on the diagonal, then the one left of the second.
+    float4 *scores = (float4 *)(at.memory + SCORES_AT) + thread + half * 1024;
+    const float4 *scores_left = (float4 *)(at.memory + SCORES_AT) + thread + 2048 + half * 512;
+    float ds[32], ds_left[16];
+    {
+        float s_left[32];
+        scores_of(ds, s_left, shape, pass, at, false, half, 0, row, lane);
+        store_scores<true>(ds, scores, pass.same + ((long long)at.chunk * shape.groups + at.group) * Q + 64 * half, warp, lane);
+        if (half == 1) store_scores<false>(s_left, (float4 *)(at.memory + SCORES_AT) + thread + 2048, nullptr, warp, lane);
+    }
+    named_sync(3, 512);
+#pragma unroll
+    for (int e = 0; e < 32; e++) ds[e] = 0.f;
+#pragma unroll
+    for (int e = 0; e < 16; e++) ds_left[e] = 0.f;
+
+#pragma unroll 1
+    for (int i = 0; i < at.again().count; i++) {
+        const u32 x = at.operands(i, ROWS_STAGE) + X_AT / 16, dy = at.operands(i, ROWS_STAGE) + DY_AT / 16;
+        const Given &given = at.given(i);
+        float *sums = pass.sums + pass.place(shape, at.again().chunk, at.head(i)) * SUMS * Q;
+        float *part = (float *)(at.memory + SPACE_AT) + (i & 1) * 12 * 64;
+        at.wait_full(i);
+        fence_async();
+
+        float first[32], beside[16], pairs[2] = {0.f, 0.f}, pairs_left[2] = {0.f, 0.f};
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<0, 0>(beside, rows_operand(dy + 64 * ROW + 2 * step), rows_operand(x + 32 * ROW * half + 2 * step),
+                          step > 0);
+        wgmma_commit();
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            product<0, 0>(first, rows_operand(dy + 64 * ROW * half + 2 * step), rows_operand(x + 64 * ROW * half + 2 * step),
+                          step > 0);
+        wgmma_commit();
+        const float below[2] = {given.s[64 + 16 * warp + g], given.s[64 + 16 * warp + g + 8]};
+        const float logs[2] = {given.s[row + g], given.s[row + g + 8]};
+        wgmma_wait<1>();
+        pin(beside);
+        pairs_block<16>(beside, ds_left, pairs_left, below, given.s + 32 * half, given.dt + 32 * half, given.s[63], scores_left,
+                        part + 512 + 128 * half + 32 * warp, warp, lane);
+        wgmma_wait<0>();
+        pin(first);
+        pairs_block<32>(first, ds, pairs, logs, given.s + 64 * half, given.dt + 64 * half, 0.f, scores,
+                        part + (4 * half + warp) * 64, warp, lane);
+        at.release(i, lane);
+        store_diagonal(first, sums + 3 * Q + 64 * half, warp, lane);
+#pragma unroll
+        for (int m = 0; m < 2; m++) {
+            const float left = sum_row(pairs_left[m]), own = sum_row(pairs[m]);
+            if ((lane & 3) == 0) {
+                sums[row + g + 8 * m] = half == 1 ? own + left : own;
+                if (half == 0) sums[2 * Q + 64 + 16 * warp + g + 8 * m] = left;
+            }
+        }
+        named_sync(1 + half, 128);
+        if (thread < 64) { // columns of the block on the diagonal
+            const float *own_part = part + 4 * 64 * half + thread;
+            sums[Q + 64 * half + thread] = (own_part[0] + own_part[64]) + (own_part[128] + own_part[192]);
+        } else if (thread < 96) { // and of the one left of it
+            const float *own_part = part + 512 + 128 * half + (thread & 31);
+            sums[2 * Q + 32 * half + (thread & 31)] = (own_part[0] + own_part[32]) + (own_part[64] + own_part[96]);
+        }
+    }
+
+    const Place &end = at.again();
+    named_sync(3, 512);
+    store_pairs(end, ds, ds_left, half, warp, lane);
+    named_sync(3, 512);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++) {
         float db[32];
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < Q / 16; step++)
+            product<1, 1>(db, columns_operand(pieces(end.base) + (SCORES_AT + half * PANEL) / 16 + step * ACROSS),
+                          columns_operand(pieces(end.base) + (OWN_AT + panel * PANEL) / 16 + step * ACROSS), step > 0);
+        wgmma_commit();
+        wgmma_wait<0>();
+        pin(db);
+        store_part(pass.db + 2 * end.split * (pass.positions * shape.groups * STATE_DIM), db, shape, end, row + g,
+                   column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
+    }
+}
+
+// The sums of a head's rows of the state's output, and the stage is free.
+DEVICE void store_states(const Shape &shape, const Pass &pass, const Place &at, int i, const float (&states)[2], float unit,
+                         u32 half) {
+    const auto [first, lane] = rows_again(half);
+    const u32 row = first + (lane >> 2);
+    float *sums = pass.sums + (pass.place(shape, at.again().chunk, at.head(i)) * SUMS + 5) * Q + row;
+#pragma unroll
+    for (int m = 0; m < 2; m++) { // in this order nothing gets too small
+        const float sum = sum_row(exp2_fast(at.given(i).s[row + 8 * m]) * (unit * states[m]));
+        if ((lane & 3) == 0) sums[8 * m] = sum;
+    }
+    at.release(i, lane);
+}
+
+DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {
+    float dc[N_PANELS][32];
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++)
+#pragma unroll
+        for (int e = 0; e < 32; e++) dc[panel][e] = 0.f;
+    copy_first<false>(shape, pass, tiles, at);
+
+#pragma unroll 1
+    for (int i = 0; i < at.again().count; i++) {
+        const auto [row, lane] = rows_again(half);
+        const u32 own_row = row + (lane >> 2);
+        const Given &given = at.given(i);
+        at.wait_full(i);
+        fence_async();
+        // H is in f16, so dY becomes f16 too.
+        const Scale scale = half_scale(given.sizes[1]);
+        u32 dy[4][4];
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            load_matrices(dy[step], tile_address(at.stage(i, ROWS_STAGE) + DY_AT, row, 2 * step, lane));
+#pragma unroll
+            for (int m = 0; m < 4; m++) dy[step][m] = to_half(dy[step][m], scale.to);
+        }
+        const float unit = scale.from * given.sizes[0].state;
+        const float grown[2] = {unit * exp2_fast(given.s[own_row]), unit * exp2_fast(given.s[own_row + 8])};
+        float states[2] = {0.f, 0.f};
+#pragma unroll
+        for (int column = 0; column < N; column += 32) {
+            const int panel = column / 64, first = column % 64;
+            float t[16];
+            wgmma_fence();
+#pragma unroll
+            for (int step = 0; step < 4; step++) {
+                const u32 from = at.operands(i, ROWS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
+                product<1, true>(t, dy[step], columns_operand(from + ACROSS * step), step > 0);
+            }
+            wgmma_commit();
+            wgmma_wait<0>();
+            pin(t);
+            state_block(t, dc[panel], states, grown, at.base + OWN_AT + panel * PANEL, first, row, lane);
+        }
+        store_states(shape, pass, at, i, states, unit, half);
+        copy_head<false>(shape, pass, tiles, at, i + STAGES);
+    }
+
+    // B in the place of the first stage.
+    const Place &end = at.again();
+    const auto [row, lane] = rows_again(half);
+    named_sync(3, 512);
+    for (int panel = 0; panel < N_PANELS; panel++)
+        copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
+                      pass.b + shape.position(end.k, 0) * shape.b_pitch + column_of(end.group, pass.band) + panel * 64,
+                      shape.b_pitch, row, end.k.len, lane);
+    copies_wait();
+    fence_async();
+    named_sync(3, 512);
+#pragma unroll
+    for (int panel = 0; panel < N_PANELS; panel++) {
         pin(dc[panel]);
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
-            product<0, 1>(dc[panel],
-                          rows_operand(scores_at + (step >> 2) * PANEL + 64 * warpgroup * 128 + (step & 3) * 32),
-                          columns_operand(end.base + STAGES_AT + panel * PANEL + step * 2048), 1);
-            product<1, 1>(db, columns_operand(scores_at + warpgroup * PANEL + step * 2048),
-                          columns_operand(own + panel * PANEL + step * 2048), step > 0);
+            const u32 left = (SCORES_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
+            product<0, 1>(dc[panel], rows_operand(pieces(end.base) + left),
+                          columns_operand(pieces(end.base) + (STAGES_AT + panel * PANEL) / 16 + step * ACROSS), 1);
         }
         wgmma_commit();
         wgmma_wait<0>();
         pin(dc[panel]);
-        pin(db);
-        const int column = column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3);
-        store_part(pass.dc + end.split * part_size, dc[panel], shape, end, row + g, column);
-        store_part(pass.db + 2 * end.split * part_size, db, shape, end, row + g, column);
+        store_part(pass.dc + end.split * (pass.positions * shape.groups * STATE_DIM), dc[panel], shape, end, row + (lane >> 2),
+                   column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
     }
 }

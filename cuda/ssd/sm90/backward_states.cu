@@ -4,14 +4,20 @@
 //   dH_{k-1} = e^{s_Q} dH_k + sum_i e^{s_i} dY_i C_i^T              from the last one   (direction 1)
 //
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
-// product as the sum of two 16-bit numbers. States are kept in f16, scaled by a power of two: with the 8 bits of bf16 they alone
-// would use up the error allowed to the cotangents of the decays, which are inner products of two states.
+// product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power
+// of two: with the 8 bits of bf16 they alone would use up the error allowed to the cotangents of the decays, which are inner
+// products of two states.
 //
-// Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that copies.
+// With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
+// far as decays have not fallen below 2^LEAST: it costs the memory of a head, not the length of a segment.
+//
+// Grid (pairs of heads of a group x bands, segments, directions), 384 threads: two warpgroups, a head each, and one that
+// copies.
 // Shared memory: 2 stages of (B 32 KiB, X of two heads 32 KiB, s and dt 2 KiB), two states, factors.
 #include "ssd/sm90/backward.cuh"
 
 constexpr int STAGES = 2;
+constexpr float LEAST = -64.f; // log2 of a decay below which the past is forgotten
 constexpr u32 STAGE = N_PANELS * PANEL + 2 * PANEL + 2048;
 constexpr u32 STATES_AT = STAGES * STAGE;
 constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
@@ -19,13 +25,40 @@ constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
 constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
 constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
 
-// A power of two that brings the largest of four numbers to about one; and its inverse. Within 2^126 backwards, where no factor is
-// smaller than what fades the state, and within 2^40 forth, where all may be zero and the state is not.
-DEVICE Scale near_one(const float *largest, bool reverse) {
+// A power of two that brings the largest of four numbers to about one, within 2^reach; and its inverse.
+DEVICE Scale near_one(const float *largest, int reach) {
     const float most = fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3]));
-    const int reach = reverse ? 126 : 40;
     const int exponent = min(max((int)(__float_as_uint(most) >> 23), 127 - reach), 127 + reach);
     return {__uint_as_float((u32)(254 - exponent) << 23), __uint_as_float((u32)exponent << 23)};
+}
+
+// The factor of a position, as the sum of two 16-bit numbers: for each pair of positions two words, of what is high and what is
+// low, so that pairs are multiplied as they are.
+DEVICE void write_factor(u16 *factors, int position, float factor) {
+    const u32 high = pack(factor, 0.f), both = pack(factor, factor - unpack(high).x);
+    u16 *own = factors + (position >> 1) * 4 + (position & 1);
+    own[0] = (u16)both, own[2] = (u16)(both >> 16);
+}
+
+// The larger in size of each of two numbers, with any sign.
+DEVICE u32 most_pair(u32 most, u32 pair) {
+    asm("max.xorsign.abs." STORAGE "x2 %0, %0, %1;" : "+r"(most) : "r"(pair));
+    return most;
+}
+
+// a b - c, pair by pair.
+DEVICE u32 less(u32 a, u32 b, u32 c) {
+    u32 d;
+    asm("{.reg .b32 minus; neg." STORAGE "x2 minus, %3; fma.rn." STORAGE "x2 %0, %1, %2, minus;}"
+        : "=r"(d)
+        : "r"(a), "r"(b), "r"(c));
+    return d;
+}
+
+// h += a b, over all columns of the state; `right` describes b.
+DEVICE void add_columns(float (&h)[N / 2], const u32 (&a)[4], u32 right) {
+    if constexpr (N == 128) product128_depth<0>(h, a, right, 1);
+    else product64_depth<0>(h, a, right, 1);
 }
 
 // One direction's tensors: `left` is X or dY, `right` B or C.
@@ -37,9 +70,32 @@ struct Walk {
     float *to;          // state after the last chunk, as `from`, or null
 };
 
+// Chunks of a segment that one of two heads remembers, counted from its end, or with `from_first` from its beginning; at least
+// one. `last`: the sum of logs of the segment's first chunk and the first head; those of a chunk are `pitch` on.
+DEVICE int chunks_remembered(const Segment &segment, const float *last, long long pitch, bool two, bool from_first, int lane) {
+    int count = 1;
+    for (int head = 0; head < (two ? 2 : 1); head++) {
+        float before = 0.f;
+        for (int first = 0; first < segment.count; first += 32) {
+            const int k = first + lane;
+            const float own = k < segment.count ? last[(from_first ? k : segment.count - 1 - k) * pitch + head * Q] : 0.f;
+            float sum = own;
+            for (int d = 1; d < 32; d *= 2) {
+                const float other = __shfl_up_sync(~0u, sum, d);
+                if (lane >= d) sum += other;
+            }
+            if (k < segment.count && before + (sum - own) >= LEAST) count = max(count, k + 1);
+            before += __shfl_sync(~0u, sum, 31);
+        }
+    }
+    return __reduce_max_sync(~0u, count);
+}
+
 extern "C" __global__ void __launch_bounds__(384, 1)
-    ssd_backward_states(Shape shape, const Chunk *chunks, const Segment *segments, const float *s, const float *dt,
-                        Walk forth, Walk back, int by_segment) {
+    ssd_backward_states(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap dy,
+                        const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c, Shape shape,
+                        const Chunk *chunks, const Segment *segments, const float *s, const float *dt, Walk forth, Walk back,
+                        int by_segment) {
     extern __shared__ __align__(1024) unsigned char memory[];
     const u32 base = shared_address(memory);
     const bool reverse = blockIdx.z == 1;
@@ -51,6 +107,11 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5;
     const u32 full = base + BARRIERS_AT, empty = full + 8 * STAGES;
     const bool two = in_pair + 1 < in_group;
+    const bool apart = by_segment && !walk.kept; // what the segment alone adds, from the end that is remembered best
+    const bool from_last = reverse != apart;
+    const float *last_sum = s + ((long long)segment.first * shape.heads + group * in_group + in_pair) * Q + Q - 1;
+    const int count =
+        !apart ? segment.count : chunks_remembered(segment, last_sum, (long long)shape.heads * Q, two, reverse, lane);
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
@@ -66,11 +127,30 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         const long long left_pitch = reverse ? shape.dy_pitch : shape.x_pitch;
         const long long right_pitch = reverse ? shape.c_pitch : shape.b_pitch;
         const int head = group * in_group + in_pair;
-        for (int i = 0; i < segment.count; i++) {
-            const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+        for (int i = 0; i < count; i++) {
+            const int at = from_last ? segment.first + segment.count - 1 - i : segment.first + i;
             const Chunk k = chunks[at];
             const u32 stage = base + (i % STAGES) * STAGE, barrier = full + 8 * (i % STAGES);
             if (i >= STAGES) barrier_wait(empty + 8 * (i % STAGES), (i / STAGES - 1) & 1);
+            if (k.len == Q || k.start + k.len == shape.len) {
+                if (thread > 0) {
+                    barrier_arrive(barrier);
+                    continue;
+                }
+                const int count_heads = two ? 2 : 1;
+                barrier_expect(barrier, N_PANELS * PANEL + count_heads * (PANEL + 1024));
+                for (int panel = 0; panel < N_PANELS; panel++)
+                    copy_in(stage + panel * PANEL, &(reverse ? c : b), column_of(group, band) + panel * 64, k.start, k.row,
+                            barrier);
+                for (int h = 0; h < count_heads; h++) {
+                    const u32 steps = stage + (N_PANELS + 2) * PANEL + h * 1024;
+                    const long long from = ((long long)at * shape.heads + head + h) * Q;
+                    copy_in(stage + (N_PANELS + h) * PANEL, &(reverse ? dy : x), (head + h) * P, k.start, k.row, barrier);
+                    bulk_load(steps, s + from, 512, barrier);
+                    bulk_load(steps + 512, dt + from, 512, barrier);
+                }
+                continue;
+            }
             const long long position = shape.position(k, 0);
             for (int panel = 0; panel < N_PANELS; panel++)
                 copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + column_of(group, band) + panel * 64,
@@ -93,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int head = group * in_group + in_pair + warpgroup;
     const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
     const int row = 16 * warp + (lane >> 2), column = 2 * (lane & 3);
-    float h[N_PANELS][32];
+    float h[N / 2]; // by panels of 64 columns
     const int entered = by_segment ? (int)blockIdx.y : (reverse ? segment.leaves : segment.enters);
     const int left_at = by_segment ? (int)blockIdx.y : (reverse ? segment.enters : segment.leaves);
 #pragma unroll
@@ -106,27 +186,26 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                 if (walk.from && entered >= 0)
                     v = *(const float2 *)(walk.from + (((long long)entered * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
                                           band * N + panel * 64 + t * 8 + column);
-                h[panel][4 * t + 2 * r] = v.x;
-                h[panel][4 * t + 2 * r + 1] = v.y;
+                h[32 * panel + 4 * t + 2 * r] = v.x;
+                h[32 * panel + 4 * t + 2 * r + 1] = v.y;
             }
 
-    for (int i = 0; i < segment.count; i++) {
-        const int at = reverse ? segment.first + segment.count - 1 - i : segment.first + i;
+    float after = 0.f; // apart: the sum of logs of the chunks walked
+    for (int i = 0; i < count; i++) {
+        const int at = from_last ? segment.first + segment.count - 1 - i : segment.first + i;
         const u32 stage = base + (i % STAGES) * STAGE;
         const u32 left = stage + (N_PANELS + warpgroup) * PANEL;
         const u32 steps_at = (i % STAGES) * STAGE + (N_PANELS + 2) * PANEL + warpgroup * 1024;
         const float *steps = (const float *)(memory + steps_at);
         const u32 factors_at = FACTORS_AT + (warpgroup * 2 + (i & 1)) * Q * 4;
-        float *factors = (float *)(memory + factors_at);
+        u16 *factors = (u16 *)(memory + factors_at);
 
         const long long place = ((long long)at * shape.heads + head) * BANDS + band;
         Sizes *sizes = walk.sizes + (place * 2 + reverse);
         if (walk.kept) { // the state so far, before this chunk
             float *mosts = (float *)(memory + MOST_AT) + warpgroup * 4, most = 0.f;
 #pragma unroll
-            for (int panel = 0; panel < N_PANELS; panel++)
-#pragma unroll
-                for (int e = 0; e < 32; e++) most = fmaxf(most, fabsf(h[panel][e]));
+            for (int e = 0; e < N / 2; e++) most = fmaxf(most, fabsf(h[e]));
             most = warp_most(most);
             if (lane == 0) mosts[warp] = most;
             if (thread == 0) copy_out_wait();
@@ -138,77 +217,71 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                 for (int t = 0; t < 8; t += 2)
                     store_matrices(tile_address(own_state + panel * STATE_PANEL, 16 * warp, t, lane),
-                                   pack_half(h[panel][4 * t] * scale.to, h[panel][4 * t + 1] * scale.to),
-                                   pack_half(h[panel][4 * t + 2] * scale.to, h[panel][4 * t + 3] * scale.to),
-                                   pack_half(h[panel][4 * t + 4] * scale.to, h[panel][4 * t + 5] * scale.to),
-                                   pack_half(h[panel][4 * t + 6] * scale.to, h[panel][4 * t + 7] * scale.to));
+                                   pack_half(h[32 * panel + 4 * t] * scale.to, h[32 * panel + 4 * t + 1] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 2] * scale.to, h[32 * panel + 4 * t + 3] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 4] * scale.to, h[32 * panel + 4 * t + 5] * scale.to),
+                                   pack_half(h[32 * panel + 4 * t + 6] * scale.to, h[32 * panel + 4 * t + 7] * scale.to));
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
-        const float factor = reverse ? exp2_fast(steps[thread]) : steps[Q + thread] * exp2_fast(last - steps[thread]);
+        const float factor = reverse ? exp2_fast(after + steps[thread])
+                                     : steps[Q + thread] * exp2_fast(after + last - steps[thread]);
 #ifdef STORED_F16
-        // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while products
-        // are added.
+        // The largest factor is brought to about one, for the few exponents of f16; the state is scaled by as much while
+        // products are added: by up to 2^126 backwards, where no factor is smaller than what fades the state, and by 2^40
+        // forth, where all may be zero and the state is not. Apart nothing fades the state, which is zero before the first
+        // chunk only.
+        const int reach = reverse && (!apart || i == 0) ? 126 : 40;
         float *largest = (float *)(memory + LARGEST_AT) + warpgroup * 8 + (i & 1) * 4;
         const float most_factor = warp_most(fabsf(factor));
         if (lane == 0) largest[warp] = most_factor;
         named_sync(1 + warpgroup, 128);
-        const float unit = near_one(largest, reverse).to;
+        const float unit = near_one(largest, reach).to;
 #else
         constexpr float unit = 1.f;
 #endif
-        factors[thread] = factor * unit;
+        write_factor(factors, thread, factor * unit);
         fence_async();
         named_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
             bulk_store((unsigned char *)walk.kept + place * STATE_BYTES, own_state, STATE_BYTES);
-        const float through = exp2_fast(last) * unit;
+        const float through = (apart ? 1.f : exp2_fast(last)) * unit;
+        after += apart ? last : 0.f;
 #pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++)
-#pragma unroll
-            for (int e = 0; e < 32; e++) h[panel][e] *= through;
+        for (int e = 0; e < N / 2; e++) h[e] *= through;
+        pin(h);
 
-        float most = 0.f;
-        u32 high[Q / 16][4], low[Q / 16][4];
+        const u32 right = pieces(base) + (i % STAGES) * (STAGE / 16) + ((PANEL / 16) << 16); // a depth_major operand
+        u32 most = 0, high[Q / 16][4], low[Q / 16][4];
 #pragma unroll
         for (int step = 0; step < Q / 16; step++) {
             u32 raw[4];
             // Rows of the tile are positions, and of its transpose rows of the state.
             load_transposed(raw, left + swizzled(16 * step + (lane >> 4) * 8 + (lane & 7),
                                                        2 * warp + ((lane >> 3) & 1)));
-            const float2 f0 = *(const float2 *)(factors + 16 * step + column);
-            const float2 f1 = *(const float2 *)(factors + 16 * step + 8 + column);
+            const uint2 *own = (const uint2 *)factors + 8 * step + column / 2, two[2] = {own[0], own[4]};
 #pragma unroll
             for (int m = 0; m < 4; m++) {
-                float2 v = unpack(raw[m]);
-                most = fmaxf(most, fmaxf(fabsf(v.x), fabsf(v.y)));
-                v.x *= m < 2 ? f0.x : f1.x;
-                v.y *= m < 2 ? f0.y : f1.y;
-                high[step][m] = pack(v.x, v.y);
-                const float2 rounded = unpack(high[step][m]);
-                low[step][m] = pack(v.x - rounded.x, v.y - rounded.y);
+                const uint2 f = two[m >> 1];
+                most = most_pair(most, raw[m]);
+                high[step][m] = times(raw[m], f.x);
+                low[step][m] = plus(raw[m], f.y, less(raw[m], f.x, high[step][m]));
             }
             wgmma_fence();
-#pragma unroll
-            for (int panel = 0; panel < N_PANELS; panel++) {
-                const u64 right = columns_operand(stage + panel * PANEL + step * 2048);
-                product<1>(h[panel], high[step], right, 1);
-                product<1>(h[panel], low[step], right, 1);
-            }
+            add_columns(h, high[step], right + step * ACROSS);
+            add_columns(h, low[step], right + step * ACROSS);
             wgmma_commit();
         }
-        most = warp_most(most);
-        if (walk.kept && lane == 0) sizes->most[warp] = most;
+        const float2 mosts = unpack(most);
+        const float largest_left = warp_most(fmaxf(fabsf(mosts.x), fabsf(mosts.y)));
+        if (walk.kept && lane == 0) sizes->most[warp] = largest_left;
         wgmma_wait<0>();
-#pragma unroll
-        for (int panel = 0; panel < N_PANELS; panel++) {
-            pin(h[panel]);
+        pin(h);
 #ifdef STORED_F16
-            const float back = near_one(largest, reverse).from;
+        const float back = near_one(largest, reach).from;
 #pragma unroll
-            for (int e = 0; e < 32; e++) h[panel][e] *= back;
+        for (int e = 0; e < N / 2; e++) h[e] *= back;
 #endif
-        }
         __syncwarp();
         if (lane == 0) barrier_arrive(empty + 8 * (i % STAGES));
     }
@@ -220,7 +293,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
                 for (int r = 0; r < 2; r++)
                     *(float2 *)(walk.to + (((long long)left_at * shape.heads + head) * P + row + 8 * r) * STATE_DIM +
-                                band * N + panel * 64 + t * 8 + column) = make_float2(h[panel][4 * t + 2 * r], h[panel][4 * t + 2 * r + 1]);
+                                band * N + panel * 64 + t * 8 + column) =
+                        make_float2(h[32 * panel + 4 * t + 2 * r], h[32 * panel + 4 * t + 2 * r + 1]);
     }
     if (walk.kept && thread == 0) bulk_stores_done();
 }

@@ -12,7 +12,7 @@
 
 constexpr int HEADS = 32;    // heads a block
 constexpr int THREADS = 256; // 8 warps, each 4 heads
-constexpr int SUMS = 5;      // vectors a chunk, slice and band: see `backward_chunks`
+constexpr int SUMS = 6;      // vectors a chunk, slice and band: see `backward_chunks`
 
 // Heads, not slices.
 DEVICE int whole_heads(const Shape &shape) { return shape.heads >> shape.slice_bits; }
@@ -99,7 +99,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Grid (chunks, whole heads / 32), 256 threads.
-//   sums: [chunk][head][band][5][128], passed: [chunk][head][band][4], same: [chunk][group][128]: as `backward_chunks` leaves them
+//   sums: [chunk][head][band][6][128], passed: [chunk][head][band][8], same: [chunk][group][128]: as `backward_chunks` leaves
+//     them
 //   d_dt: (batch, len, whole heads) of raw (or of dt), d_log_a: the same, or null with raw
 //   parts: [chunk][3][whole head] of dA, dbias, dD
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -126,17 +127,19 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll 1
         for (int i = 0; i < slices * BANDS; i++) {
             const float *own = sums + (at * BANDS + i) * SUMS * Q + lane * 4;
-            add4(row, own);
             add4(state, own + 4 * Q);
+            add4(row, own + 5 * Q);
             if (i % BANDS == 0) {
+                add4(row, own);
                 add4(column, own + Q);
                 // Columns of the first half, and rows of the second, of the block left of the diagonal.
                 add4(lane < 16 ? column : row, own + 2 * Q);
                 add4(skip, own + 3 * Q);
             }
-            float part[4];
-            read4(part, passed + (at * BANDS + i) * 4);
-            passed_sum += (part[0] + part[1]) + (part[2] + part[3]);
+            float part[2][4];
+            read4(part[0], passed + (at * BANDS + i) * 8);
+            read4(part[1], passed + (at * BANDS + i) * 8 + 4);
+            for (int k = 0; k < 2; k++) passed_sum += (part[k][0] + part[k][1]) + (part[k][2] + part[k][3]);
         }
         float after[4], before[4], after_sum = 0.f, before_sum = 0.f;
         for (int i = 3; i >= 0; i--) after[i] = after_sum += row[i] - step[i] * column[i];

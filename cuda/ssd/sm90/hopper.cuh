@@ -58,6 +58,12 @@ DEVICE float warp_most(float v) {
     return __uint_as_float(most);
 }
 
+DEVICE float warp_sum(float v) {
+#pragma unroll
+    for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(~0u, v, d);
+    return v;
+}
+
 // ---- shared memory ----
 
 DEVICE void load_matrices(u32 (&m)[4], u32 address) {
@@ -85,6 +91,11 @@ DEVICE void copies_arrive(u32 barrier) {
     asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
 }
 
+// One number from device memory, or zero.
+DEVICE void copy_number(u32 to, const float *from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(valid ? 4 : 0) : "memory");
+}
+
 DEVICE void copies_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 DEVICE void bulk_load(u32 to, const void *from, u32 bytes, u32 barrier) {
@@ -101,68 +112,61 @@ DEVICE void bulk_store(void *to, u32 from, u32 bytes) {
 
 DEVICE void bulk_stores_done() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
-// ---- warpgroup products: 64 x 64 accumulators, 16 columns of the left operand a step ----
+// ---- warpgroup products: accumulators of 64 rows and 32 or 64 columns, 16 columns of the left operand a step ----
 
-// Operand whose rows (of the product's m or n) are panel rows: one step is 32 bytes on in the row.
-DEVICE u64 rows_operand(u32 address) { return (u64)((address & 0x3ffff) >> 4) | (64ull << 32) | (1ull << 62); }
+// Where operands lie is said in pieces of 16 bytes, so that what is added to an address is added to the operand: a row of a panel
+// is ROW pieces, a step along the rows 2.
+constexpr u32 ROW = 8, ACROSS = 16 * ROW; // and a step of 16 rows
+DEVICE u32 pieces(u32 address) { return address >> 4; }
 
-// Operand whose rows are panel columns: one step is 16 panel rows, 2048 bytes, on. 64 of them lie in one panel.
-DEVICE u64 columns_operand(u32 address) { return rows_operand(address) | (64ull << 16); }
+// Operand whose rows (of the product's m or n) are panel rows: one step is 2 pieces on in the row.
+DEVICE u64 rows_operand(u32 piece) { return piece | (64ull << 32) | (1ull << 62); }
 
-#define ACCUMULATORS                                                                                                \
-    "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31}"
-#define EACH(v)                                                                                                      \
-    "+f"(v[0]), "+f"(v[1]), "+f"(v[2]), "+f"(v[3]), "+f"(v[4]), "+f"(v[5]), "+f"(v[6]), "+f"(v[7]), "+f"(v[8]),      \
-        "+f"(v[9]), "+f"(v[10]), "+f"(v[11]), "+f"(v[12]), "+f"(v[13]), "+f"(v[14]), "+f"(v[15]), "+f"(v[16]),       \
-        "+f"(v[17]), "+f"(v[18]), "+f"(v[19]), "+f"(v[20]), "+f"(v[21]), "+f"(v[22]), "+f"(v[23]), "+f"(v[24]),      \
-        "+f"(v[25]), "+f"(v[26]), "+f"(v[27]), "+f"(v[28]), "+f"(v[29]), "+f"(v[30]), "+f"(v[31])
+// Operand whose rows are panel columns: one step is 16 panel rows, ACROSS, on. 64 of them lie in one panel.
+DEVICE u64 columns_operand(u32 piece) { return rows_operand(piece) | (64ull << 16); }
+
+#define NAMES_8 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define NAMES_16 NAMES_8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define NAMES_32 NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define EACH_4(v, i) "+f"(v[i]), "+f"(v[i + 1]), "+f"(v[i + 2]), "+f"(v[i + 3])
+#define EACH_8(v) EACH_4(v, 0), EACH_4(v, 4)
+#define EACH_16(v) EACH_8(v), EACH_4(v, 8), EACH_4(v, 12)
+#define EACH_32(v) EACH_16(v), EACH_4(v, 16), EACH_4(v, 20), EACH_4(v, 24), EACH_4(v, 28)
+
+// `a` in registers: %COUNT to %COUNT + 3, then b, keep, how b lies.
+#define PRODUCT_REGISTERS(COUNT, COLUMNS, TYPE, A0, A1, A2, A3, B, KEEP, LIES)                                            \
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %" KEEP ", 0;\n"                                                \
+                 "wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE " {" NAMES_##COUNT "}, {%" A0 ", %" A1 \
+                 ", %" A2 ", %" A3 "}, %" B ", keep, 1, 1, %" LIES ";\n}"                                                \
+                 : EACH_##COUNT(sum)                                                                                     \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(TRANSPOSED))
 
 // sum += a b, or sum = a b if `keep` is 0; a from registers; TRANSPOSED: b is a columns_operand. HALF: both are f16, whatever
 // tensors are stored in.
-template <int TRANSPOSED, bool HALF = false>
-DEVICE void product(float (&sum)[32], const u32 (&a)[4], u64 b, int keep) {
-#define PRODUCT(TYPE)                                                                                            \
-    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %37, 0;\n"                                              \
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " " ACCUMULATORS                    \
-                 ", {%32, %33, %34, %35}, %36, keep, 1, 1, %38;\n}"                                             \
-                 : EACH(sum)                                                                                     \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep), "n"(TRANSPOSED))
-    if (HALF) {
-        PRODUCT("f16");
-    } else {
-        PRODUCT(STORAGE);
-    }
-#undef PRODUCT
+template <int TRANSPOSED, bool HALF = false, int COUNT>
+DEVICE void product(float (&sum)[COUNT], const u32 (&a)[4], u64 b, int keep) {
+    static_assert(COUNT == 16 || COUNT == 32, "32 or 64 columns");
+    if constexpr (COUNT == 16 && HALF) PRODUCT_REGISTERS(16, "32", "f16", "16", "17", "18", "19", "20", "21", "22");
+    if constexpr (COUNT == 16 && !HALF) PRODUCT_REGISTERS(16, "32", STORAGE, "16", "17", "18", "19", "20", "21", "22");
+    if constexpr (COUNT == 32 && HALF) PRODUCT_REGISTERS(32, "64", "f16", "32", "33", "34", "35", "36", "37", "38");
+    if constexpr (COUNT == 32 && !HALF) PRODUCT_REGISTERS(32, "64", STORAGE, "32", "33", "34", "35", "36", "37", "38");
 }
+
+// `a` in shared memory: %COUNT, then b, keep, how a and b lie.
+#define PRODUCT_SHARED(COUNT, COLUMNS, TYPE, A, B, KEEP, A_LIES, B_LIES)                                                  \
+    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %" KEEP ", 0;\n"                                                \
+                 "wgmma.mma_async.sync.aligned.m64n" COLUMNS "k16.f32." TYPE "." TYPE " {" NAMES_##COUNT "}, %" A ", %" B   \
+                 ", keep, 1, 1, %" A_LIES ", %" B_LIES ";\n}"                                                            \
+                 : EACH_##COUNT(sum)                                                                                     \
+                 : "l"(a), "l"(b), "r"(keep), "n"(A_TRANSPOSED), "n"(B_TRANSPOSED))
 
 // The same with a in shared memory.
-template <int A_TRANSPOSED, int B_TRANSPOSED, bool HALF = false>
-DEVICE void product(float (&sum)[32], u64 a, u64 b, int keep) {
-#define PRODUCT(TYPE)                                                                                            \
-    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %34, 0;\n"                                              \
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " " ACCUMULATORS                    \
-                 ", %32, %33, keep, 1, 1, %35, %36;\n}"                                                         \
-                 : EACH(sum)                                                                                     \
-                 : "l"(a), "l"(b), "r"(keep), "n"(A_TRANSPOSED), "n"(B_TRANSPOSED))
-    if (HALF) {
-        PRODUCT("f16");
-    } else {
-        PRODUCT(STORAGE);
-    }
-#undef PRODUCT
-}
-
-// A 64 x 32 block, both operands in shared memory, by their rows.
-DEVICE void product(float (&sum)[16], u64 a, u64 b, int keep) {
-    asm volatile("{\n.reg .pred keep;\nsetp.ne.b32 keep, %18, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n32k16.f32." STORAGE "." STORAGE
-                 " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}"
-                 ", %16, %17, keep, 1, 1, 0, 0;\n}"
-                 : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3]), "+f"(sum[4]), "+f"(sum[5]), "+f"(sum[6]),
-                   "+f"(sum[7]), "+f"(sum[8]), "+f"(sum[9]), "+f"(sum[10]), "+f"(sum[11]), "+f"(sum[12]), "+f"(sum[13]),
-                   "+f"(sum[14]), "+f"(sum[15])
-                 : "l"(a), "l"(b), "r"(keep));
+template <int A_TRANSPOSED, int B_TRANSPOSED, bool HALF = false, int COUNT>
+DEVICE void product(float (&sum)[COUNT], u64 a, u64 b, int keep) {
+    static_assert(COUNT == 32 || (COUNT == 16 && !HALF), "64 columns, or 32 not of f16");
+    if constexpr (COUNT == 16) PRODUCT_SHARED(16, "32", STORAGE, "16", "17", "18", "19", "20");
+    if constexpr (COUNT == 32 && HALF) PRODUCT_SHARED(32, "64", "f16", "32", "33", "34", "35", "36");
+    if constexpr (COUNT == 32 && !HALF) PRODUCT_SHARED(32, "64", STORAGE, "32", "33", "34", "35", "36");
 }
 
 // sum += a b by one warp, 8 x 8, depth 16, f16: lane 4 g + t holds words t and t + 4 of row g of a and of column g of b, and

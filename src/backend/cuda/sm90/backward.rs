@@ -1,6 +1,7 @@
 //! The vjp of the operator: `cuda/ssd/sm90/backward_steps.cu`, `backward_states.cu`, `backward_chunks.cu`.
 #![allow(unsafe_code)]
 
+use super::forward::tensor_map;
 use super::tables::{CHUNK, Tables};
 use crate::backend::cuda::generators::{Steps, StepsGrad};
 use crate::backend::cuda::launch::{Grid, Parameters};
@@ -187,8 +188,8 @@ pub(crate) fn vjp<T: Stored>(
     let d_state = room(dlast.shape())?;
     walk(m, initial, dlast, &rooms, &d_state)?;
 
-    let (sums, same) = (room(&[chunks, slices, bands, 5, CHUNK])?, room(&[chunks, groups, CHUNK])?);
-    let passed = room(&[chunks, slices, bands, 4])?;
+    let (sums, same) = (room(&[chunks, slices, bands, 6, CHUNK])?, room(&[chunks, groups, CHUNK])?);
+    let passed = room(&[chunks, slices, bands, 8])?;
     let carried = (bands > 1).then(|| room(&[chunks, slices, CHUNK, SLICE])).transpose()?;
     let (db, dc) = (room(&[2 * splits, rows, groups, state_dim])?, room(&[splits, rows, groups, state_dim])?);
     let dx = narrow(m.x.shape())?;
@@ -216,13 +217,14 @@ pub(crate) fn vjp<T: Stored>(
         band: 0,
     };
     let grid =
-        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 384) };
+        Grid { shared: chunks_shared(state_dim), ..Grid::new([2 * splits * groups * chunks, 1, 1], 512) };
     let kernel = m.kernel(CHUNKS, "ssd_backward_chunks")?;
+    let (x_map, dy_map) = (tensor_map(m.x, CHUNK as u32)?, tensor_map(m.dy, CHUNK as u32)?);
     for band in (0..bands as i32).rev() {
         let pass = Pass { band, ..pass };
         // SAFETY: the arguments are those of `ssd_backward_chunks`; chunks lie inside the tensors' rows, the rooms have a place
         // for every chunk, slice and band, and the last band, which leaves what the first one carries on, comes first.
-        unsafe { kernel.launch(stream, grid, &[&shape, &pass, &m.tables.chunks.rows]) }?;
+        unsafe { kernel.launch(stream, grid, &[&x_map, &dy_map, &shape, &pass, &m.tables.chunks.rows]) }?;
     }
 
     let axes = [m.x.shape()[0], m.x.shape()[1], heads];
@@ -305,6 +307,8 @@ fn walk<T: Stored>(
             Walk { left: dy, right: c, from: from[1], kept: kept(1), sizes, to: to[1] },
         ]
     };
+    let map = |tensor: &CudaTensor<T>| tensor_map(tensor, CHUNK as u32);
+    let (x, dy, b, c) = (map(m.x)?, map(m.dy)?, map(m.b)?, map(m.c)?);
     let start = |[forth, back]: [Walk; 2], by_segment: i32| {
         // SAFETY: the arguments are those of `ssd_backward_states`; chunks lie inside the tensors' rows, segments are made of
         // chunks of the tables, and the states that they name are inside the tensors of states.
@@ -313,6 +317,10 @@ fn walk<T: Stored>(
                 stream,
                 grid,
                 &[
+                    &x,
+                    &dy,
+                    &b,
+                    &c,
                     &shape,
                     &tables.chunks.rows,
                     &tables.segments.rows,
@@ -369,7 +377,8 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let panels = state_dim.min(BAND) / 64;
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
-    (panels * PANEL + scores + stages(2) + 2 * (1024 + SIZES) + 2 * 12 * 64 * 4 + 32 + 64) as u32
+    let given = 2 * CHUNK * 4 + SIZES + SLICE * 4;
+    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 32 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {

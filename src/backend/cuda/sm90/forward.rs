@@ -28,7 +28,7 @@ const SHORT: usize = 64;
 /// A tensor map, as the driver encodes it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-struct TensorMap([u64; 16]);
+pub(super) struct TensorMap([u64; 16]);
 
 impl Parameters for TensorMap {}
 
@@ -344,7 +344,7 @@ fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
 
 /// The map of a tensor (batch, len, groups or heads, columns) as (batch, len, all columns), in boxes of `positions` and 64
 /// columns.
-fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<TensorMap> {
+pub(super) fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<TensorMap> {
     let [batch, len, parts, columns] = *tensor.shape() else {
         unreachable!("the operator's tensors have four axes");
     };
