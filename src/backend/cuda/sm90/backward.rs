@@ -1,8 +1,8 @@
 //! The vjp of the operator: `cuda/ssd/sm90/backward_steps.cu`, `backward_states.cu`, `backward_chunks.cu`.
 #![allow(unsafe_code)]
 
-use super::forward::tensor_map;
 use super::tables::{CHUNK, Tables};
+use super::tensor_map::tensor_map;
 use crate::backend::cuda::generators::{Steps, StepsGrad};
 use crate::backend::cuda::launch::{Grid, Parameters};
 use crate::backend::cuda::operator::CudaGrad;

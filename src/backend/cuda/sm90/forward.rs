@@ -1,11 +1,9 @@
 //! The product of the operator: `cuda/ssd/sm90/forward.cu` and `segment.cu`.
 #![allow(unsafe_code)]
 
-use cudarc::driver::result::DriverError;
-use cudarc::driver::sys;
 use ndarray::ArrayView1;
 
-use crate::backend::cuda::device::driver;
+use super::tensor_map::tensor_map;
 use crate::backend::cuda::generators::Steps;
 use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
@@ -24,13 +22,6 @@ const DECAY_BYTES: usize = 2112;
 const LONG: usize = 64;
 /// Chunks of a row up to which each segment walks back itself over what lies before it, so that nothing is handed over.
 const SHORT: usize = 64;
-
-/// A tensor map, as the driver encodes it.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct TensorMap([u64; 16]);
-
-impl Parameters for TensorMap {}
 
 /// Twin of `Forward` in `forward_plan.cuh`.
 #[derive(Debug, Clone, Copy)]
@@ -340,44 +331,6 @@ fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
             }
         }
     }
-}
-
-/// The map of a tensor (batch, len, groups or heads, columns) as (batch, len, all columns), in boxes of `positions` and 64
-/// columns.
-pub(super) fn tensor_map<T: Stored>(tensor: &CudaTensor<T>, positions: u32) -> Result<TensorMap> {
-    let [batch, len, parts, columns] = *tensor.shape() else {
-        unreachable!("the operator's tensors have four axes");
-    };
-    let kind = match T::NAME {
-        "f16" => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-        _ => sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-    };
-    let row = (tensor.pitch() * size_of::<T>()) as u64;
-    let sizes = [(parts * columns) as u64, len as u64, batch as u64];
-    let strides = [row, row * len as u64];
-    let (boxes, every) = ([64, positions, 1], [1u32; 3]);
-    let mut map = TensorMap([0; 16]);
-    // SAFETY: the arrays have as many elements as the rank says, and the driver only reads them; it writes a map, of the size
-    // and alignment of ours.
-    unsafe {
-        sys::cuTensorMapEncodeTiled(
-            std::ptr::from_mut(&mut map).cast(),
-            kind,
-            3,
-            *tensor.pointer() as *mut _,
-            sizes.as_ptr(),
-            strides.as_ptr(),
-            boxes.as_ptr(),
-            every.as_ptr(),
-            sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-            sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
-            sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-            sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
-        )
-        .result()
-    }
-    .map_err(|e: DriverError| driver("cuTensorMapEncodeTiled", e))?;
-    Ok(map)
 }
 
 #[cfg(test)]

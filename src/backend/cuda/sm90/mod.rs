@@ -3,6 +3,7 @@
 pub(crate) mod backward;
 pub(crate) mod forward;
 mod tables;
+mod tensor_map;
 
 pub(crate) use tables::Tables;
 
