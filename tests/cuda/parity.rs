@@ -5,7 +5,7 @@ use crate::support::{Decay, HOSTILE, Rounded, assert_rows, device, errors, limit
 use half::{bf16, f16};
 use ndarray::{Array, Array3, Array4, Dimension, s};
 use semisep::backend::cuda::{
-    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
+    Cuda, CudaOutput, CudaSsd, CudaTensor, Device, Plan, Raw, StepRule, Steps, StepsGrad, Stored, Stream,
 };
 use semisep::ssd::{Algorithm, Diagonal, Discretization, Output, Sequences, Squash};
 use semisep::{DeviceError, Error};
@@ -18,6 +18,11 @@ const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::Automatic,
 ];
 
+/// The largest error accepted of products in tf32. Either operand is rounded to 11 bits, 2e-4 of a number in the mean, and what is
+/// sought is one product of a product: 4e-4, as is found wherever there are many terms. Few terms that cancel, as with states of 5
+/// numbers here, come to twice that.
+const TF32_LIMIT: f64 = 1e-3;
+
 /// One row of the table: what differs from a plain case.
 fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
     crate::support::row(len, |shape| {
@@ -29,13 +34,29 @@ fn row(len: usize, change: impl FnOnce(&mut Shape)) -> Shape {
 /// Every algorithm on every row, with one decay.
 fn check<T: Stored>(device: &Device, rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
     let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+    check_on(&cuda, limit::<T>, rows, decay, algorithms);
+}
+
+/// The blocks in f32 with products in tf32.
+fn check_tf32(device: &Device, rows: &[Shape], decay: Decay) {
+    let cuda = Cuda::<f32>::on(Stream::new(device).unwrap()).with_tf32();
+    check_on(&cuda, |_| TF32_LIMIT, rows, decay, &[Algorithm::Chunked { chunk: 64 }]);
+}
+
+fn check_on<T: Stored>(
+    cuda: &Cuda<T>,
+    limit: impl Fn(&str) -> f64,
+    rows: &[Shape],
+    decay: Decay,
+    algorithms: &[Algorithm],
+) {
     for shape in rows {
         let case = Rounded::<T>::new(shape, decay);
         let expected = case.expected();
         for &how in algorithms {
-            let found = case.found(&cuda, how);
+            let found = case.found(cuda, how);
             for (name, error) in errors(&found, &expected) {
-                let limit = limit::<T>(name);
+                let limit = limit(name);
                 assert!(error <= limit, "{} {decay:?} {how:?} {shape:?}: {name} off by {error:e}", T::NAME);
             }
         }
@@ -49,6 +70,7 @@ fn check_types(rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
     check::<f32>(&device, rows, decay, algorithms);
     check::<f16>(&device, rows, decay, algorithms);
     check::<bf16>(&device, rows, decay, algorithms);
+    check_tf32(&device, rows, decay);
 }
 
 #[test]
@@ -100,16 +122,28 @@ fn every_algorithm_agrees_with_the_cpu_for_hostile_decays() {
     }
 }
 
+fn wide(head_dim: usize, state_dim: usize) -> Shape {
+    row(66, |s| (s.batch, s.head_dim, s.state_dim) = (1, head_dim, state_dim))
+}
+
+/// Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
+fn portable_widths() -> [Shape; 4] {
+    [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)]
+}
+
+#[test]
+fn products_in_tf32_agree_with_the_cpu_for_wide_heads_and_states() {
+    let Some(device) = device() else { return };
+    check_tf32(&device, &portable_widths(), Decay::Wide);
+}
+
 #[test]
 fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
-    let wide =
-        |head_dim, state_dim| row(66, |s| (s.batch, s.head_dim, s.state_dim) = (1, head_dim, state_dim));
     let algorithms = [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }];
     check_types(&[wide(64, 128)], Decay::Wide, &algorithms);
     let Some(device) = device() else { return };
     check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
-    // Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
-    let short = [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)];
+    let short = portable_widths();
     check::<bf16>(&device, &short, Decay::Wide, &algorithms[1..]);
     check::<f16>(&device, &short, Decay::Wide, &algorithms[1..]);
     check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
@@ -132,21 +166,22 @@ fn many_rows_agree_with_the_cpu() {
 #[test]
 fn the_same_call_gives_the_same_bits_and_a_sequence_the_same_in_any_batch() {
     let Some(device) = device() else { return };
-    check_bits::<f32>(&device);
-    check_bits::<f16>(&device);
-    check_bits::<bf16>(&device);
+    let stream = Stream::new(&device).unwrap();
+    check_bits(&Cuda::<f32>::on(stream.clone()));
+    check_bits(&Cuda::<f32>::on(stream.clone()).with_tf32());
+    check_bits(&Cuda::<f16>::on(stream.clone()));
+    check_bits(&Cuda::<bf16>::on(stream));
 }
 
-fn check_bits<T: Stored + PartialEq>(device: &Device) {
-    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+fn check_bits<T: Stored + PartialEq>(cuda: &Cuda<T>) {
     let packed = row(90, |s| (s.batch, s.cuts, s.per_sequence) = (1, vec![20, 21], true));
     let case = Rounded::<T>::new(&packed, Decay::Mild);
     for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
-        let [once, twice] = [0; 2].map(|_| case.found(&cuda, how));
+        let [once, twice] = [0; 2].map(|_| case.found(cuda, how));
         assert_eq!(once, twice, "{} {how:?}", T::NAME);
         // The last sequence alone: the same slices as a case of their own.
         let alone = case.part(21..90, 2);
-        let (out, grad) = alone.found(&cuda, how);
+        let (out, grad) = alone.found(cuda, how);
         let part = s![.., 21.., .., ..];
         assert_eq!(out.y, once.0.y.slice(part), "{} {how:?}", T::NAME);
         assert_eq!(grad.x, once.1.x.slice(part), "{} {how:?}", T::NAME);
@@ -156,15 +191,31 @@ fn check_bits<T: Stored + PartialEq>(device: &Device) {
     }
 }
 
+#[test]
+fn products_round_to_tf32_only_where_that_is_asked_for() {
+    let Some(device) = device() else { return };
+    let exact = Cuda::<f32>::on(Stream::new(&device).unwrap());
+    let fast = exact.clone().with_tf32();
+    let case = Rounded::<f32>::new(&row(100, |_| {}), Decay::Mild);
+    for (how, by_default, asked) in [
+        (Algorithm::Automatic, Plan::Blocks { chunk: 64 }, Plan::Tf32),
+        (Algorithm::Chunked { chunk: 20 }, Plan::Blocks { chunk: 20 }, Plan::Tf32),
+        (Algorithm::Quadratic, Plan::Blocks { chunk: 100 }, Plan::Blocks { chunk: 100 }),
+        (Algorithm::Recurrent, Plan::Recurrent, Plan::Recurrent),
+    ] {
+        assert_eq!(case.plan(&exact, how), by_default);
+        assert_eq!(case.plan(&fast, how), asked);
+    }
+}
+
 /// A batch twice, and some of its rows, by every algorithm whose bits do not depend on the batch.
-fn check_rows<T: Stored + PartialEq>(device: &Device) {
-    let cuda = Cuda::<T>::on(Stream::new(device).unwrap());
+fn check_rows<T: Stored + PartialEq>(cuda: &Cuda<T>) {
     let case = Rounded::<T>::new(&row(70, |s| s.batch = 64), Decay::Mild);
     for how in ALGORITHMS.into_iter().filter(|how| *how != Algorithm::Automatic) {
-        let (out, grad) = case.found(&cuda, how);
-        assert_eq!(case.found(&cuda, how), (out.clone(), grad.clone()), "{} {how:?}", T::NAME);
+        let (out, grad) = case.found(cuda, how);
+        assert_eq!(case.found(cuda, how), (out.clone(), grad.clone()), "{} {how:?}", T::NAME);
         for rows in [0..1, 63..64, 5..12, 0..33] {
-            let part = case.rows(rows.clone()).found(&cuda, how);
+            let part = case.rows(rows.clone()).found(cuda, how);
             assert_rows(&part.1, &grad, rows.clone());
             assert_eq!(part.0.y, out.y.slice(s![rows.clone(), .., .., ..]), "{} {how:?} {rows:?}", T::NAME);
             assert_eq!(part.0.state, out.state.slice(s![rows, .., .., ..]), "{} {how:?}", T::NAME);
@@ -175,10 +226,12 @@ fn check_rows<T: Stored + PartialEq>(device: &Device) {
 #[test]
 fn a_row_gets_the_same_bits_in_any_batch() {
     let Some(device) = device() else { return };
-    check_rows::<f64>(&device);
-    check_rows::<f32>(&device);
-    check_rows::<f16>(&device);
-    check_rows::<bf16>(&device);
+    let stream = Stream::new(&device).unwrap();
+    check_rows(&Cuda::<f64>::on(stream.clone()));
+    check_rows(&Cuda::<f32>::on(stream.clone()));
+    check_rows(&Cuda::<f32>::on(stream.clone()).with_tf32());
+    check_rows(&Cuda::<f16>::on(stream.clone()));
+    check_rows(&Cuda::<bf16>::on(stream));
 }
 
 #[test]

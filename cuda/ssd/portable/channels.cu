@@ -7,20 +7,31 @@
 // with L_ij = e^{s_i - s_j}: one text, in which `own` is the side of the result and `other` the one that it meets.
 //
 // d: (heads, skip) float.  y, dx as x.  ddt: (rows, heads) float.
-// Grid (chunks, blocks of heads), 128 threads, each warp 16 positions; shared memory: `Shared`.
+// Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
 
-constexpr int BLOCKS = Q / 16, SLICES = TILE / 16;
+// Few channels where wide states leave small devices little shared memory; SLICES of 16, those of a warp are MINE.
+constexpr int TILE = tile_of(WIDE_STATE ? (TF32 ? 32 : 16) : 64), NARROW = TILE + PIECE;
+constexpr int SLICES = TILE / 16, MINE = (SLICES + SPLIT - 1) / SPLIT;
+constexpr int RESIDENT = TF32 ? 2 : 0;  // blocks that registers are to suffice for; 0: as the compiler likes
+
+struct Tile {
+    Stored channels[Q * NARROW], x[Q * NARROW];  // what is met; x where it is not the same
+    StateTile<TILE> state;
+};
 
 struct alignas(16) Shared {
-    Stored own[Q * WIDE], other[Q * WIDE];
-    Stored channels[Q * NARROW], x[Q * NARROW];  // what is met; x where it is not the same
-    StateTile state;
+    Stored own[Q * WIDE];
+    union {
+        Stored other[Q * WIDE];  // for the scores, before there is a tile
+        Tile tile;
+    };
     Steps steps;
+    float parts[Q];
 };
 
 // `channels`: x or dY.  x, ddt: of portable_dx alone.
@@ -32,9 +43,11 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];
-    const int warp = threadIdx.x / 32, row = 16 * warp;
-    const mma::Matrix<WIDE> own16(shared.own), other16(shared.other), top(shared.state.top), rest(shared.state.rest);
-    const mma::Matrix<NARROW> met_channels(shared.channels);
+    const Warp warp;
+    const int row = warp.row;
+    Tile& tile = shared.tile;
+    const mma::Matrix<WIDE> own16(shared.own), other16(shared.other);
+    const mma::Matrix<NARROW> met_channels(tile.channels);
 
     const int feature = heads.group * STATE_DIM;
     stage<Q, PADDED, WIDE>(shared.own, own.from(span.first, feature), own.pitch, span.len, STATE_DIM);
@@ -44,11 +57,11 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
     float scores[BLOCKS][8] = {};
 #pragma unroll 2
     for (int k = 0; k < PADDED; k += 16) {
-        u32 left[4], right[4];
+        mma::Operand left, right;
         own16.left(left, row, k);
 #pragma unroll
         for (int j = 0; j < BLOCKS; j++) {
-            if (!meets<MEETS>(warp, j)) continue;
+            if (!meets<MEETS>(row, j)) continue;
             other16.right(right, 16 * j, k);
             mma::multiply(scores[j], left, right);
         }
@@ -59,12 +72,12 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
         for (int p = 0; p < HEAD_DIM; p += TILE) {
             const int count = min(TILE, HEAD_DIM - p), column = head * HEAD_DIM + p;
             __syncthreads();  // everybody is done with the tile before
-            stage<Q, TILE, NARROW>(shared.channels, channels.from(span.first, column), channels.pitch, span.len, count);
-            if (MEETS == LATER) stage<Q, TILE, NARROW>(shared.x, x.from(span.first, column), x.pitch, span.len, count);
-            if (p == 0 && warp == 0)
+            stage<Q, TILE, NARROW>(tile.channels, channels.from(span.first, column), channels.pitch, span.len, count);
+            if (MEETS == LATER) stage<Q, TILE, NARROW>(tile.x, x.from(span.first, column), x.pitch, span.len, count);
+            if (p == 0 && threadIdx.x < 32)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
             const float* state = states + ((i64)blockIdx.x * dims.heads * HEAD_DIM + column) * STATE_DIM;
-            const float from = shared.state.stage(state, count);
+            const float from = tile.state.stage(state, count);
             staged();
             const int next = column + count, left_over = heads.last * HEAD_DIM - next;
             if (left_over > 0) {
@@ -82,7 +95,7 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
                 }
 #pragma unroll
                 for (int j = 0; j < BLOCKS; j++) {
-                    if (!meets<MEETS>(warp, j)) continue;
+                    if (!meets<MEETS>(row, j)) continue;
                     float v[8];
 #pragma unroll
                     for (int e = 0; e < 8; e++) {
@@ -96,36 +109,40 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
                 }
             }
             // From the state, then the rest on top of it.
-            float u[SLICES][8] = {};
+            float u[MINE][8] = {};
 #pragma unroll 2
             for (int k = 0; k < PADDED; k += 16) {
-                u32 left[4], right[4];
+                mma::Operand left, right;
                 own16.left(left, row, k);
 #pragma unroll
-                for (int q = 0; q < SLICES; q++) {
-                    top.right(right, 16 * q, k);
-                    mma::multiply(u[q], left, right);
-                    rest.right(right, 16 * q, k);
-                    mma::multiply(u[q], left, right);
+                for (int q = 0; q < MINE; q++) {
+                    if (SLICES % SPLIT && q * SPLIT + warp.part >= SLICES) continue;
+#pragma unroll
+                    for (int i = 0; i < TERMS; i++) {
+                        tile.state.term(i).right(right, 16 * (q * SPLIT + warp.part), k);
+                        mma::multiply(u[q], left, right);
+                    }
                 }
             }
 #pragma unroll
-            for (int q = 0; q < SLICES; q++) {
+            for (int q = 0; q < MINE; q++) {
+                const int slice = 16 * (q * SPLIT + warp.part);
+                if (SLICES % SPLIT && slice >= TILE) continue;
 #pragma unroll
                 for (int e = 0; e < 8; e++) u[q][e] = weight[e / 2 % 2] * (from * u[q][e]);
 #pragma unroll
                 for (int j = 0; j < BLOCKS; j++) {
-                    if (!meets<MEETS>(warp, j)) continue;
-                    u32 right[4];
-                    met_channels.right_transposed(right, 16 * q, 16 * j);
+                    if (!meets<MEETS>(row, j)) continue;
+                    mma::Operand right;
+                    met_channels.right_transposed(right, slice, 16 * j);
                     add_product(u[q], masked[j], right);
                 }
 #pragma unroll
                 for (int e = 0; e < 8; e += 2) {
-                    const int t = row + mma::row_of(e), k = 16 * q + mma::column_of(e), m = e / 2 % 2;
-                    const float2 same = neighbours(shared.channels + t * NARROW + k);
+                    const int t = row + mma::row_of(e), k = slice + mma::column_of(e), m = e / 2 % 2;
+                    const float2 same = neighbours(tile.channels + t * NARROW + k);
                     if (MEETS == LATER) {
-                        const float2 of_x = neighbours(shared.x + t * NARROW + k);
+                        const float2 of_x = neighbours(tile.x + t * NARROW + k);
                         inner[m] += of_x.x * u[q][e] + of_x.y * u[q][e + 1];
                     }
                     float skip[2] = {0.f, 0.f};
@@ -138,18 +155,19 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
             }
         }
         if (MEETS == EARLIER) continue;
+        inner[0] = sum_of_row(inner[0]), inner[1] = sum_of_row(inner[1]);
+        sum_of_parts(inner, warp, shared.parts);
 #pragma unroll
         for (int m = 0; m < 2; m++) {
             const int t = row + mma::row_of(2 * m);
-            const float sum = sum_of_row(inner[m]);
-            if (threadIdx.x % 4 == 0 && t < span.len) ddt[(span.first + t) * dims.heads + head] = sum;
+            if (warp.part == 0 && threadIdx.x % 4 == 0 && t < span.len) ddt[(span.first + t) * dims.heads + head] = inner[m];
         }
     }
 }
 
 }  // namespace portable
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, portable::RESIDENT)
 portable_y(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b, const Stored* c,
            const float* d, const float* entering, Stored* y) {
     using namespace portable;
@@ -157,7 +175,7 @@ portable_y(const Span* chunks, const Dims dims, const float* log_a, const float*
                       dims.y_pitch, nullptr);
 }
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, portable::RESIDENT)
 portable_dx(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b, const Stored* c,
             const float* d, const Stored* dy, const float* leaving, Stored* dx, float* ddt) {
     using namespace portable;

@@ -1,7 +1,7 @@
 // How the kernels of the portable tier share out the work: a block of threads has a chunk and up to HEADS heads of a group, and
 // goes through them by tiles of channels.
 //
-// log_a, dt: (rows, heads) float.  x, dy: (rows, heads * HEAD_DIM), b, c: (rows, groups * STATE_DIM), 16 bits.
+// log_a, dt: (rows, heads) float.  x, dy: (rows, heads * HEAD_DIM), b, c: (rows, groups * STATE_DIM).
 // states: (chunks, heads, HEAD_DIM, STATE_DIM) float, those that enter chunks or the cotangents of those that leave them.
 #pragma once
 #include "ssd/portable/tile.cuh"
@@ -10,9 +10,8 @@ namespace portable {
 
 constexpr int HEADS = 8;  // heads of a block
 
-// Channels of a tile: no more than a head has, and few where wide states leave small devices little shared memory.
-constexpr int WIDEST_TILE = PADDED > 128 ? 16 : 64, PADDED_HEAD = (HEAD_DIM + 15) / 16 * 16;
-constexpr int TILE = PADDED_HEAD < WIDEST_TILE ? PADDED_HEAD : WIDEST_TILE, NARROW = TILE + 8;
+// Channels of a tile: no more than a head has.
+constexpr int tile_of(int widest) { return HEAD_DIM > widest - 16 ? widest : (HEAD_DIM + 15) / 16 * 16; }
 
 // The heads of one block: `index` counts them group by group.
 struct Heads {
@@ -38,10 +37,10 @@ struct Rows {
 // Which positions of the other side a result meets: y and dC earlier ones, dX and dB later ones.
 enum Meets { EARLIER, LATER };
 
-// Whether a warp of 16 positions meets any of a block of 16.
+// Whether the 16 positions from `row` on meet any of a block of 16.
 template <Meets MEETS>
-__device__ __forceinline__ bool meets(int warp, int block) {
-    return MEETS == EARLIER ? block <= warp : block >= warp;
+__device__ __forceinline__ bool meets(int row, int block) {
+    return MEETS == EARLIER ? 16 * block <= row : 16 * block >= row;
 }
 
 // Brings lines of memory nearer.
@@ -60,12 +59,20 @@ __device__ __forceinline__ float4 four(const float* row, int n) {
                        n + 3 < STATE_DIM ? row[n + 3] : 0.f);
 }
 
-// Some channels of a state, TILE x PADDED, as two terms.
+// Some channels of a state, TILE x PADDED, as so many terms.
+template <int TILE>
 struct StateTile {
-    Stored top[TILE * WIDE], rest[TILE * WIDE];
+    Stored terms[TERMS][TILE * WIDE];
+#ifdef STORED_F32
+    // Of `channels` rows at `from`, on their way; returns what products are to be multiplied by.
+    __device__ __forceinline__ float stage(const float* from, int channels) {
+        portable::stage<TILE, PADDED, WIDE>(terms[0], from, STATE_DIM, channels, STATE_DIM);
+        return 1.f;
+    }
+#else
     float most[WARPS];
 
-    // Of `channels` rows at `from`; returns what products are to be multiplied by. In f16 all threads meet once.
+    // The same at once. In f16 all threads meet.
     __device__ __forceinline__ float stage(const float* from, int channels) {
         constexpr int PIECES = PADDED / 4, LOADS = PADDED > 128 ? 4 : 8;  // at once, as far as there are registers
         auto read = [&](int i) {
@@ -90,11 +97,13 @@ struct StateTile {
             const float4 v = read(i);
             const Terms a = split(v.x * scale.to, v.y * scale.to), b = split(v.z * scale.to, v.w * scale.to);
             const int at = i / PIECES * WIDE + i % PIECES * 4;
-            *reinterpret_cast<uint2*>(top + at) = make_uint2(a.top, b.top);
-            *reinterpret_cast<uint2*>(rest + at) = make_uint2(a.rest, b.rest);
+            *reinterpret_cast<uint2*>(terms[0] + at) = make_uint2(a.top, b.top);
+            *reinterpret_cast<uint2*>(terms[1] + at) = make_uint2(a.rest, b.rest);
         }
         return scale.from;
     }
+#endif
+    __device__ mma::Matrix<WIDE> term(int i) const { return {terms[i]}; }
 };
 
 }  // namespace portable

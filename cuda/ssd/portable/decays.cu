@@ -5,9 +5,9 @@
 // Row sums minus column sums are Σ_{i >= t > j} K_ij: the diagonal is in neither, and no sum crosses a chunk's border.
 //
 // rows, columns, read, written, dlog_a: (rows, heads) float.  entering, leaving: (chunks, heads, HEAD_DIM, STATE_DIM) float,
-// gamma: (chunks, heads) float.  Grid (chunks, heads), 128 threads; shared memory: static.
+// gamma: (chunks, heads) float.  Grid (chunks, heads), THREADS threads; shared memory: static.
 //
-// Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
 #include "ssd/portable/chunk.cuh"
 
 extern "C" __global__ void __launch_bounds__(portable::THREADS)
@@ -32,27 +32,32 @@ portable_decays(const Span* chunks, const Dims dims, const float* rows, const fl
     const float kept = gamma[place] * sum_of_block(sum, scratch, THREADS);
     if (threadIdx.x >= 32) return;
 
-    // Two positions a lane.
-    const int t = 2 * threadIdx.x;
-    float ends[2], starts[2];
+    constexpr int EACH = Q / 32;  // positions of a lane
+    const int t = EACH * threadIdx.x;
+    float ends[EACH], starts[EACH], after_lane = 0.f, before_lane = 0.f;
 #pragma unroll
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < EACH; k++) {
         const bool inside = t + k < at.span.len;
         const i64 here = (at.span.first + t + k) * dims.heads + at.head;
         ends[k] = inside ? rows[here] - columns[here] + read[here] : 0.f;
         starts[k] = inside ? written[here] : 0.f;
+        after_lane += ends[k], before_lane += starts[k];
     }
-    float after_pair = ends[0] + ends[1], before_pair = starts[0] + starts[1];
 #pragma unroll
     for (int w = 1; w < 32; w *= 2) {
-        const float down = __shfl_down_sync(~0u, after_pair, w), up = __shfl_up_sync(~0u, before_pair, w);
-        if (threadIdx.x + w < 32) after_pair += down;
-        if (threadIdx.x >= w) before_pair += up;
+        const float down = __shfl_down_sync(~0u, after_lane, w), up = __shfl_up_sync(~0u, before_lane, w);
+        if (threadIdx.x + w < 32) after_lane += down;
+        if (threadIdx.x >= w) before_lane += up;
     }
-    // Sums of the pairs behind and before this one.
-    const float behind = __shfl_down_sync(~0u, after_pair, 1), ahead = __shfl_up_sync(~0u, before_pair, 1);
-    const float later = threadIdx.x < 31 ? behind : 0.f, earlier = threadIdx.x > 0 ? ahead : 0.f;
-    float* to = dlog_a + (at.span.first + t) * dims.heads + at.head;
-    if (t < at.span.len) to[0] = (later + ends[1] + ends[0]) + earlier + kept;
-    if (t + 1 < at.span.len) to[dims.heads] = (later + ends[1]) + (earlier + starts[0]) + kept;
+    // Sums of the lanes behind and before this one, then of positions.
+    const float behind = __shfl_down_sync(~0u, after_lane, 1), ahead = __shfl_up_sync(~0u, before_lane, 1);
+    float later = threadIdx.x < 31 ? behind : 0.f, earlier = threadIdx.x > 0 ? ahead : 0.f;
+    float from_later[EACH];
+#pragma unroll
+    for (int k = EACH - 1; k >= 0; k--) from_later[k] = later += ends[k];
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        if (t + k < at.span.len) dlog_a[(at.span.first + t + k) * dims.heads + at.head] = from_later[k] + earlier + kept;
+        earlier += starts[k];
+    }
 }

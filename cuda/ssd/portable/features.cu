@@ -9,20 +9,27 @@
 // is sought and `other` the one that it meets.
 //
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
-// Grid (chunks, blocks of heads), 128 threads, each warp 16 positions of `own`; shared memory: `Shared`.
+// Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
 
-constexpr int BLOCKS = Q / 16, DEPTH = TILE / 16, COLUMNS = PADDED / 16;
+// Few channels where wide states leave small devices little shared memory. MINE: blocks of 16 columns of a warp.
+constexpr int TILE = tile_of(WIDE_STATE ? 16 : 64), NARROW = TILE + PIECE;
+constexpr int DEPTH = TILE / 16, MINE = (PADDED / 16 + SPLIT - 1) / SPLIT;
+constexpr int RESIDENT = TF32 ? 2 : 1;  // blocks that registers are to suffice for
+
+constexpr bool KEPT = TF32;  // scores, which heads share; small devices have no memory for them besides 16-bit states of 256 numbers
 
 struct alignas(16) Shared {
     Stored own[Q * WIDE], other[Q * WIDE];
     Stored own_channels[Q * NARROW], other_channels[Q * NARROW];
-    StateTile state;
+    StateTile<TILE> state;
     Steps steps;
+    float parts[Q];
+    float4 scores[KEPT ? BLOCKS * (BLOCKS + 1) / 2 * 64 : 1];  // of blocks that meet, eight numbers of every lane
 };
 
 // One side: C and dY, or B and X.
@@ -37,8 +44,9 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];
-    const int warp = threadIdx.x / 32, row = 16 * warp;
-    const mma::Matrix<WIDE> own16(shared.own), other16(shared.other), top(shared.state.top), rest(shared.state.rest);
+    const Warp warp;
+    const int row = warp.row;
+    const mma::Matrix<WIDE> own16(shared.own), other16(shared.other);
     const mma::Matrix<NARROW> own_channels(shared.own_channels), other_channels(shared.other_channels);
 
     const int feature = heads.group * STATE_DIM;
@@ -46,7 +54,31 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
     stage<Q, PADDED, WIDE>(shared.other, other.features.from(span.first, feature), other.features.pitch, span.len, STATE_DIM);
     // Not known before the kernel runs: else loads for several blocks of columns at once would take more registers than there are.
     const int columns = STATE_DIM + dims.zero;
-    float sums[COLUMNS][8] = {};
+    float sums[MINE][8] = {};
+    // Scores of this warp's rows and the positions of block j, and where they are kept.
+    auto find = [&](float (&score)[8], int j) {
+#pragma unroll 4
+        for (int k = 0; k < PADDED; k += 16) {
+            mma::Operand left, right;
+            own16.left(left, row, k);
+            other16.right(right, 16 * j, k);
+            mma::multiply(score, left, right);
+        }
+    };
+    auto kept = [&](int j) {
+        const int first = min(row / 16, j), second = max(row / 16, j);
+        return shared.scores + (second * (second + 1) / 2 + first) * 64 + threadIdx.x % 32;
+    };
+    if (KEPT) {
+        staged();
+        for (int j = warp.part; j < BLOCKS; j += SPLIT) {
+            if (!meets<MEETS>(row, j)) continue;
+            float v[8] = {};
+            find(v, j);
+            float4* to = kept(j);
+            to[0] = make_float4(v[0], v[1], v[2], v[3]), to[32] = make_float4(v[4], v[5], v[6], v[7]);
+        }
+    }
     for (int head = heads.first; head < heads.last; head++) {
         float r[BLOCKS][8] = {}, passed[2] = {0.f, 0.f}, pairs[2] = {0.f, 0.f};
         for (int p = 0; p < HEAD_DIM; p += TILE) {
@@ -55,7 +87,7 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             stage<Q, TILE, NARROW>(shared.own_channels, own.channels.from(span.first, column), own.channels.pitch, span.len, channels);
             stage<Q, TILE, NARROW>(shared.other_channels, other.channels.from(span.first, column), other.channels.pitch, span.len,
                                    channels);
-            if (p == 0 && warp == 0)
+            if (p == 0 && threadIdx.x < 32)
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
             const float* state = states + ((i64)blockIdx.x * dims.heads * HEAD_DIM + column) * STATE_DIM;
             const float from = shared.state.stage(state, channels);
@@ -67,19 +99,22 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
                 fetch_rows(other.channels, span.first, next, span.len);
             }
 
-            u32 left[DEPTH][4];
+            mma::Operand left[DEPTH];
 #pragma unroll
             for (int k = 0; k < DEPTH; k++) own_channels.left(left[k], row, 16 * k);
 #pragma unroll
             for (int j = 0; j < BLOCKS; j++) {
-                if (!meets<MEETS>(warp, j)) continue;
+                if (!meets<MEETS>(row, j)) continue;
 #pragma unroll
                 for (int k = 0; k < DEPTH; k++) {
-                    u32 right[4];
+                    mma::Operand right;
                     other_channels.right(right, 16 * j, 16 * k);
                     mma::multiply(r[j], left[k], right);
                 }
             }
+#pragma unroll
+            for (int k = 0; k < DEPTH; k++)
+                if (mma::STEPS > 1) own_channels.left_paired(left[k], row, 16 * k);
             float weight[2];
 #pragma unroll
             for (int m = 0; m < 2; m++) {
@@ -88,20 +123,22 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
                                              : shared.steps.dt[t] * decay(shared.steps.last(), shared.steps.sums[t]);
             }
 #pragma unroll
-            for (int n = 0; n < COLUMNS; n++) {
-                if (16 * n >= columns) continue;
+            for (int n = 0; n < MINE; n++) {
+                const int first = 16 * (n * SPLIT + warp.part);
+                if (first >= columns) continue;
                 float v[8] = {};
 #pragma unroll
                 for (int k = 0; k < DEPTH; k++) {
-                    u32 right[4];
-                    top.right_transposed(right, 16 * n, 16 * k);
-                    mma::multiply(v, left[k], right);
-                    rest.right_transposed(right, 16 * n, 16 * k);
-                    mma::multiply(v, left[k], right);
+                    mma::Operand right;
+#pragma unroll
+                    for (int i = 0; i < TERMS; i++) {
+                        shared.state.term(i).right_transposed(right, first, 16 * k);
+                        mma::multiply(v, left[k], right);
+                    }
                 }
 #pragma unroll
                 for (int e = 0; e < 8; e += 2) {
-                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + 16 * n + mma::column_of(e));
+                    const float2 of_own = neighbours(shared.own + (row + mma::row_of(e)) * WIDE + first + mma::column_of(e));
                     const int m = e / 2 % 2;
                     v[e] = weight[m] * (from * v[e]), v[e + 1] = weight[m] * (from * v[e + 1]);
                     passed[m] += of_own.x * v[e] + of_own.y * v[e + 1];
@@ -112,14 +149,14 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
 
 #pragma unroll
         for (int j = 0; j < BLOCKS; j++) {
-            if (!meets<MEETS>(warp, j)) continue;
+            if (!meets<MEETS>(row, j)) continue;
             float score[8] = {};
-#pragma unroll 4
-            for (int k = 0; k < PADDED; k += 16) {
-                u32 left[4], right[4];
-                own16.left(left, row, k);
-                other16.right(right, 16 * j, k);
-                mma::multiply(score, left, right);
+            if (KEPT) {
+                const float4 *from = kept(j), v = from[0], w = from[32];
+                score[0] = v.x, score[1] = v.y, score[2] = v.z, score[3] = v.w;
+                score[4] = w.x, score[5] = w.y, score[6] = w.z, score[7] = w.w;
+            } else {
+                find(score, j);
             }
 #pragma unroll
             for (int e = 0; e < 8; e++) {
@@ -133,35 +170,38 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             Left left;
             left.set(r[j]);
 #pragma unroll
-            for (int n = 0; n < COLUMNS; n++) {
-                if (16 * n >= columns) continue;
-                u32 right[4];
-                other16.right_transposed(right, 16 * n, 16 * j);
+            for (int n = 0; n < MINE; n++) {
+                const int first = 16 * (n * SPLIT + warp.part);
+                if (first >= columns) continue;
+                mma::Operand right;
+                other16.right_transposed(right, first, 16 * j);
                 add_product(sums[n], left, right);
             }
         }
+        passed[0] = sum_of_row(passed[0]), passed[1] = sum_of_row(passed[1]);
+        sum_of_parts(passed, warp, shared.parts);
 #pragma unroll
         for (int m = 0; m < 2; m++) {
             const int t = row + mma::row_of(2 * m);
-            const float pair = sum_of_row(pairs[m]), pass = sum_of_row(passed[m]);
-            if (threadIdx.x % 4 == 0 && t < span.len) {
+            const float pair = sum_of_row(pairs[m]);
+            if (warp.part == 0 && threadIdx.x % 4 == 0 && t < span.len) {
                 pairs_out[(span.first + t) * dims.heads + head] = pair;
-                passed_out[(span.first + t) * dims.heads + head] = pass;
+                passed_out[(span.first + t) * dims.heads + head] = passed[m];
             }
         }
     }
 #pragma unroll
-    for (int n = 0; n < COLUMNS; n++)
+    for (int n = 0; n < MINE; n++)
 #pragma unroll
         for (int e = 0; e < 8; e++) {
-            const int t = row + mma::row_of(e), k = 16 * n + mma::column_of(e);
+            const int t = row + mma::row_of(e), k = 16 * (n * SPLIT + warp.part) + mma::column_of(e);
             if (t < span.len && k < STATE_DIM) share[((span.first + t) * gridDim.y + blockIdx.y) * STATE_DIM + k] = sums[n][e];
         }
 }
 
 }  // namespace portable
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, portable::RESIDENT)
 portable_dc(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b,
             const Stored* c, const Stored* dy, const float* entering, float* share, float* rows, float* read) {
     using namespace portable;
@@ -169,7 +209,7 @@ portable_dc(const Span* chunks, const Dims dims, const float* log_a, const float
                       share, rows, read);
 }
 
-extern "C" __global__ void __launch_bounds__(portable::THREADS)
+extern "C" __global__ void __launch_bounds__(portable::THREADS, portable::RESIDENT)
 portable_db(const Span* chunks, const Dims dims, const float* log_a, const float* dt, const Stored* x, const Stored* b,
             const Stored* c, const Stored* dy, const float* leaving, float* share, float* columns, float* written) {
     using namespace portable;

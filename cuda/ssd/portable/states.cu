@@ -4,14 +4,15 @@
 //   portable_cotangents   added = Σ_i e^{s_i} dy_i c_iᵀ
 //
 // added, gamma: (chunks, heads, HEAD_DIM, STATE_DIM) and (chunks, heads) float; gamma = e^{s_Q}.
-// Grid (chunks, blocks of heads), 128 threads; shared memory: `Shared`.
+// Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16 or STORED_F16, HEAD_DIM, STATE_DIM.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
+#define SPLIT_OF_TF32 1  // to make the left operand twice would cost more
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
 
-constexpr int CHANNELS = 64, PITCH = CHANNELS + 8;  // of a tile: 16 a warp
+constexpr int CHANNELS = 16 * BLOCKS, PITCH = CHANNELS + PIECE;  // of a tile: a warp has 16, as it has positions elsewhere
 
 struct alignas(16) Shared {
     Stored features[Q * WIDE], channels[Q * PITCH];
@@ -39,7 +40,7 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
             __syncthreads();  // everybody is done with the tile before
             stage<Q, CHANNELS, PITCH>(shared.channels, channels.from(span.first, head * HEAD_DIM + p), channels.pitch, span.len,
                                      min(CHANNELS, HEAD_DIM - p));
-            if (p == 0 && warp == 0) {
+            if (p == 0 && threadIdx.x < 32) {
                 shared.steps.read(log_a + span.first * dims.heads + head, dt + span.first * dims.heads + head, dims.heads, span.len);
                 __syncwarp();
                 for (int t = threadIdx.x; t < Q; t += 32) shared.factors[t] = factor(shared.steps, t);
@@ -54,7 +55,7 @@ __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, con
                 float sums[8] = {};
 #pragma unroll
                 for (int k = 0; k < Q / 16; k++) {
-                    u32 right[4];
+                    mma::Operand right;
                     right_side.right_transposed(right, n, 16 * k);
                     add_product(sums, left[k], right);
                 }

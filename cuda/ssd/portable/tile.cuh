@@ -1,19 +1,29 @@
 // What the kernels of the portable tier share: tiles in shared memory, decays of a chunk, operands as sums of two terms.
 //
 // What is computed on the way enters a product as the sum of two 16-bit numbers: rounded once, it would spend as much of the
-// error as the rounding of the result. f16 has few exponents, so there such an operand is scaled by a power of two first.
+// error as the rounding of the result. f16 has few exponents, so there such an operand is scaled by a power of two first. Tensors
+// of f32 are multiplied in tf32, and there everything enters a product as one number of 11 bits.
 #pragma once
 #include "common/exact.cuh"
 #include "common/mma.cuh"
 #include "common/storage.cuh"
 
+#ifndef SPLIT_OF_TF32
+#define SPLIT_OF_TF32 2
+#endif
+
 namespace portable {
 
-constexpr int Q = 64;          // positions of a chunk
-constexpr int WARPS = Q / 16;  // of a block; each has 16 positions
-constexpr int THREADS = 32 * WARPS;
+constexpr bool TF32 = sizeof(Stored) == 4;
+constexpr int TERMS = TF32 ? 1 : 2;         // of an operand that is computed
+constexpr int PIECE = 16 / sizeof(Stored);  // numbers that are copied at once
 constexpr int PADDED = (STATE_DIM + 15) / 16 * 16;
-constexpr int WIDE = PADDED + 8;  // row pitch by which the rows of an 8 x 8 piece share no banks
+constexpr int WIDE = PADDED + PIECE;  // row pitch by which the rows of an 8 x 8 piece share no banks
+constexpr bool WIDE_STATE = PADDED * sizeof(Stored) > 256;
+constexpr int Q = TF32 && PADDED > 128 ? 32 : 64;  // positions of a chunk, as many as small devices have shared memory for
+constexpr int BLOCKS = Q / 16;                     // of 16 positions, one a warp
+constexpr int SPLIT = TF32 ? SPLIT_OF_TF32 : 1;    // warps that share it, and share out the columns of its result
+constexpr int WARPS = BLOCKS * SPLIT, THREADS = 32 * WARPS;
 #ifdef STORED_F16
 constexpr bool SCALED = true;
 #else
@@ -43,6 +53,22 @@ __device__ __forceinline__ float sum_of_row(float v) {
     return v + __shfl_xor_sync(~0u, v, 2);
 }
 
+// What a warp has: 16 positions from `row` on, and of SPLIT blocks of 16 columns always the one of its part.
+struct Warp {
+    int row, part;
+    __device__ Warp() : row(threadIdx.x / 32 % BLOCKS * 16), part(SPLIT == 1 ? 0 : threadIdx.x / 32 / BLOCKS) {}
+};
+
+// Adds the parts' sums of either row of a lane, for part 0; `scratch`: Q numbers in shared memory. All threads meet.
+__device__ __forceinline__ void sum_of_parts(float (&v)[2], const Warp& warp, float* scratch) {
+    if (SPLIT == 1) return;
+    static_assert(SPLIT <= 2, "there is at most one other part");
+    const int first = warp.row + mma::row_of(0), second = warp.row + mma::row_of(2);
+    if (warp.part > 0 && threadIdx.x % 4 == 0) scratch[first] = v[0], scratch[second] = v[1];
+    __syncthreads();
+    v[0] += scratch[first], v[1] += scratch[second];
+}
+
 // Two numbers, each as the sum of two.
 struct Terms { u32 top, rest; };
 __device__ __forceinline__ Terms split(float a, float b) {
@@ -52,16 +78,21 @@ __device__ __forceinline__ Terms split(float a, float b) {
 
 // A left operand as such a sum; the product is to be multiplied by `from`, for either row of a lane.
 struct Left {
-    u32 top[4], rest[4];
+    mma::Operand terms[TERMS];
     float from[2];
 
     __device__ __forceinline__ void set(const float (&v)[8], Scale first, Scale second) {
+#ifdef STORED_F32
+#pragma unroll
+        for (int w = 0; w < mma::WORDS; w++) terms[0][w] = mma::rounded(v[mma::sum_of_word(w)]);
+#else
 #pragma unroll
         for (int m = 0; m < 4; m++) {
             const float by = m % 2 ? second.to : first.to;
-            const Terms terms = split(v[2 * m] * by, v[2 * m + 1] * by);
-            top[m] = terms.top, rest[m] = terms.rest;
+            const Terms pair = split(v[2 * m] * by, v[2 * m + 1] * by);
+            terms[0][m] = pair.top, terms[1][m] = pair.rest;
         }
+#endif
         from[0] = first.from, from[1] = second.from;
     }
     // A block, each row scaled by itself.
@@ -77,15 +108,15 @@ struct Left {
 };
 
 // sums += left right
-__device__ __forceinline__ void add_product(float (&sums)[8], const Left& left, const u32 (&right)[4]) {
+__device__ __forceinline__ void add_product(float (&sums)[8], const Left& left, const mma::Operand& right) {
     if (!SCALED) {
-        mma::multiply(sums, left.top, right);
-        mma::multiply(sums, left.rest, right);
+#pragma unroll
+        for (int i = 0; i < TERMS; i++) mma::multiply(sums, left.terms[i], right);
         return;
     }
     float scaled[8] = {};
-    mma::multiply(scaled, left.top, right);
-    mma::multiply(scaled, left.rest, right);
+#pragma unroll
+    for (int i = 0; i < TERMS; i++) mma::multiply(scaled, left.terms[i], right);
 #pragma unroll
     for (int e = 0; e < 8; e++) sums[e] += left.from[e / 2 % 2] * scaled[e];
 }
@@ -93,14 +124,13 @@ __device__ __forceinline__ void add_product(float (&sums)[8], const Left& left, 
 // Rows m .. m + 16 of `xᵀ diag(factors)` and positions k .. k + 16 as a left operand.
 template <int PITCH>
 __device__ __forceinline__ void set_faded(Left& to, const mma::Matrix<PITCH>& x, int m, int k, const float* factors) {
-    u32 raw[4];
-    x.left_transposed(raw, m, k);
     float v[8], most = 0.f;
+    x.transposed(v, m, k);
 #pragma unroll
-    for (int w = 0; w < 4; w++) {
-        const float2 f = *reinterpret_cast<const float2*>(factors + k + mma::column_of(w / 2 * 4));
-        v[2 * w] = low(raw[w]) * f.x, v[2 * w + 1] = high(raw[w]) * f.y;
-        most = fmaxf(most, fmaxf(fabsf(v[2 * w]), fabsf(v[2 * w + 1])));
+    for (int e = 0; e < 8; e += 2) {
+        const float2 f = *reinterpret_cast<const float2*>(factors + k + mma::column_of(e));
+        v[e] *= f.x, v[e + 1] *= f.y;
+        most = fmaxf(most, fmaxf(fabsf(v[e]), fabsf(v[e + 1])));
     }
     const Scale scale = below_one(SCALED ? largest(most, 32) : 0.f);
     to.set(v, scale, scale);
@@ -159,26 +189,33 @@ __device__ __forceinline__ void staged() {
     __syncthreads();
 }
 
+// A number as bits.
+__device__ __forceinline__ u32 bits_of(Stored v) {
+#ifdef STORED_F32
+    return __float_as_uint(v);
+#else
+    return v.bits;
+#endif
+}
+
 // `rows` x `columns` numbers of memory into ROWS x COLUMNS of shared memory, zeros around them.
 template <int ROWS, int COLUMNS, int PITCH>
 __device__ __forceinline__ void stage(Stored* to, const Stored* from, i64 from_pitch, int rows, int columns) {
-    const bool wide = ((u64)from | (u64)(from_pitch * 2)) % 16 == 0 && columns % 8 == 0;
-    constexpr int PIECES = COLUMNS / 8;
+    const bool wide = ((u64)from | (u64)(from_pitch * sizeof(Stored))) % 16 == 0 && columns % PIECE == 0;
+    constexpr int PIECES = COLUMNS / PIECE;
 #pragma unroll 4
     for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
-        const int r = i / PIECES, k = i % PIECES * 8;
+        const int r = i / PIECES, k = i % PIECES * PIECE;
         Stored* piece = to + r * PITCH + k;
         if (wide) {
             const bool inside = r < rows && k < columns;
             copy_piece(piece, inside ? from + r * from_pitch + k : from, inside);
         } else {
-            u32 words[4];
+            u32 words[4] = {};
 #pragma unroll
-            for (int w = 0; w < 4; w++) {
-                const int c = k + 2 * w;
-                const u32 lo = r < rows && c < columns ? from[r * from_pitch + c].bits : 0;
-                const u32 hi = r < rows && c + 1 < columns ? from[r * from_pitch + c + 1].bits : 0;
-                words[w] = lo | hi << 16;
+            for (int e = 0; e < PIECE; e++) {
+                const u32 bits = r < rows && k + e < columns ? bits_of(from[r * from_pitch + k + e]) : 0;
+                words[e * 4 / PIECE] |= bits << (e % (PIECE / 4) * 16);
             }
             *reinterpret_cast<uint4*>(piece) = make_uint4(words[0], words[1], words[2], words[3]);
         }
@@ -187,14 +224,22 @@ __device__ __forceinline__ void stage(Stored* to, const Stored* from, i64 from_p
 
 // Two neighbours of a tile, at an even column.
 __device__ __forceinline__ float2 neighbours(const Stored* at) {
+#ifdef STORED_F32
+    return *reinterpret_cast<const float2*>(at);
+#else
     const u32 word = *reinterpret_cast<const u32*>(at);
     return make_float2(low(word), high(word));
+#endif
 }
 
 // Two neighbours, at an even column, to a row of memory of which `columns` are left.
 __device__ __forceinline__ void store_neighbours(Stored* to, float first, float second, int columns) {
-    if ((u64)to % 4 == 0 && columns > 1) {
+    if ((u64)to % (2 * sizeof(Stored)) == 0 && columns > 1) {
+#ifdef STORED_F32
+        *reinterpret_cast<float2*>(to) = make_float2(first, second);
+#else
         *reinterpret_cast<u32*>(to) = pack(first, second);
+#endif
         return;
     }
     if (columns > 0) to[0] = narrow<Stored>(first);

@@ -35,10 +35,9 @@ pub fn programs(shape: Shape) -> Vec<Program> {
         });
         plain.chain(sized).chain(forward::programs(stored, size)).chain(backward::programs(stored, size))
     };
-    let portable =
-        ["STORED_BF16", "STORED_F16"].into_iter().flat_map(|stored| portable::programs(stored, size));
-    let single = STORED.into_iter().skip(1); // the rest computes in f32 only
+    let single = || STORED.into_iter().skip(1); // what computes in f32
+    let portable = single().flat_map(|stored| portable::programs(stored, size));
     let more =
-        single.flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
+        single().flat_map(|stored| decode::programs(stored, shape).chain(selective_scan::programs(stored)));
     STORED.into_iter().flat_map(of_type).chain(portable).chain(more).collect()
 }

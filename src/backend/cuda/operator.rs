@@ -28,6 +28,7 @@ pub struct CudaSsd<T: Stored> {
     d: Option<CudaTensor<T::Acc>>, // (heads, 1 or head_dim)
     diagonal: Diagonal,
     sequences: Sequences,
+    pub(super) tf32: bool,                   // whether products may round; of f32 alone
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
     hopper: Arc<Mutex<Option<sm90::Tables>>>,
 }
@@ -58,6 +59,15 @@ pub struct CudaGrad<T: Stored> {
     pub state: CudaTensor<T::Acc>,
 }
 
+impl CudaSsd<f32> {
+    /// Lets blocks multiply on tensor cores: operands of products are rounded to tf32, 11 significant bits; sums, decays and
+    /// states stay f32. That costs accuracy, up to 1e-3 relative where f32 alone has 1e-5, and is several times as fast.
+    /// [`Algorithm::Recurrent`] and [`Algorithm::Quadratic`] stay exact.
+    pub fn with_tf32(self) -> Self {
+        Self { tf32: true, ..self }
+    }
+}
+
 impl<T: Stored> CudaSsd<T> {
     /// The matrix with these steps and `b`, `c`: (batch, len, groups, state_dim), one sequence a row. Numbers are not looked
     /// at: one that is not finite spreads as it does in arithmetic.
@@ -81,6 +91,7 @@ impl<T: Stored> CudaSsd<T> {
             d: None,
             diagonal: Diagonal::Scores,
             sequences,
+            tf32: false,
             tables: Arc::default(),
             hopper: Arc::default(),
         })
@@ -191,8 +202,8 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| blocks::vjp(m, initial, dy, dlast))
             }
             Plan::Hopper => return self.hopper_vjp(x, initial, dy, dlast),
-            Plan::Portable => {
-                let spans = self.spans(portable::CHUNK)?;
+            Plan::Portable | Plan::Tf32 => {
+                let spans = self.spans(portable::chunk_of::<T>(self.b.shape()[3]))?;
                 self.with_operands(x, &spans, |m| portable::backward::vjp(m, initial, dy, dlast))
             }
         }?;
@@ -258,8 +269,8 @@ impl<T: Stored> CudaSsd<T> {
                 let spans = self.spans(chunk)?;
                 self.with_operands(x, &spans, |m| blocks::forward(m, initial, last, y))
             }
-            Plan::Portable => {
-                let spans = self.spans(portable::CHUNK)?;
+            Plan::Portable | Plan::Tf32 => {
+                let spans = self.spans(portable::chunk_of::<T>(self.b.shape()[3]))?;
                 self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
@@ -280,7 +291,7 @@ impl<T: Stored> CudaSsd<T> {
     fn choose(&self, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) -> Plan {
         let walks = || forward::walks(x, &self.b, &self.sequences);
         let hopper = sm90::serves(x, y, &self.b, &self.c, self.diagonal) && walks();
-        plan(how, self.steps.shape()[1], T::NAME, hopper)
+        plan(how, self.steps.shape()[1], T::NAME, hopper, self.tf32)
     }
 
     /// The operands of the exact tier: steps and decays are made if they are not given.

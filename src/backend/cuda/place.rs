@@ -30,7 +30,15 @@ use crate::ssd::{Algorithm, Grad, Output, Place, Ssd};
 #[derive(Debug, Clone)]
 pub struct Cuda<T> {
     stream: Stream,
+    tf32: bool, // whether products may round; of f32 alone
     numbers: PhantomData<T>,
+}
+
+impl Cuda<f32> {
+    /// The same place with products in tf32, as [`CudaSsd::with_tf32`].
+    pub fn with_tf32(self) -> Self {
+        Self { tf32: true, ..self }
+    }
 }
 
 impl<T: Stored> Cuda<T> {
@@ -44,7 +52,7 @@ impl<T: Stored> Cuda<T> {
 
     /// A stream at hand.
     pub fn on(stream: Stream) -> Self {
-        Self { stream, numbers: PhantomData }
+        Self { stream, tf32: false, numbers: PhantomData }
     }
 
     /// The stream that work is put into.
@@ -61,8 +69,9 @@ impl<T: Stored> Cuda<T> {
         let scalars = |v: ArrayView3<'_, T::Acc>| CudaTensor::upload(&self.stream, v);
         let steps = Steps::Given { log_a: scalars(g.log_a)?, dt: scalars(g.dt)? };
         let [b, c] = [CudaTensor::upload(&self.stream, g.b)?, CudaTensor::upload(&self.stream, g.c)?];
-        let there =
+        let mut there =
             CudaSsd::new(steps, b, c)?.with_sequences(m.sequences().clone())?.with_diagonal(g.diagonal);
+        there.tf32 = self.tf32;
         match g.d {
             Some(d) => there.with_skip(CudaTensor::upload(&self.stream, d)?),
             None => Ok(there),

@@ -6,7 +6,8 @@
 //! | `Automatic`, on sm_90: head_dim 64 or 128, state_dim 64, 128 or 256, aligned to 16 bytes; no empty sequence | bf16, f16 | Hopper tier |
 //! | `Quadratic`, or `Automatic` up to [`Algorithm::SHORT`] positions | any | exact tier, one block a sequence |
 //! | `Chunked`, or `Automatic` otherwise | bf16, f16 | portable tier, blocks of its own length |
-//! | the same | f64, f32 | exact tier, blocks |
+//! | the same, where products may round to tf32 | f32 | portable tier, blocks of its own length |
+//! | the same otherwise | f64, f32 | exact tier, blocks |
 
 use std::fmt;
 
@@ -24,17 +25,20 @@ pub enum Plan {
     },
     /// The block decomposition on tensor cores of any architecture.
     Portable,
+    /// The same for f32, rounded to tf32 in products.
+    Tf32,
     /// The same by the means of sm_90.
     Hopper,
 }
 
 /// The plan for rows of `len` positions of numbers stored as `stored`, a name of [`crate::Scalar::NAME`]; `hopper`: whether the
-/// Hopper tier is made for the tensors at hand.
-pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, hopper: bool) -> Plan {
+/// Hopper tier is made for the tensors at hand, `tf32`: whether products of f32 may round.
+pub(crate) fn plan(how: Algorithm, len: usize, stored: &str, hopper: bool, tf32: bool) -> Plan {
     match how.resolve(len) {
         Algorithm::Recurrent => Plan::Recurrent,
         _ if hopper && how == Algorithm::Automatic => Plan::Hopper,
         Algorithm::Chunked { .. } if matches!(stored, "bf16" | "f16") => Plan::Portable,
+        Algorithm::Chunked { .. } if tf32 => Plan::Tf32,
         Algorithm::Chunked { chunk } => Plan::Blocks { chunk },
         Algorithm::Quadratic | Algorithm::Automatic => Plan::Blocks { chunk: len.max(1) },
     }
@@ -46,6 +50,7 @@ impl fmt::Display for Plan {
             Self::Recurrent => write!(f, "exact tier, recurrence"),
             Self::Blocks { chunk } => write!(f, "exact tier, blocks of {chunk}"),
             Self::Portable => write!(f, "portable tier"),
+            Self::Tf32 => write!(f, "portable tier, tf32"),
             Self::Hopper => write!(f, "Hopper tier"),
         }
     }
@@ -58,14 +63,15 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_is_what_is_chosen() {
-        for (stored, hopper) in
-            ["f64", "f32", "f16", "bf16"].into_iter().flat_map(|s| [(s, false), (s, true)])
-        {
-            let or_portable = |chunk| {
-                if ["f16", "bf16"].contains(&stored) { Plan::Portable } else { Plan::Blocks { chunk } }
+        let rows = [("f64", false), ("f32", false), ("f32", true), ("f16", false), ("bf16", false)];
+        for ((stored, tf32), hopper) in rows.into_iter().flat_map(|row| [(row, false), (row, true)]) {
+            let or_portable = |chunk| match stored {
+                "f16" | "bf16" => Plan::Portable,
+                _ if tf32 => Plan::Tf32,
+                _ => Plan::Blocks { chunk },
             };
             let or_hopper = |plan| if hopper { Plan::Hopper } else { plan };
-            let chosen = |how, len| plan(how, len, stored, hopper);
+            let chosen = |how, len| plan(how, len, stored, hopper, tf32);
             for len in [0, 1, 4, 5, 16, 17, 5000] {
                 let automatic = match len {
                     0..=4 => Plan::Recurrent,

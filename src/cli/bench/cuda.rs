@@ -72,9 +72,9 @@ pub(super) fn bench(options: &Options, stream: &Stream) -> Result<()> {
     let mut rows = Vec::new();
     for shape in shapes {
         bar.set_message(format!("{shape:?}"));
-        rows.extend(measure::<bf16>(stream, shape, copy)?);
+        rows.extend(measure::<bf16>(stream, shape, copy, ("chunked", |m| m))?);
         bar.inc(1);
-        rows.extend(measure::<f32>(stream, shape, copy)?);
+        rows.extend(measure::<f32>(stream, shape, copy, ("tf32", CudaSsd::with_tf32))?);
         bar.inc(1);
     }
     bar.set_message("decoding steps and selective scans");
@@ -97,12 +97,12 @@ fn copy_rate(stream: &Stream, bytes: usize) -> Result<f64> {
 }
 
 /// Operations a second of matrix products in this type, where it was measured: on a Hopper chip with cuBLASLt, in short
-/// bursts (`docs/kernels.md`); f32 without matrix units by the vendor's data.
-fn product_rate<T: Stored>(stream: &Stream) -> Option<f64> {
+/// bursts (`docs/kernels.md`); f32 without matrix units, and in tf32 with them, by the vendor's data.
+fn product_rate<T: Stored>(stream: &Stream, algorithm: &str) -> Option<f64> {
     let hopper = stream.device().architecture().is_hopper();
     match T::NAME {
         "bf16" | "f16" if hopper => Some(797e12),
-        "f32" if hopper => Some(67e12),
+        "f32" if hopper => Some(if algorithm == "tf32" { 494e12 } else { 67e12 }),
         _ => None,
     }
 }
@@ -118,8 +118,16 @@ fn median(stream: &Stream, call: impl Fn(usize) -> Result<()>) -> Result<f64> {
     Ok(all[TIMES / 2])
 }
 
+/// The portable tier: its name in this type, and what makes a matrix use it.
+type Portable<T> = (&'static str, fn(CudaSsd<T>) -> CudaSsd<T>);
+
 /// Forward and backward of the default algorithm, the forward of the recurrence, and the portable tier.
-fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Row>> {
+fn measure<T: Number>(
+    stream: &Stream,
+    shape: Shape,
+    copy: f64,
+    (name, portable): Portable<T>,
+) -> Result<Vec<Row>> {
     let [batch, len, heads, groups, head_dim, state_dim] = shape;
     let scalars =
         |seed, low, high| CudaTensor::<T::Acc>::noise(stream, &[batch, len, heads], seed, low, high);
@@ -133,7 +141,7 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
     let state = [batch, heads, head_dim, state_dim];
     let cotangent =
         CudaOutput { y: tensor(6, wide)?, state: CudaTensor::<T::Acc>::noise(stream, &state, 7, -1.0, 1.0)? };
-    let forward = |how| {
+    let forward = |m: &CudaSsd<T>, how| {
         let kept = RefCell::new(vec![None; sets]); // so that y is elsewhere each time, too
         median(stream, |k| {
             let y = m.matmul(&x[k % sets], None, how)?;
@@ -141,18 +149,17 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
             Ok(())
         })
     };
-    let backward = |how| median(stream, |k| m.vjp(&x[k % sets], None, how, &cotangent).map(drop));
+    let backward =
+        |m: &CudaSsd<T>, how| median(stream, |k| m.vjp(&x[k % sets], None, how, &cotangent).map(drop));
     let (automatic, chunked) = (Algorithm::Automatic, Algorithm::Chunked { chunk: Algorithm::CHUNK });
-    let mut timed = vec![
-        ("automatic", "forward", forward(automatic)?),
-        ("recurrent", "forward", forward(Algorithm::Recurrent)?),
-        ("automatic", "backward", backward(automatic)?),
+    let blocks = portable(m.clone());
+    let timed = [
+        ("automatic", "forward", forward(&m, automatic)?),
+        ("recurrent", "forward", forward(&m, Algorithm::Recurrent)?),
+        ("automatic", "backward", backward(&m, automatic)?),
+        (name, "forward", forward(&blocks, chunked)?),
+        (name, "backward", backward(&blocks, chunked)?),
     ];
-    if size_of::<T>() == 2 {
-        // The portable tier, also where `Automatic` knows better.
-        timed.push(("chunked", "forward", forward(chunked)?));
-        timed.push(("chunked", "backward", backward(chunked)?));
-    }
     let tokens = (batch * len) as f64;
     let [h, g, p, n] = [heads, groups, head_dim, state_dim].map(|v| v as f64);
     let (stored, acc) = (size_of::<T>() as f64, size_of::<T::Acc>() as f64);
@@ -166,7 +173,7 @@ fn measure<T: Number>(stream: &Stream, shape: Shape, copy: f64) -> Result<Vec<Ro
             };
             let bytes = tokens * (channels * h * p * stored + per_group * g * n * stored + scalars * h * acc);
             let operations = 2.0 * tokens * h * operations;
-            let roof = product_rate::<T>(stream).map(|rate| (bytes / copy).max(operations / rate));
+            let roof = product_rate::<T>(stream, algorithm).map(|rate| (bytes / copy).max(operations / rate));
             Row { shape, dtype: T::NAME, algorithm, pass, seconds, bytes, operations, roof }
         })
         .collect())

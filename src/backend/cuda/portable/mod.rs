@@ -1,4 +1,5 @@
-//! The portable tier: tensor cores of any supported architecture, for bf16 and f16, heads and states of any width.
+//! The portable tier: tensor cores of any supported architecture, for bf16, f16 and, where f32 may be rounded to 11 bits in
+//! products, tf32; heads and states of any width.
 //!
 //! Chunk by chunk, as in the exact tier: what each chunk adds to the state, the states passed from chunk to chunk, and then
 //! every chunk by itself. Kernels: `cuda/ssd/portable/`.
@@ -14,16 +15,10 @@ use super::tensor::{Stored, stored_macro};
 use crate::error::Result;
 use crate::ssd::Diagonal;
 
-/// Positions of a chunk; `Q` of `tile.cuh`.
-pub(crate) const CHUNK: usize = 64;
 /// Most heads of a block; `HEADS` of `chunk.cuh`.
 const HEADS: usize = 8;
-/// Threads of a block, where a warp has 16 positions.
-const THREADS: u32 = 128;
-/// Channels of a tile of `states.cu`.
-const CHANNELS: usize = 64;
-/// Rows of a tile in shared memory lie this many numbers farther apart than they are wide.
-const GAP: usize = 8;
+/// Rows of a tile in shared memory lie this many bytes farther apart than they are wide.
+const GAP: usize = 16;
 
 /// A file below `cuda/ssd/portable/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,19 +51,41 @@ impl File {
         }
     }
 
-    /// Bytes of its `Shared`.
-    fn shared(self, (head_dim, state_dim): (usize, usize)) -> u32 {
-        let wide = padded(state_dim) + GAP;
-        let steps = 3 * 4 * CHUNK;
-        let tile = padded(head_dim).min(if padded(state_dim) > 128 { 16 } else { 64 });
-        let tiles = 2 * (2 * CHUNK * (wide + tile + GAP) + 2 * tile * wide) + 4 * 4 + steps;
-        let bytes = match self {
-            Self::States => 2 * CHUNK * (wide + CHANNELS + GAP) + steps + 4 * CHUNK,
-            Self::Channels | Self::Features => tiles,
+    /// Warps that share 16 positions; `SPLIT` of `tile.cuh`.
+    fn split(self, bytes: usize) -> usize {
+        if bytes == 4 && self != Self::States { 2 } else { 1 }
+    }
+
+    /// Bytes of its `Shared`, or a few more; `bytes`: of a number.
+    fn shared(self, bytes: usize, (head_dim, state_dim): (usize, usize)) -> u32 {
+        let (chunk, single) = (chunk(bytes, state_dim), bytes == 4);
+        let wide = padded(state_dim) * bytes + GAP;
+        let side = chunk * wide;
+        let steps = (3 + 1) * 4 * chunk + 4 * 4;
+        let tile = |widest_of_wide| {
+            let channels = padded(head_dim).min(if wide > 256 + GAP { widest_of_wide } else { 64 });
+            let terms = if single { 1 } else { 2 };
+            2 * chunk * (channels * bytes + GAP) + terms * channels * wide
+        };
+        let all = match self {
+            Self::States => side + chunk * (chunk * bytes + GAP) + steps,
+            Self::Channels => side + side.max(tile(if single { 32 } else { 16 })) + steps,
+            Self::Features if single => 2 * side + tile(16) + steps + 512 * (chunk / 16) * (chunk / 16 + 1),
+            Self::Features => 2 * side + tile(16) + steps,
             Self::Decays => 0,
         };
-        bytes as u32
+        all as u32
     }
+}
+
+/// Positions of a chunk for numbers of so many bytes; `Q` of `tile.cuh`.
+fn chunk(bytes: usize, state_dim: usize) -> usize {
+    if bytes == 4 && padded(state_dim) > 128 { 32 } else { 64 }
+}
+
+/// Positions of the chunks that the kernels take for this type and width of a state.
+pub(crate) fn chunk_of<T: Stored>(state_dim: usize) -> usize {
+    chunk(size_of::<T>(), state_dim)
 }
 
 /// Numbers of a row of a tile before the gap.
@@ -76,7 +93,7 @@ fn padded(width: usize) -> usize {
     width.next_multiple_of(16)
 }
 
-/// The programs for a type of 16 bits.
+/// The programs for a type of 16 bits or f32.
 pub(super) fn programs(stored: &'static str, size: (usize, usize)) -> Vec<Program> {
     let both = |file: File| [Diagonal::Scores, Diagonal::Free].map(|d| file.program(stored, size, d));
     let mut programs: Vec<_> = File::ALL.into_iter().flat_map(both).collect();
@@ -89,7 +106,7 @@ fn blocks_of_heads<T: Stored>(m: &Operands<'_, T>) -> usize {
     m.groups() * (m.heads() / m.groups()).div_ceil(HEADS)
 }
 
-/// Starts a kernel over the chunks of `m`, which have [`CHUNK`] positions, and blocks of heads.
+/// Starts a kernel over the chunks of `m`, which have [`chunk_of`] positions, and blocks of heads.
 ///
 /// # Safety
 /// As for a kernel's launch; chunks lie inside the tensors' rows.
@@ -103,7 +120,26 @@ unsafe fn start<T: Stored>(
     let program = file.program(stored_macro::<T>(), size, m.diagonal);
     let kernel = m.stream().device().kernel(&program, name)?;
     let heads = if file == File::Decays { m.heads() } else { blocks_of_heads(m) };
-    let grid = Grid::new([m.spans.chunks.count, heads, 1], THREADS);
+    let bytes = size_of::<T>();
+    let threads = (2 * file.split(bytes) * chunk_of::<T>(m.state_dim())) as u32;
+    let grid = Grid::new([m.spans.chunks.count, heads, 1], threads);
+    let shared = file.shared(bytes, size);
     // SAFETY: the caller's.
-    unsafe { kernel.launch(m.stream(), Grid { shared: file.shared(size), ..grid }, arguments) }
+    unsafe { kernel.launch(m.stream(), Grid { shared, ..grid }, arguments) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::File;
+
+    #[test]
+    fn the_shared_memory_of_the_smallest_devices_suffices() {
+        let widths = || (16..=256).step_by(16);
+        for (bytes, head_dim) in [2, 4].into_iter().flat_map(|bytes| widths().map(move |p| (bytes, p))) {
+            for state_dim in widths() {
+                let most = File::ALL.map(|file| file.shared(bytes, (head_dim, state_dim))).into_iter().max();
+                assert!(most <= Some(99 << 10), "{bytes} bytes, {head_dim}, {state_dim}: {most:?}");
+            }
+        }
+    }
 }
