@@ -5,6 +5,7 @@ mod backward;
 #[path = "../ssd/support.rs"]
 mod cases;
 mod forward;
+mod huge;
 mod kernels;
 mod parity;
 mod steps;
