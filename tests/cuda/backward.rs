@@ -45,6 +45,24 @@ fn cotangents_agree_with_the_cpu_for_both_widths_of_the_state_groups_and_skips()
 }
 
 #[test]
+fn cotangents_agree_with_the_cpu_where_a_block_has_many_heads_or_none() {
+    let many = |s: &mut Shape| (s.batch, s.heads_per_group) = (1, 5);
+    let rows = [
+        row(4200, many),
+        row(4200, |s| {
+            many(s);
+            s.cuts = vec![1000, 1001, 2300];
+        }),
+        row(4200, |s| {
+            many(s);
+            s.state_dim = 256;
+        }),
+        row(200, |s| (s.batch, s.heads_per_group) = (1, 9)),
+    ];
+    check_types(&rows, Decay::Wide);
+}
+
+#[test]
 fn cotangents_agree_with_the_cpu_for_wide_heads_and_wide_states() {
     let rows = [
         row(200, |s| (s.head_dim, s.groups, s.heads_per_group, s.skip) = (128, 2, 3, 2)),

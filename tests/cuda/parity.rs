@@ -205,6 +205,8 @@ fn products_round_to_tf32_only_where_that_is_asked_for() {
     ] {
         assert_eq!(case.plan(&exact, how), by_default);
         assert_eq!(case.plan(&fast, how), asked);
+        let [exact, fast] = [&exact, &fast].map(|cuda| case.found(cuda, how));
+        assert_eq!(exact == fast, by_default == asked, "{how:?}");
     }
 }
 

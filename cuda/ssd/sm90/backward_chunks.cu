@@ -161,8 +161,8 @@ DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32
     copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
 }
 
-// A head's tiles and numbers into its stage by the copy engine, for a chunk behind which its tensors have no other positions:
-// by one warp, whose first lane arrives; for columns each lane once more.
+// A head's tiles and numbers into its stage by the copy engine, for a chunk that is full or ends with its row (then the engine puts
+// zeros behind it): by one warp, whose first lane arrives; for columns each lane once more.
 template <bool COLUMNS>
 DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, int i, u32 lane) {
     const u32 stage = at.stage(i, COLUMNS ? COLUMNS_STAGE : ROWS_STAGE), full = at.full(i);

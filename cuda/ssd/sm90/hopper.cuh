@@ -27,14 +27,6 @@ DEVICE u32 pack_half(float low, float high) {
     return pair;
 }
 
-DEVICE float2 unpack_half(u32 pair) {
-    float2 wide;
-    asm("{.reg .b16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-        : "=f"(wide.x), "=f"(wide.y)
-        : "r"(pair));
-    return wide;
-}
-
 // A power of two that brings numbers of at most `most` in size to at most 2^14, so that f16 holds them with 11 bits; and its
 // inverse.
 struct Scale {
@@ -56,12 +48,6 @@ DEVICE float warp_most(float v) {
     u32 most;
     asm("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(most) : "r"(__float_as_uint(v)));
     return __uint_as_float(most);
-}
-
-DEVICE float warp_sum(float v) {
-#pragma unroll
-    for (int d = 16; d > 0; d /= 2) v += __shfl_xor_sync(~0u, v, d);
-    return v;
 }
 
 // ---- shared memory ----

@@ -62,7 +62,8 @@ pub struct CudaGrad<T: Stored> {
 impl CudaSsd<f32> {
     /// Lets blocks multiply on tensor cores: operands of products are rounded to tf32, 11 significant bits; sums, decays and
     /// states stay f32. That costs accuracy, up to 1e-3 relative where f32 alone has 1e-5, and is several times as fast.
-    /// [`Algorithm::Recurrent`] and [`Algorithm::Quadratic`] stay exact.
+    /// [`Algorithm::Recurrent`], [`Algorithm::Quadratic`] and, up to [`Algorithm::SHORT`] positions, [`Algorithm::Automatic`] stay
+    /// exact.
     pub fn with_tf32(self) -> Self {
         Self { tf32: true, ..self }
     }

@@ -176,7 +176,7 @@ impl<E: Field> Blocks<E> {
         (0..self.len()).map(|k| self.block(k))
     }
 
-    /// If these are the same numbers: at once where they are shared.
+    /// If these are the same numbers: at once where they are shared, whatever they are, NaN too.
     pub(crate) fn same(&self, other: &Self) -> bool {
         (Arc::ptr_eq(&self.data, &other.data) && self.layout == other.layout) || self == other
     }

@@ -71,7 +71,7 @@ impl File {
             Self::States => side + chunk * (chunk * bytes + GAP) + steps,
             Self::Channels => side + side.max(tile(if single { 32 } else { 16 })) + steps,
             Self::Features if single => 2 * side + tile(16) + steps + 512 * (chunk / 16) * (chunk / 16 + 1),
-            Self::Features => 2 * side + tile(16) + steps,
+            Self::Features => 2 * side + tile(16) + steps + 16,
             Self::Decays => 0,
         };
         all as u32

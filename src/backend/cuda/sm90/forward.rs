@@ -71,12 +71,18 @@ pub(crate) struct Operands<'a, T: Stored> {
     pub sequences: &'a Sequences,
 }
 
-/// Whether the kernels, beyond what the tier asks for, can walk these sequences: none is empty, and there are not too many chunks.
+/// Sequences that the vjp's kernels can count in the second axis of a grid.
+const MOST_SEQUENCES: usize = 65535;
+
+/// Whether the kernels, beyond what the tier asks for, can walk these sequences: none is empty, and there are not too many of them
+/// or of their chunks.
 pub(crate) fn walks<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>, sequences: &Sequences) -> bool {
     let spans = sequences.spans();
     let chunks: usize = spans.iter().map(|span| (span.end - span.start).div_ceil(CHUNK)).sum();
     let steps = chunks.checked_mul(Sizes::of(x, b).head_blocks());
-    spans.iter().all(|span| span.start < span.end) && steps.is_some_and(|steps| steps <= i32::MAX as usize)
+    spans.len() <= MOST_SEQUENCES
+        && spans.iter().all(|span| span.start < span.end)
+        && steps.is_some_and(|steps| steps <= i32::MAX as usize)
 }
 
 const FORWARD: &str = "ssd/sm90/forward.cu";
