@@ -95,6 +95,7 @@ struct Place {
         if (lane == 0) barrier_arrive(empty(i));
     }
 };
+static_assert(sizeof(Place) <= 64, "the room at PLACE_AT");
 
 // Copies C and B of a band, 16 rows a warp: the one of this block's rows or columns into its own place, the other one into
 // the first stage.
@@ -155,10 +156,28 @@ DEVICE Warp rows_again(u32 half) {
     return {64 * half + 16 * (thread >> 5), thread & 31};
 }
 
+// This warp's 16 rows of a tile as left operands of four steps, in f16 by `scale`.
+DEVICE void load_rows_half(u32 (&to)[4][4], u32 tile, u32 row, u32 lane, float scale) {
+#pragma unroll
+    for (int step = 0; step < 4; step++) {
+        load_matrices(to[step], tile_address(tile, row, 2 * step, lane));
+#pragma unroll
+        for (int m = 0; m < 4; m++) to[step][m] = to_half(to[step][m], scale);
+    }
+}
+
 // The skip of column p of a head, into a `Given`.
 DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32 p) {
     const float *d = pass.d + (pass.d_channels ? head * P + p : head >> slice_bits);
     copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
+}
+
+// A head's states into its stage by the copy engine: H, for columns behind dH.
+template <bool COLUMNS>
+DEVICE void copy_states(const Pass &pass, long long place, u32 stage, u32 full) {
+    const u64 offset = place * STATE_BYTES;
+    if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
+    bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
 }
 
 // A head's tiles and numbers into its stage by the copy engine, for a chunk that is full or ends with its row (then the engine puts
@@ -174,9 +193,7 @@ DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles,
         barrier_expect(full, 2 * PANEL + (COLUMNS ? 2 : 1) * STATE_BYTES + 2 * Q * 4 + 2 * sizeof(Sizes));
         copy_in(stage + X_AT, tiles.x, head * P, here.k.start, here.k.row, full);
         copy_in(stage + DY_AT, tiles.dy, head * P, here.k.start, here.k.row, full);
-        const u64 offset = place * STATE_BYTES;
-        if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
-        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+        copy_states<COLUMNS>(pass, place, stage, full);
         bulk_load(given, pass.s + place / BANDS * Q, Q * 4, full);
         bulk_load(given + Q * 4, pass.dt + place / BANDS * Q, Q * 4, full);
         bulk_load(given + 2 * Q * 4, pass.sizes + place * 2, 2 * sizeof(Sizes), full);
@@ -197,9 +214,7 @@ DEVICE void copy_part(const Shape &shape, const Pass &pass, const Place &at, int
     const long long place = pass.place(shape, here.chunk, head);
     if (warp == 0 && lane == 0) {
         barrier_expect(full, (COLUMNS ? 2 : 1) * STATE_BYTES);
-        const u64 offset = place * STATE_BYTES;
-        if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
-        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+        copy_states<COLUMNS>(pass, place, stage, full);
     }
     if (warp < 2) {
         copy_piece(given + warp * 512 + lane * 16, (warp == 0 ? pass.s : pass.dt) + place / BANDS * Q + lane * 4, true);
@@ -268,7 +283,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
             barrier_init(at.full(i), !at.whole ? 257 : columns ? 33 : 1);
             barrier_init(at.empty(i), 16);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barrier_init_fence();
     }
     // Scores are over all bands, and this one comes last.
     if (threadIdx.x < 256)

@@ -235,12 +235,7 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
         fence_async();
         const Scale scale = half_scale(given.sizes[0]);
         u32 x[4][4];
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-            load_matrices(x[step], tile_address(at.stage(i, COLUMNS_STAGE) + X_AT, row, 2 * step, lane));
-#pragma unroll
-            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], scale.to);
-        }
+        load_rows_half(x, at.stage(i, COLUMNS_STAGE) + X_AT, row, lane, scale.to);
         const float unit = scale.from * given.sizes[1].state;
         float weight[2];
 #pragma unroll

@@ -118,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             barrier_init(full + 8 * i, 128);
             barrier_init(empty + 8 * i, two ? 8 : 4);
         }
-        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        barrier_init_fence();
     }
     __syncthreads();
 
