@@ -4,10 +4,6 @@
 #pragma once
 #include "common/scalar.cuh"
 
-#ifndef FREE_DIAGONAL
-#define FREE_DIAGONAL 0 // 1: `L o C B^T` has zeros on its diagonal
-#endif
-
 // A stretch of positions that is one sequence or one chunk of one: rows first .. first + len of x, b, c, ...
 struct Span {
     i64 first;
@@ -23,6 +19,7 @@ struct Dims {
     int groups;
     int skip; // columns of d: 0 (none), 1 or head_dim
     int zero; // 0, which the compiler does not know
+    int free_diagonal; // 1: `L o C B^T` has zeros on its diagonal
     i64 x_pitch;
     i64 b_pitch;
     i64 c_pitch;
@@ -33,9 +30,10 @@ struct Dims {
 // One head of one span: addresses of position 0.
 struct Head {
     const Span span;
-    const int head, heads, group;
+    const int head, heads, group, free_diagonal;
     __device__ Head(const Span *spans, const Dims &dims, int index, int head)
-        : span(spans[index]), head(head), heads(dims.heads), group(head / (dims.heads / dims.groups)) {}
+        : span(spans[index]), head(head), heads(dims.heads), group(head / (dims.heads / dims.groups)),
+          free_diagonal(dims.free_diagonal) {}
     // (rows, heads)
     template <class T> __device__ T *scalars(T *tensor) const { return tensor + span.first * heads + head; }
     // (rows, pitch) with head_dim channels a head

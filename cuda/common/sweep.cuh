@@ -99,10 +99,10 @@ __device__ void scores(Shared &s, Acc (&score)[4], Left left, int first_f, int c
     }
 }
 
-// L_fo of this thread's pairs; 0 for pairs that are none. `between`: sum of log a of the tiles between; `same`: the two
+// L_fo of this thread's pairs; 0 for pairs that are none, those of a position with itself where the diagonal is free. `between`: sum of log a of the tiles between; `same`: the two
 // tiles are one, of which s.log_a is known.
 template <int DIRECTION>
-__device__ void decays(const Shared &s, Acc (&decay)[4], Acc between, bool same, int count_f, int count_o) {
+__device__ void decays(const Shared &s, Acc (&decay)[4], int free_diagonal, Acc between, bool same, int count_f, int count_o) {
     const int o = threadIdx.x % 32;
 #pragma unroll
     for (int q = 0; q < 4; q++) {
@@ -110,7 +110,7 @@ __device__ void decays(const Shared &s, Acc (&decay)[4], Acc between, bool same,
         bool pair = f < count_f && o < count_o;
         Acc sum;
         if (same) {
-            pair = pair && (DIRECTION == BACK ? o <= f : o >= f) && !(FREE_DIAGONAL && o == f);
+            pair = pair && (DIRECTION == BACK ? f - o : o - f) >= free_diagonal;
             sum = 0;
             for (int k = min(f, o) + 1; k <= max(f, o); k++) sum += s.log_a[k];
         } else {
@@ -149,7 +149,7 @@ __device__ void sweep(Shared &s, const Head &at, int tile, const Acc *log_a, Lef
         load_decays(s, s.far, log_a, at.heads, first_o, count_o, DIRECTION == BACK ? FORTH : BACK);
         Acc score[4], decay[4];
         scores<K>(s, score, left, first, count, right, first_o, count_o);
-        decays<DIRECTION>(s, decay, between, same, count, count_o);
+        decays<DIRECTION>(s, decay, at.free_diagonal, between, same, count, count_o);
 #pragma unroll
         for (int q = 0; q < 4; q++) s.weight[threadIdx.x / 32 * 4 + q][threadIdx.x % 32] = decay[q] * score[q];
 #pragma unroll

@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(256)
         Acc score[4], cotangent[4], decay[4];
         scores<STATE_DIM>(s, score, cs, first, count, bs, first_o, count_o);
         scores<HEAD_DIM>(s, cotangent, dys, first, count, u, first_o, count_o);
-        decays<BACK>(s, decay, between, same, count, count_o);
+        decays<BACK>(s, decay, at.free_diagonal, between, same, count, count_o);
         between += s.total;
         if (!same) {
             Acc sum = 0;

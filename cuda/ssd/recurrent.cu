@@ -6,7 +6,7 @@
 // Grid: (spans, heads, tiles of CHANNELS channels); block: 256.  Shared memory: about 40 KiB, static.
 //
 // The state stays in registers: 16 threads share a channel's state, each thread has ROWS channels. With a free diagonal
-// y_t reads a_t h_{t-1}.
+// y_t reads a_t h_{t-1}; FREE_DIAGONAL says so for all of a program, since every number of a state would ask.
 #include "common/exact.cuh"
 
 constexpr int LANES = 16;

@@ -9,7 +9,7 @@
 // kept: (segments, heads, tiles) states, one for each SEGMENT steps; ranges: the segments of each span.
 // scratch: (blocks, SEGMENT) states.  A state of a block is ROWS * PACKS packs of each thread.
 // Grid: as many blocks as there is scratch; each takes every gridDim.x-th of `work` = spans * heads * tiles; block: 256.
-// Shared memory: up to 33 KiB, static.
+// Shared memory: up to 33 KiB, static.  Defines: FREE_DIAGONAL as in recurrent.cu.
 #include "common/exact.cuh"
 
 constexpr int LANES = 16;

@@ -9,7 +9,7 @@
 // d: (heads, skip) float.  y, dx as x.  ddt: (rows, heads) float.
 // Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
@@ -101,7 +101,7 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
                     for (int e = 0; e < 8; e++) {
                         const int t = row + mma::row_of(e), met_at = 16 * j + mma::column_of(e);
                         const int later = MEETS == EARLIER ? t : met_at, earlier = MEETS == EARLIER ? met_at : t;
-                        const bool seen = later > earlier || (later == earlier && !FREE_DIAGONAL);
+                        const bool seen = later - earlier >= dims.free_diagonal;
                         const float by = decay(shared.steps.sums[later], shared.steps.sums[earlier]);
                         v[e] = seen ? scores[j][e] * (MEETS == EARLIER ? by * shared.steps.dt[earlier] : by) : 0.f;
                     }

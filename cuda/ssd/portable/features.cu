@@ -11,7 +11,7 @@
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
 // Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, FREE_DIAGONAL.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
@@ -162,7 +162,7 @@ __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, c
             for (int e = 0; e < 8; e++) {
                 const int t = row + mma::row_of(e), met_at = 16 * j + mma::column_of(e);
                 const int later = MEETS == EARLIER ? t : met_at, earlier = MEETS == EARLIER ? met_at : t;
-                const bool seen = later > earlier || (later == earlier && !FREE_DIAGONAL);
+                const bool seen = later - earlier >= dims.free_diagonal;
                 const float by = seen ? decay(shared.steps.sums[later], shared.steps.sums[earlier]) * shared.steps.dt[earlier] : 0.f;
                 r[j][e] *= by;
                 if (later > earlier) pairs[e / 2 % 2] += score[e] * r[j][e];

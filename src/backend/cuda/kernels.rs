@@ -30,9 +30,12 @@ pub fn programs(shape: Shape) -> Vec<Program> {
     let of_type = |stored: &'static str| {
         let plain = ["fill.cu", "ssd/discretize.cu", "ssd/sums.cu"];
         let plain = plain.into_iter().map(move |name| Program::new(name).define(stored, 1));
-        let sized = [Diagonal::Scores, Diagonal::Free].into_iter().flat_map(move |diagonal| {
-            exact::SIZED.into_iter().map(move |name| exact::program(name, stored, size, diagonal))
-        });
+        let diagonals = [Diagonal::Scores, Diagonal::Free];
+        let mut sized: Vec<_> = exact::SIZED
+            .into_iter()
+            .flat_map(|name| diagonals.map(|diagonal| exact::program(name, stored, size, diagonal)))
+            .collect();
+        sized.dedup(); // most do not ask
         plain.chain(sized).chain(forward::programs(stored, size)).chain(backward::programs(stored, size))
     };
     let single = || STORED.into_iter().skip(1); // what computes in f32

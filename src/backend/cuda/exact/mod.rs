@@ -31,6 +31,7 @@ pub(crate) struct Dims {
     groups: i32,
     skip: i32,
     zero: i32,
+    free_diagonal: i32,
     x_pitch: i64,
     b_pitch: i64,
     c_pitch: i64,
@@ -98,6 +99,7 @@ impl<T: Stored> Operands<'_, T> {
             groups: self.groups() as i32,
             skip: self.d.map_or(0, |d| d.shape()[1]) as i32,
             zero: 0,
+            free_diagonal: i32::from(self.diagonal == Diagonal::Free),
             x_pitch: self.x.pitch() as i64,
             b_pitch: self.b.pitch() as i64,
             c_pitch: self.c.pitch() as i64,
@@ -158,15 +160,13 @@ pub(crate) fn program(
     (head_dim, state_dim): (usize, usize),
     diagonal: Diagonal,
 ) -> Program {
-    let program = Program::new(name)
-        .define(stored, 1)
-        .define("HEAD_DIM", head_dim)
-        .define("STATE_DIM", state_dim)
-        .define("FREE_DIAGONAL", i32::from(diagonal == Diagonal::Free));
+    let program =
+        Program::new(name).define(stored, 1).define("HEAD_DIM", head_dim).define("STATE_DIM", state_dim);
     let bytes = if stored == "STORED_F64" { size_of::<f64>() } else { size_of::<f32>() };
     match name {
         "ssd/recurrent.cu" | "ssd/recurrent_vjp.cu" => {
-            program.define("ROWS", recurrent::rows(head_dim, state_dim, bytes))
+            let program = program.define("ROWS", recurrent::rows(head_dim, state_dim, bytes));
+            program.define("FREE_DIAGONAL", i32::from(diagonal == Diagonal::Free))
         }
         _ => program,
     }

@@ -13,7 +13,6 @@ use super::launch::{Argument, Grid};
 use super::source::Program;
 use super::tensor::{Stored, stored_macro};
 use crate::error::Result;
-use crate::ssd::Diagonal;
 
 /// Most heads of a block; `HEADS` of `chunk.cuh`.
 const HEADS: usize = 8;
@@ -41,14 +40,9 @@ impl File {
         }
     }
 
-    /// The program for a type and a shape, and for a diagonal where that matters.
-    fn program(self, stored: &'static str, size: (usize, usize), diagonal: Diagonal) -> Program {
-        let program = Program::new(self.name()).define(stored, 1);
-        let program = program.define("HEAD_DIM", size.0).define("STATE_DIM", size.1);
-        match self {
-            Self::States | Self::Decays => program,
-            _ => program.define("FREE_DIAGONAL", i32::from(diagonal == Diagonal::Free)),
-        }
+    /// The program for a type and a shape.
+    fn program(self, stored: &'static str, size: (usize, usize)) -> Program {
+        Program::new(self.name()).define(stored, 1).define("HEAD_DIM", size.0).define("STATE_DIM", size.1)
     }
 
     /// Warps that share 16 positions; `SPLIT` of `tile.cuh`.
@@ -94,11 +88,8 @@ fn padded(width: usize) -> usize {
 }
 
 /// The programs for a type of 16 bits or f32.
-pub(super) fn programs(stored: &'static str, size: (usize, usize)) -> Vec<Program> {
-    let both = |file: File| [Diagonal::Scores, Diagonal::Free].map(|d| file.program(stored, size, d));
-    let mut programs: Vec<_> = File::ALL.into_iter().flat_map(both).collect();
-    programs.dedup();
-    programs
+pub(super) fn programs(stored: &'static str, size: (usize, usize)) -> impl Iterator<Item = Program> {
+    File::ALL.into_iter().map(move |file| file.program(stored, size))
 }
 
 /// Blocks of at most [`HEADS`] heads of one group.
@@ -117,7 +108,7 @@ unsafe fn start<T: Stored>(
     arguments: &[&dyn Argument],
 ) -> Result<()> {
     let size = (m.head_dim(), m.state_dim());
-    let program = file.program(stored_macro::<T>(), size, m.diagonal);
+    let program = file.program(stored_macro::<T>(), size);
     let kernel = m.stream().device().kernel(&program, name)?;
     let heads = if file == File::Decays { m.heads() } else { blocks_of_heads(m) };
     let bytes = size_of::<T>();
