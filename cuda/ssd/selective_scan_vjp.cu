@@ -41,6 +41,7 @@ selective_scan_vjp(const scan::Arguments in, const Stored* dy, i64 dy_pitch, con
                    Stored* dx, i64 dx_pitch, float* draw, float* dinitial, float* per_row, float* shares) {
     using namespace scan;
     extern __shared__ __align__(16) unsigned char memory[];
+    static_assert(sizeof(Shared) <= SHARED, "the host gives less shared memory");
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Place place(in);
     const int own = threadIdx.x / LANES, lane = threadIdx.x % LANES, channel = place.first + own, warp = threadIdx.x / 32;

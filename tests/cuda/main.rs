@@ -8,5 +8,6 @@ mod forward;
 mod huge;
 mod kernels;
 mod parity;
+mod parts;
 mod steps;
 mod support;

@@ -310,39 +310,6 @@ fn close<D: Dimension>(name: &str, found: CudaTensor<f64>, expected: &Array<f64,
 }
 
 #[test]
-fn parts_of_wider_tensors_give_the_bits_of_whole_ones() {
-    let Some(device) = device() else { return };
-    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap());
-    let case = Rounded::<bf16>::new(&row(70, |s| s.groups = 2), Decay::Mild);
-    let (expected, _) = case.found(&cuda, Algorithm::Chunked { chunk: 64 });
-    // x, b and c side by side in one tensor, as the projection of a layer gives them.
-    let (batch, len, heads, head_dim) = case.x.dim();
-    let (groups, state_dim) = (case.b.dim().2, case.b.dim().3);
-    let (x_row, b_row) = (heads * head_dim, groups * state_dim);
-    let mut wide = Array3::<bf16>::zeros((batch, len, x_row + 2 * b_row));
-    let rows = |v: &Array4<bf16>, width| v.to_shape((batch, len, width)).unwrap().into_owned();
-    wide.slice_mut(s![.., .., ..x_row]).assign(&rows(&case.x, x_row));
-    wide.slice_mut(s![.., .., x_row..x_row + b_row]).assign(&rows(&case.b, b_row));
-    wide.slice_mut(s![.., .., x_row + b_row..]).assign(&rows(&case.c, b_row));
-    let stream = cuda.stream();
-    let wide = CudaTensor::upload(stream, wide.view()).unwrap();
-    let [b, c] = [x_row, x_row + b_row].map(|at| wide.part(at, &[batch, len, groups, state_dim]).unwrap());
-    let x = wide.part(0, &[batch, len, heads, head_dim]).unwrap();
-    let up = |v: &Array3<f32>| CudaTensor::upload(stream, v.view()).unwrap();
-    let m = CudaSsd::new(Steps::Given { log_a: up(&case.log_a), dt: up(&case.dt) }, b, c).unwrap();
-    let m = m.with_skip(CudaTensor::upload(stream, case.d.view()).unwrap()).unwrap();
-    let initial = CudaTensor::upload(stream, case.initial.view()).unwrap();
-    let found = m.matmul(&x, Some(&initial), Algorithm::Chunked { chunk: 64 }).unwrap().download().unwrap();
-    assert_eq!(found, expected);
-    // In place: the state travels, y is a part too.
-    let y = CudaTensor::<bf16>::filled(stream, &[batch, len, 2 * x_row], f64::NAN).unwrap();
-    let y = y.part(x_row, &[batch, len, heads, head_dim]).unwrap();
-    m.matmul_into(&x, &initial, &y, Algorithm::Chunked { chunk: 64 }).unwrap();
-    assert_eq!(y.download_as().unwrap(), expected.y);
-    assert_eq!(initial.download_as().unwrap(), expected.state);
-}
-
-#[test]
 #[allow(unsafe_code)]
 fn bad_input_is_a_typed_error_before_anything_is_started() {
     let Some(device) = device() else { return };

@@ -9,7 +9,7 @@
 // d: (heads, skip) float.  y, dx as x.  ddt: (rows, heads) float.
 // Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, SHARED (bytes that the host gives).
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
@@ -40,6 +40,7 @@ __device__ __forceinline__ void channels(const Span* chunks, const Dims& dims, c
                                          Rows other, Rows channels, Rows x, const float* d, const float* states, Stored* out,
                                          i64 out_pitch, float* ddt) {
     extern __shared__ __align__(16) unsigned char memory[];
+    static_assert(sizeof(Shared) <= SHARED, "the host gives less shared memory");
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];

@@ -11,7 +11,7 @@
 // share: (rows, blocks of heads, STATE_DIM) float.  pairs (rows, columns), passed (read, written): (rows, heads) float.
 // Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, SHARED (bytes that the host gives).
 #include "ssd/portable/chunk.cuh"
 
 namespace portable {
@@ -41,6 +41,7 @@ template <Meets MEETS>
 __device__ __forceinline__ void features(const Span* chunks, const Dims& dims, const float* log_a, const float* dt, Side own,
                                          Side other, const float* states, float* share, float* pairs_out, float* passed_out) {
     extern __shared__ __align__(16) unsigned char memory[];
+    static_assert(sizeof(Shared) <= SHARED, "the host gives less shared memory");
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];

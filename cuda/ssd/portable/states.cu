@@ -6,7 +6,7 @@
 // added, gamma: (chunks, heads, HEAD_DIM, STATE_DIM) and (chunks, heads) float; gamma = e^{s_Q}.
 // Grid (chunks, blocks of heads), THREADS threads; shared memory: `Shared`.
 //
-// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM.
+// Defines: STORED_BF16, STORED_F16 or STORED_F32, HEAD_DIM, STATE_DIM, SHARED (bytes that the host gives).
 #define SPLIT_OF_TF32 1  // to make the left operand twice would cost more
 #include "ssd/portable/chunk.cuh"
 
@@ -25,6 +25,7 @@ template <class Factor>
 __device__ __forceinline__ void add_up(const Span* chunks, const Dims& dims, const float* log_a, const float* dt, Rows channels,
                                        Rows features, float* added, float* gamma, Factor factor) {
     extern __shared__ __align__(16) unsigned char memory[];
+    static_assert(sizeof(Shared) <= SHARED, "the host gives less shared memory");
     Shared& shared = *reinterpret_cast<Shared*>(memory);
     const Heads heads(dims, blockIdx.y);
     const Span span = chunks[blockIdx.x];

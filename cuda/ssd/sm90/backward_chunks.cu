@@ -35,7 +35,7 @@ struct Given {
 constexpr u32 SPACE_AT = GIVEN_AT + STAGES * sizeof(Given);
 constexpr u32 BARRIERS_AT = SPACE_AT + PANEL;
 constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES + 16; // 64 bytes
-static_assert(PLACE_AT + 64 <= 232448, "the shared memory of a block");
+static_assert(PLACE_AT + 64 <= SHARED, "the host gives less shared memory");
 
 // The pass's tensors.
 struct Pass {
@@ -94,10 +94,7 @@ struct Place {
     DEVICE u32 operands(int i, u32 size) const { return pieces(base) + STAGES_AT / 16 + (i % STAGES) * (size / 16); }
     DEVICE const Given &given(int i) const { return ((const Given *)(memory + GIVEN_AT))[i % STAGES]; }
     DEVICE void wait_full(int i) const { barrier_wait(full(i), (i / STAGES) & 1); }
-    DEVICE void release(int i, u32 lane) const {
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty(i));
-    }
+    DEVICE void release(int i) const { barrier_arrive(empty(i)); }
 };
 static_assert(sizeof(Place) <= 64, "the room at PLACE_AT");
 
@@ -285,7 +282,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         *(Place *)(memory + PLACE_AT) = at;
         for (int i = 0; i < STAGES; i++) {
             barrier_init(at.full(i), !at.whole ? 257 : columns ? 33 : 1);
-            barrier_init(at.empty(i), 16);
+            barrier_init(at.empty(i), 512);
         }
         barrier_init(at.scored(), 256);
         barrier_init(at.paired(), 256);

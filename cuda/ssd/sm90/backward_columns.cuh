@@ -200,7 +200,7 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         store_dx(dx, dt, given.d, at, stage + DY_AT, row, lane, dx_to, (long long)shape.heads * P,
                  pass.leads() ? at.again().k.len : 0);
         dx_to += P;
-        at.release(i, lane);
+        at.release(i);
     }
 }
 
@@ -263,7 +263,7 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
             for (int e = 0; e < 16; e++) db[panel][first / 2 + e] += weight[(e >> 1) & 1] * t[e];
         }
         const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
-        at.release(i, lane);
+        at.release(i);
         if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.head(i)) * 8 + row / 16] = sum;
         copy_head<true>(shape, pass, tiles, at, i + STAGES);
     }

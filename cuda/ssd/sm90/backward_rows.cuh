@@ -211,7 +211,7 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
         pin(first);
         pairs_block<32>(first, ds, pairs, logs, given.s + 64 * half, given.dt + 64 * half, 0.f, scores,
                         part + (4 * half + warp) * 64, warp, lane);
-        at.release(i, lane);
+        at.release(i);
         store_diagonal(first, sums + 3 * Q + 64 * half, warp, lane);
 #pragma unroll
         for (int m = 0; m < 2; m++) {
@@ -263,7 +263,7 @@ DEVICE void store_states(const Shape &shape, const Pass &pass, const Place &at, 
         const float sum = sum_row(exp2_fast(at.given(i).s[row + 8 * m]) * (unit * states[m]));
         if ((lane & 3) == 0) sums[8 * m] = sum;
     }
-    at.release(i, lane);
+    at.release(i);
 }
 
 DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {

@@ -24,6 +24,7 @@ constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's
 constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
 constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
 constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
+static_assert(BARRIERS_AT + 16 * STAGES <= SHARED, "the host gives less shared memory");
 
 // A power of two that brings the largest of four numbers to about one, within 2^reach; and its inverse.
 DEVICE Scale near_one(const float *largest, int reach) {
@@ -116,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(full + 8 * i, 128);
-            barrier_init(empty + 8 * i, two ? 8 : 4);
+            barrier_init(empty + 8 * i, two ? 256 : 128);
         }
         barrier_init_fence();
     }
@@ -282,8 +283,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
         for (int e = 0; e < N / 2; e++) h[e] *= back;
 #endif
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + 8 * (i % STAGES));
+        barrier_arrive(empty + 8 * (i % STAGES));
     }
     if (walk.to && left_at >= 0) {
 #pragma unroll

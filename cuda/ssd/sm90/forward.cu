@@ -311,7 +311,7 @@ __device__ void walk(const Forward& f, u32 shared, const char* memory, const Ten
 }
 
 // For the host: dynamic shared memory of a block.
-extern "C" __device__ int ssd_forward_sm90_shared = SHARED_BYTES;
+static_assert(SHARED_BYTES <= SHARED, "the host gives less shared memory");
 
 extern "C" __global__ void __launch_bounds__(512, 1)
     ssd_forward_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ TensorMap c,

@@ -128,7 +128,7 @@ __device__ void walk_segments(const Forward& f, u32 shared, const char* memory, 
 }
 
 // For the host: dynamic shared memory of a block.
-extern "C" __device__ int ssd_segment_sm90_shared = SEGMENT_SHARED_BYTES;
+static_assert(SEGMENT_SHARED_BYTES <= SHARED, "the host gives less shared memory");
 
 extern "C" __global__ void __launch_bounds__(384, 1)
     ssd_segment_sm90(const __grid_constant__ TensorMap x, const __grid_constant__ TensorMap b, const __grid_constant__ Forward f) {

@@ -51,6 +51,9 @@ pub struct ScanGrad<T> {
     pub state: CudaTensor<f32>,
 }
 
+const FORWARD: &str = "ssd/selective_scan.cu";
+const VJP: &str = "ssd/selective_scan_vjp.cu";
+
 /// Twin of `scan::Arguments` in `cuda/ssd/selective_scan.cuh`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -171,7 +174,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
             x: CudaTensor::room(stream, x.shape())?,
             state: CudaTensor::room(stream, &states)?,
         };
-        let program = cut.program("ssd/selective_scan_vjp.cu", stored_macro::<T>(), state_dim);
+        let program = cut.program(VJP, stored_macro::<T>(), state_dim);
         let kernel = |name| stream.device().kernel(&program, name);
         let arguments = self.arguments(x, initial);
         let grid =
@@ -232,7 +235,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         let stream = self.stream();
         let y = CudaTensor::room(stream, x.shape())?;
         let state = CudaTensor::room(stream, &[self.batch(), self.channels(), self.state_dim()])?;
-        let program = cut.program("ssd/selective_scan.cu", stored_macro::<T>(), self.state_dim());
+        let program = cut.program(FORWARD, stored_macro::<T>(), self.state_dim());
         let kernel = stream.device().kernel(&program, "selective_scan")?;
         let grid = Grid::new([cut.blocks(self), self.batch(), 1], cut.threads());
         let (arguments, y_pitch) = (self.arguments(x, initial), y.pitch() as i64);
@@ -356,7 +359,7 @@ impl Cut {
         scan.groups() * (scan.channels() / scan.groups()).div_ceil(self.channels)
     }
 
-    /// Bytes of `scan::Shared` in `cuda/ssd/selective_scan_vjp.cu`.
+    /// Bytes of shared memory of the vjp, whose kernel makes sure that they suffice.
     fn shared_of_vjp(&self, state_dim: usize) -> u32 {
         let padded = self.own(state_dim) * self.lanes;
         let warps = self.threads() as usize / 32;
@@ -364,14 +367,18 @@ impl Cut {
     }
 
     fn program(&self, file: &'static str, stored: &'static str, state_dim: usize) -> Program {
-        Program::new(file)
+        let program = Program::new(file)
             .define(stored, 1)
             .define("STATE_DIM", state_dim)
             .define("CHANNELS", self.channels)
             .define("LANES", self.lanes)
             .define("SIDE", self.side)
             .define("TILE", self.tile)
-            .define("RESIDENT", self.resident)
+            .define("RESIDENT", self.resident);
+        match file {
+            VJP => program.define("SHARED", self.shared_of_vjp(state_dim)),
+            _ => program,
+        }
     }
 }
 
@@ -379,8 +386,8 @@ impl Cut {
 pub(super) fn programs(stored: &'static str) -> impl Iterator<Item = Program> {
     let state_dim = 16;
     let cuts = [Cut::new(2, 1, 8, 5), Cut::new(4, 1, 16, 4), Cut::vjp(state_dim)];
-    let forward = cuts.into_iter().map(move |cut| cut.program("ssd/selective_scan.cu", stored, state_dim));
-    forward.chain([cuts[2].program("ssd/selective_scan_vjp.cu", stored, state_dim)])
+    let forward = cuts.into_iter().map(move |cut| cut.program(FORWARD, stored, state_dim));
+    forward.chain([cuts[2].program(VJP, stored, state_dim)])
 }
 
 /// Threads that share a state, `own` numbers each.

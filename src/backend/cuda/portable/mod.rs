@@ -42,7 +42,12 @@ impl File {
 
     /// The program for a type and a shape.
     fn program(self, stored: &'static str, size: (usize, usize)) -> Program {
-        Program::new(self.name()).define(stored, 1).define("HEAD_DIM", size.0).define("STATE_DIM", size.1)
+        let bytes = if stored == "STORED_F32" { 4 } else { 2 };
+        Program::new(self.name())
+            .define(stored, 1)
+            .define("HEAD_DIM", size.0)
+            .define("STATE_DIM", size.1)
+            .define("SHARED", self.shared(bytes, size))
     }
 
     /// Warps that share 16 positions; `SPLIT` of `tile.cuh`.
@@ -50,7 +55,7 @@ impl File {
         if bytes == 4 && self != Self::States { 2 } else { 1 }
     }
 
-    /// Bytes of its `Shared`, or a few more; `bytes`: of a number.
+    /// Bytes of shared memory, which the kernels make sure suffice; `bytes`: of a number.
     fn shared(self, bytes: usize, (head_dim, state_dim): (usize, usize)) -> u32 {
         let (chunk, single) = (chunk(bytes, state_dim), bytes == 4);
         let wide = padded(state_dim) * bytes + GAP;

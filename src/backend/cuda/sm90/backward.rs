@@ -133,7 +133,12 @@ const STATES: &str = "ssd/sm90/backward_states.cu";
 const CHUNKS: &str = "ssd/sm90/backward_chunks.cu";
 
 fn program(name: &'static str, stored: &'static str, state_dim: usize) -> Program {
-    Program::new(name).define(stored, 1).define("STATE_DIM", state_dim)
+    let program = Program::new(name).define(stored, 1).define("STATE_DIM", state_dim);
+    match name {
+        STATES => program.define("SHARED", states_shared(state_dim)),
+        CHUNKS => program.define("SHARED", chunks_shared(state_dim)),
+        _ => program,
+    }
 }
 
 /// Parts that the slices of a group are dealt to, so that a short row has enough blocks.
@@ -365,14 +370,14 @@ fn walk<T: Stored>(
     start(walks([*entering[0].pointer(), *entering[1].pointer()], [0, 0], true), 1)
 }
 
-/// Shared memory of `ssd_backward_states`; as its constants have it.
+/// Bytes of shared memory of `ssd_backward_states`, which makes sure that they suffice.
 fn states_shared(state_dim: usize) -> u32 {
     let panels = state_dim.min(BAND) / 64;
     let stage = (panels + 2) * PANEL + 2048;
     (2 * stage + 2 * panels * PANEL / 2 + 2048 + 32 + 64 + 32) as u32
 }
 
-/// Shared memory of `ssd_backward_chunks`; as its constants have it.
+/// Bytes of shared memory of `ssd_backward_chunks`, which makes sure that they suffice.
 fn chunks_shared(state_dim: usize) -> u32 {
     let panels = state_dim.min(BAND) / 64;
     let scores = 3 * PANEL;

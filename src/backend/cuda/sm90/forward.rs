@@ -93,25 +93,24 @@ pub(crate) fn programs(stored: &'static str, (head_dim, state_dim): (usize, usiz
     if !super::knows(stored, (head_dim, state_dim)) {
         return Vec::new();
     }
-    [FORWARD, SEGMENT].map(|name| program(name, stored, (head_dim, state_dim))).into()
-}
-
-fn program(name: &'static str, stored: &'static str, (head_dim, state_dim): (usize, usize)) -> Program {
-    Program::new(name).define(stored, 1).define("HEAD_DIM", head_dim).define("STATE_DIM", state_dim)
+    let widths = Widths { head_dim, state_dim };
+    [FORWARD, SEGMENT].map(|name| widths.program(name, stored)).into()
 }
 
 /// What the kernels are made for, and what follows from it.
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
-    heads: usize,
-    groups: usize,
+struct Widths {
     head_dim: usize,
     state_dim: usize,
 }
 
-impl Sizes {
-    fn of<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>) -> Self {
-        Self { heads: x.shape()[2], groups: b.shape()[2], head_dim: x.shape()[3], state_dim: b.shape()[3] }
+impl Widths {
+    fn program(self, name: &'static str, stored: &'static str) -> Program {
+        Program::new(name)
+            .define(stored, 1)
+            .define("HEAD_DIM", self.head_dim)
+            .define("STATE_DIM", self.state_dim)
+            .define("SHARED", if name == SEGMENT { self.segment_shared() } else { self.shared() })
     }
 
     fn is_wide(self) -> bool {
@@ -123,12 +122,6 @@ impl Sizes {
         if self.head_dim == 64 && !self.is_wide() { 2 } else { 1 }
     }
 
-    /// Blocks that all heads of a row take.
-    fn head_blocks(self) -> usize {
-        let parts = if self.is_wide() { self.head_dim / 64 } else { 1 };
-        self.groups * (self.heads / self.groups * parts).div_ceil(self.block_heads())
-    }
-
     /// Numbers of the state of one walker.
     fn state_floats(self) -> usize {
         64 * if self.is_wide() { 128 } else { self.state_dim }
@@ -138,7 +131,7 @@ impl Sizes {
         (self.state_dim / 64, if self.is_wide() { 1 } else { WALKERS })
     }
 
-    /// `SHARED_BYTES`.
+    /// Bytes of shared memory; the kernel makes sure that they suffice.
     fn shared(self) -> u32 {
         let (stages, heads, (depth, x)) =
             (if self.is_wide() { 2 } else { 3 }, self.block_heads(), self.tiles());
@@ -148,11 +141,32 @@ impl Sizes {
         (tiles * TILE + exchange + tables + 24 * stages + 32 * heads + 32 + 1024) as u32
     }
 
-    /// `SEGMENT_SHARED_BYTES`.
+    /// The same of the segments' kernel.
     fn segment_shared(self) -> u32 {
         let (ring, heads, (depth, x)) =
             (if self.is_wide() { 3 } else { 4 }, self.block_heads(), self.tiles());
         (ring * ((depth + x) * TILE + heads * DECAY_BYTES + 8 + 24) + 1024) as u32
+    }
+}
+
+/// Heads and groups, and how wide they are.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    heads: usize,
+    groups: usize,
+    widths: Widths,
+}
+
+impl Sizes {
+    fn of<T: Stored>(x: &CudaTensor<T>, b: &CudaTensor<T>) -> Self {
+        let widths = Widths { head_dim: x.shape()[3], state_dim: b.shape()[3] };
+        Self { heads: x.shape()[2], groups: b.shape()[2], widths }
+    }
+
+    /// Blocks that all heads of a row take.
+    fn head_blocks(self) -> usize {
+        let parts = if self.widths.is_wide() { self.widths.head_dim / 64 } else { 1 };
+        self.groups * (self.heads / self.groups * parts).div_ceil(self.widths.block_heads())
     }
 }
 
@@ -207,6 +221,7 @@ pub(crate) fn forward<T: Stored>(
 ) -> Result<()> {
     let (stream, device) = (m.x.stream(), m.x.stream().device());
     let sizes = Sizes::of(m.x, m.b);
+    let widths = sizes.widths;
     let (batch, len) = (m.x.shape()[0], m.x.shape()[1]);
     let (blocks, multiprocessors) = (sizes.head_blocks(), device.multiprocessors() as usize);
     let spans = m.sequences.spans();
@@ -236,10 +251,10 @@ pub(crate) fn forward<T: Stored>(
 
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
     let handing = if grid == units { 0 } else { grid }; // a block for each unit hands nothing over
-    let handoff = room(&[handing, WALKERS * sizes.state_floats()])?;
+    let handoff = room(&[handing, WALKERS * widths.state_floats()])?;
     let flags = CudaTensor::<f32>::filled(stream, &[handing, WALKERS], 0.0)?; // zeros of any type
-    let (slots, heads) = (batch * cut.joined() * blocks, sizes.block_heads());
-    let local = room(&[slots, WALKERS * sizes.state_floats()])?;
+    let (slots, heads) = (batch * cut.joined() * blocks, widths.block_heads());
+    let local = room(&[slots, WALKERS * widths.state_floats()])?;
     let local_decay = room(&[slots, heads])?;
     // A row's last segment may be done, and its state written, before another block has read the first one's.
     let aliased = initial.filter(|initial| cut.segments > 1 && initial.pointer() == last.pointer());
@@ -271,18 +286,15 @@ pub(crate) fn forward<T: Stored>(
     };
     let [x, b, c] = [m.x, m.b, m.c].map(|tensor| tensor_map(tensor, CHUNK as u32));
     let (x, b, c, y) = (x?, b?, c?, tensor_map(m.y, OUT_ROWS)?);
-    let kernel = |name, entry| {
-        let program = program(name, stored_macro::<T>(), (sizes.head_dim, sizes.state_dim));
-        device.kernel(&program, entry)
-    };
+    let kernel = |name, entry| device.kernel(&widths.program(name, stored_macro::<T>()), entry);
     if slots > 0 {
         let grid =
-            Grid { shared: sizes.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
+            Grid { shared: widths.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
         // SAFETY: the arguments are those of `ssd_segment_sm90`; `local` and `local_decay` have a place for every segment of
         // a row but the last and every block of heads.
         unsafe { kernel(SEGMENT, "ssd_segment_sm90")?.launch(stream, grid, &[&x, &b, &f]) }?;
     }
-    let grid = Grid { shared: sizes.shared(), start: Start::Beside, ..Grid::new([grid, 1, 1], 512) };
+    let grid = Grid { shared: widths.shared(), start: Start::Beside, ..Grid::new([grid, 1, 1], 512) };
     // SAFETY: the arguments are those of `ssd_forward_sm90`; `handoff` and `flags` have a place for every block, all of which
     // run at once, the flags are zero, and pieces and states lie inside the tensors.
     unsafe { kernel(FORWARD, "ssd_forward_sm90")?.launch(stream, grid, &[&x, &b, &c, &y, &f]) }
@@ -341,7 +353,7 @@ fn discretized<T: Stored>(steps: &Steps<T>, heads: usize) -> Forward {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cut, Entry, Sizes};
+    use super::{Cut, Entry, Sizes, Widths};
 
     #[test]
     fn rows_are_cut_so_that_the_device_is_full() {
@@ -365,8 +377,9 @@ mod tests {
 
     #[test]
     fn blocks_hold_two_heads_or_a_half_of_one() {
-        let blocks =
-            |heads, groups, head_dim, state_dim| Sizes { heads, groups, head_dim, state_dim }.head_blocks();
+        let blocks = |heads, groups, head_dim, state_dim| {
+            Sizes { heads, groups, widths: Widths { head_dim, state_dim } }.head_blocks()
+        };
         assert_eq!(blocks(80, 1, 64, 128), 40);
         assert_eq!(blocks(6, 2, 64, 128), 4);
         assert_eq!(blocks(40, 8, 128, 128), 40);
