@@ -71,11 +71,11 @@ struct Walk {
     float *to;          // state after the last chunk, as `from`, or null
 };
 
-// Chunks of a segment that one of two heads remembers, counted from its end, or with `from_first` from its beginning; at least
+// Chunks of a segment that one of a block's heads remembers, counted from its end, or with `from_first` from its beginning; at least
 // one. `last`: the sum of logs of the segment's first chunk and the first head; those of a chunk are `pitch` on.
-DEVICE int chunks_remembered(const Segment &segment, const float *last, long long pitch, bool two, bool from_first, int lane) {
+DEVICE int chunks_remembered(const Segment &segment, const float *last, long long pitch, int heads, bool from_first, int lane) {
     int count = 1;
-    for (int head = 0; head < (two ? 2 : 1); head++) {
+    for (int head = 0; head < heads; head++) {
         float before = 0.f;
         for (int first = 0; first < segment.count; first += 32) {
             const int k = first + lane;
@@ -107,17 +107,17 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     const int group = pair / pairs, in_pair = 2 * (pair % pairs);
     const int warpgroup = threadIdx.x >> 7, thread = threadIdx.x & 127, lane = threadIdx.x & 31, warp = thread >> 5;
     const u32 full = base + BARRIERS_AT, empty = full + 8 * STAGES;
-    const bool two = in_pair + 1 < in_group;
+    const int heads = min(2, in_group - in_pair); // of this block
     const bool apart = by_segment && !walk.kept; // what the segment alone adds, from the end that is remembered best
     const bool from_last = reverse != apart;
     const float *last_sum = s + ((long long)segment.first * shape.heads + group * in_group + in_pair) * Q + Q - 1;
     const int count =
-        !apart ? segment.count : chunks_remembered(segment, last_sum, (long long)shape.heads * Q, two, reverse, lane);
+        !apart ? segment.count : chunks_remembered(segment, last_sum, (long long)shape.heads * Q, heads, reverse, lane);
 
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; i++) {
             barrier_init(full + 8 * i, 128);
-            barrier_init(empty + 8 * i, two ? 256 : 128);
+            barrier_init(empty + 8 * i, 128 * heads);
         }
         barrier_init_fence();
     }
@@ -138,12 +138,11 @@ extern "C" __global__ void __launch_bounds__(384, 1)
                     barrier_arrive(barrier);
                     continue;
                 }
-                const int count_heads = two ? 2 : 1;
-                barrier_expect(barrier, N_PANELS * PANEL + count_heads * (PANEL + 1024));
+                barrier_expect(barrier, N_PANELS * PANEL + heads * (PANEL + 1024));
                 for (int panel = 0; panel < N_PANELS; panel++)
                     copy_in(stage + panel * PANEL, &(reverse ? c : b), column_of(group, band) + panel * 64, k.start, k.row,
                             barrier);
-                for (int h = 0; h < count_heads; h++) {
+                for (int h = 0; h < heads; h++) {
                     const u32 steps = stage + (N_PANELS + 2) * PANEL + h * 1024;
                     const long long from = ((long long)at * shape.heads + head + h) * Q;
                     copy_in(stage + (N_PANELS + h) * PANEL, &(reverse ? dy : x), (head + h) * P, k.start, k.row, barrier);
@@ -156,19 +155,19 @@ extern "C" __global__ void __launch_bounds__(384, 1)
             for (int panel = 0; panel < N_PANELS; panel++)
                 copy_rows<32>(stage + panel * PANEL, walk.right + position * right_pitch + column_of(group, band) + panel * 64,
                               right_pitch, 32 * warp, k.len, lane);
-            for (int h = 0; h < (two ? 2 : 1); h++)
+            for (int h = 0; h < heads; h++)
                 copy_rows<32>(stage + (N_PANELS + h) * PANEL, walk.left + position * left_pitch + (head + h) * P, left_pitch,
                               32 * warp, k.len, lane);
             const long long steps = ((long long)at * shape.heads + head) * Q;
             const int which = thread >> 5; // s and dt of each head: 512 bytes a warp
-            if (which < 2 || two)
+            if (which < 2 * heads)
                 copy_piece(stage + (N_PANELS + 2) * PANEL + thread * 16,
                            ((which & 1) ? dt : s) + steps + (which >> 1) * Q + lane * 4, true);
             copies_arrive(barrier);
         }
         return;
     }
-    if (warpgroup == 1 && !two) return;
+    if (warpgroup == 1 && heads == 1) return;
     registers_take<232>();
 
     const int head = group * in_group + in_pair + warpgroup;
