@@ -16,6 +16,7 @@ mod numbers;
 mod operator;
 mod products;
 mod reading;
+mod reversal;
 mod scans;
 mod semiseparable;
 #[cfg(feature = "serde")]
