@@ -34,7 +34,7 @@ struct Given {
 // Rows: parts of sums of K's columns, [head's parity][12][64]. Columns: a panel for dX on its way out.
 constexpr u32 SPACE_AT = GIVEN_AT + STAGES * sizeof(Given);
 constexpr u32 BARRIERS_AT = SPACE_AT + PANEL;
-constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES; // 64 bytes
+constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES + 16; // 64 bytes
 static_assert(PLACE_AT + 64 <= 232448, "the shared memory of a block");
 
 // The pass's tensors.
@@ -82,6 +82,10 @@ struct Place {
 
     DEVICE u32 full(int i) const { return base + BARRIERS_AT + 8 * (i % STAGES); }
     DEVICE u32 empty(int i) const { return base + BARRIERS_AT + 8 * STAGES + 8 * (i % STAGES); }
+
+    // Each is passed once, by the first two warpgroups for the second two: scores are there and the first stage is free; dS is there.
+    DEVICE u32 scored() const { return base + BARRIERS_AT + 16 * STAGES; }
+    DEVICE u32 paired() const { return scored() + 8; }
 
     // The same read back from memory, for loops that have no register to spare.
     DEVICE const Place &again() const { return *(const Place *)(memory + PLACE_AT); }
@@ -249,7 +253,7 @@ template <bool COLUMNS>
 DEVICE void copy_first(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at) {
 #pragma unroll 1
     for (int i = STAGES - 1; i >= 0; i--) {
-        if (i == 0) named_sync(3, 512);
+        if (i == 0) barrier_wait(at.scored(), 0);
         copy_head<COLUMNS>(shape, pass, tiles, at, i);
     }
 }
@@ -283,6 +287,8 @@ extern "C" __global__ void __launch_bounds__(512, 1)
             barrier_init(at.full(i), !at.whole ? 257 : columns ? 33 : 1);
             barrier_init(at.empty(i), 16);
         }
+        barrier_init(at.scored(), 256);
+        barrier_init(at.paired(), 256);
         barrier_init_fence();
     }
     // Scores are over all bands, and this one comes last.

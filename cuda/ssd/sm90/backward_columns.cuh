@@ -115,7 +115,8 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
     float4 *scores = (float4 *)(at.memory + SCORES_T_AT) + thread + half * 1024;
     float4 *scores_right = (float4 *)(at.memory + SCORES_T_AT) + thread + 2048;
     const float b_unit = columns_scores(shape, pass, at, scores, scores_right, half, warp, lane);
-    named_sync(3, 512);
+    barrier_arrive(at.scored());
+    named_sync(1 + half, 128);
     storage *dx_to = pass.dx + (shape.position(at.k, row + (lane >> 3)) * shape.heads + at.first) * P + (lane & 7) * 8;
 
 #pragma unroll 1

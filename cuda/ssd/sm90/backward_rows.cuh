@@ -173,7 +173,8 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
         store_scores<true>(ds, scores, pass.same + ((long long)at.chunk * shape.groups + at.group) * Q + 64 * half, warp, lane);
         if (half == 1) store_scores<false>(s_left, (float4 *)(at.memory + SCORES_AT) + thread + 2048, nullptr, warp, lane);
     }
-    named_sync(3, 512);
+    barrier_arrive(at.scored());
+    named_sync(4, 256);
 #pragma unroll
     for (int e = 0; e < 32; e++) ds[e] = 0.f;
 #pragma unroll
@@ -231,9 +232,10 @@ DEVICE void rows_pairs(const Shape &shape, const Pass &pass, const Place &at, u3
     }
 
     const Place &end = at.again();
-    named_sync(3, 512);
+    named_sync(4, 256);
     store_pairs(end, ds, ds_left, half, warp, lane);
-    named_sync(3, 512);
+    barrier_arrive(end.paired());
+    named_sync(4, 256);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++) {
         float db[32];
@@ -308,14 +310,15 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles,
     // B in the place of the first stage.
     const Place &end = at.again();
     const auto [row, lane] = rows_again(half);
-    named_sync(3, 512);
+    if (end.count > 0) barrier_wait(end.empty(0), ((end.count - 1) / STAGES) & 1);
     for (int panel = 0; panel < N_PANELS; panel++)
         copy_rows<16>(end.base + STAGES_AT + panel * PANEL,
                       pass.b + shape.position(end.k, 0) * shape.b_pitch + column_of(end.group, pass.band) + panel * 64,
                       shape.b_pitch, row, end.k.len, lane);
     copies_wait();
     fence_async();
-    named_sync(3, 512);
+    named_sync(3, 256);
+    barrier_wait(end.paired(), 0);
 #pragma unroll
     for (int panel = 0; panel < N_PANELS; panel++) {
         pin(dc[panel]);

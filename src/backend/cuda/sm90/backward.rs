@@ -378,7 +378,7 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
     let given = 2 * CHUNK * 4 + SIZES + SLICE * 4;
-    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 32 + 64) as u32
+    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 48 + 64) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
