@@ -35,13 +35,15 @@ struct Given {
 constexpr u32 SPACE_AT = GIVEN_AT + STAGES * sizeof(Given);
 constexpr u32 BARRIERS_AT = SPACE_AT + PANEL;
 constexpr u32 PLACE_AT = BARRIERS_AT + 16 * STAGES + 16; // 64 bytes
-static_assert(PLACE_AT + 64 <= SHARED, "the host gives less shared memory");
+constexpr u32 MOST_AT = PLACE_AT + 64; // of columns: the largest of what dB is a sum of, found by 8 warps
+static_assert(MOST_AT + 32 <= SHARED, "the host gives less shared memory");
 
 // The pass's tensors.
 struct Pass {
     const storage *x, *dy, *b, *c;
     const float *d;          // a number a head (not slice) or, with d_channels, (heads, 64); or null
     const float *s, *dt;     // [chunk][head][128]
+    const float *largest;    // [chunk][head]: the largest |dt_j| e^{s_Q - s_j}
     const storage *h, *dh;   // [chunk][head][band] states in f16 as panels
     const Sizes *sizes;      // [chunk][head][band][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
@@ -62,10 +64,9 @@ struct Pass {
     }
 };
 
+DEVICE float largest_of(const float *four) { return fmaxf(fmaxf(four[0], four[1]), fmaxf(four[2], four[3])); }
 // How numbers of these sizes become f16.
-DEVICE Scale half_scale(const Sizes &of) {
-    return half_scale(fmaxf(fmaxf(of.most[0], of.most[1]), fmaxf(of.most[2], of.most[3])));
-}
+DEVICE Scale half_scale(const Sizes &of) { return half_scale(largest_of(of.most)); }
 
 // X and dY as the copy engine sees them: (batch, len, columns), in boxes of 128 positions and 64 columns.
 struct Tiles {
@@ -83,7 +84,8 @@ struct Place {
     DEVICE u32 full(int i) const { return base + BARRIERS_AT + 8 * (i % STAGES); }
     DEVICE u32 empty(int i) const { return base + BARRIERS_AT + 8 * STAGES + 8 * (i % STAGES); }
 
-    // Each is passed once, by the first two warpgroups for the second two: scores are there and the first stage is free; dS is there.
+    // Each is passed once, by the first two warpgroups for the second two: scores are there and the first stage is free; dS is
+    // there.
     DEVICE u32 scored() const { return base + BARRIERS_AT + 16 * STAGES; }
     DEVICE u32 paired() const { return scored() + 8; }
 
@@ -147,6 +149,9 @@ DEVICE u32 thread_again() {
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
     return thread;
 }
+
+// A number that is the same in all lanes, as the compiler can see.
+DEVICE u32 same(u32 v) { return __shfl_sync(~0u, v, 0); }
 
 // The first of this warp's rows or columns in a half, and its lane.
 struct Warp {
@@ -291,6 +296,8 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     // Scores are over all bands, and this one comes last.
     if (threadIdx.x < 256)
         copy_generators(shape, pass, at, columns, BANDS == 1 ? 0 : 1 - pass.band, 16 * (threadIdx.x >> 5), threadIdx.x & 31);
+    else if (columns)
+        store_most(shape, pass, at, threadIdx.x - 256);
     __syncthreads();
 
     const Tiles tiles = {&x, &dy};

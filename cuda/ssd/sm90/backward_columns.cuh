@@ -219,6 +219,32 @@ DEVICE float diagonal_sum(const float (&sum)[4], u32 lane) {
     return own;
 }
 
+// sum += rows of a head's columns, in registers, by a state in a stage.
+DEVICE void add_by_state(float (&sum)[N_PANELS][32], const u32 (&rows)[4][4], u32 state) {
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < 4; step++)
+#pragma unroll
+        for (int panel = 0; panel < N_PANELS; panel++)
+            product<1, true>(sum[panel], rows[step], columns_operand(state + panel * (STATE_PANEL / 16) + ACROSS * step), 1);
+    wgmma_commit();
+}
+
+// dB is a sum over heads of X dt e^{s_Q - s_j}, in units of dH, by dH. The first becomes f16 by one power of two for all heads
+// of the block, so that the sum stays where products are added. Stores the largest number it may have, a part a warp.
+DEVICE void store_most(const Shape &shape, const Pass &pass, const Place &at, u32 thread) {
+    float most = 0.f;
+    for (int i = thread; i < at.count; i += 256) {
+        const long long place = pass.place(shape, at.chunk, at.first + i);
+        const Sizes *sizes = pass.sizes + place * 2;
+        const float weight = pass.largest[place / BANDS], unit = sizes[1].state;
+        // Where X is zero, the second number keeps what it is multiplied by finite.
+        most = fmaxf(most, fmaxf(weight * (largest_of(sizes[0].most) * unit), fmaxf(weight, 1.f) * (unit * 0x1p-112f)));
+    }
+    most = warp_most(most);
+    if ((thread & 31) == 0) ((float *)(at.memory + MOST_AT))[thread >> 5] = most;
+}
+
 DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles, const Place &at, u32 half) {
     float db[N_PANELS][32];
 #pragma unroll
@@ -226,6 +252,8 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
 #pragma unroll
         for (int e = 0; e < 32; e++) db[panel][e] = 0.f;
     copy_first<true>(shape, pass, tiles, at);
+    const float *most = (const float *)(at.memory + MOST_AT);
+    const Scale scale = half_scale(fmaxf(largest_of(most), largest_of(most + 4)));
 
 #pragma unroll 1
     for (int i = 0; i < at.again().count; i++) {
@@ -234,44 +262,41 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
         const Given &given = at.given(i);
         at.wait_full(i);
         fence_async();
-        const Scale scale = half_scale(given.sizes[0]);
-        u32 x[4][4];
-        load_rows_half(x, at.stage(i, COLUMNS_STAGE) + X_AT, row, lane, scale.to);
-        const float unit = scale.from * given.sizes[1].state;
+        const float unit = given.sizes[1].state * scale.to;
         float weight[2];
 #pragma unroll
         for (int m = 0; m < 2; m++)
             weight[m] = given.dt[own_row + 8 * m] * exp2_fast(given.s[Q - 1] - given.s[own_row + 8 * m]) * unit;
-        // Beside each product an eighth of a quarter of <dH, H>.
+        const u32 tile = at.stage(i, COLUMNS_STAGE) + X_AT;
+        u32 x[4][4];
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            load_matrices(x[step], tile_address(tile, row, 2 * step, lane));
+#pragma unroll
+            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], weight[m & 1]);
+        }
+        add_by_state(db, x, same(at.operands(i, COLUMNS_STAGE)) + STATE_AT / 16);
+        // Beside it a part of <dH, H>.
         const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;
         float passed[4] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
-        for (int column = 0; column < N; column += 32) {
-            const int panel = column / 64, first = column % 64;
-            float t[16];
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < 4; step++) {
-                const u32 from = at.operands(i, COLUMNS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
-                product<1, true>(t, x[step], columns_operand(from + ACROSS * step), step > 0);
-            }
-            wgmma_commit();
-            add_passed(passed, dh + column / 32 * 4096);
-            wgmma_wait<0>();
-            pin(t);
-#pragma unroll
-            for (int e = 0; e < 16; e++) db[panel][first / 2 + e] += weight[(e >> 1) & 1] * t[e];
-        }
+        for (int part = 0; part < N / 32; part++) add_passed(passed, dh + part * 4096);
         const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
-        at.release(i);
         if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.head(i)) * 8 + row / 16] = sum;
+        wgmma_wait<0>();
+#pragma unroll
+        for (int panel = 0; panel < N_PANELS; panel++) pin(db[panel]);
+        at.release(i);
         copy_head<true>(shape, pass, tiles, at, i + STAGES);
     }
 
     const Place &end = at.again();
     const auto [row, lane] = rows_again(half);
 #pragma unroll
-    for (int panel = 0; panel < N_PANELS; panel++)
+    for (int panel = 0; panel < N_PANELS; panel++) {
+#pragma unroll
+        for (int e = 0; e < 32; e++) db[panel][e] *= scale.from;
         store_part(pass.db + (2 * end.split + 1) * (pass.positions * shape.groups * STATE_DIM), db[panel], shape, end,
                    row + (lane >> 2), column_of(end.group, pass.band) + panel * 64 + 2 * (lane & 3));
+    }
 }

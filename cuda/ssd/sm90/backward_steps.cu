@@ -51,9 +51,9 @@ DEVICE void add4(float (&to)[4], const float *from) {
 DEVICE float clamp(float v, float lower, float upper) { return fminf(fmaxf(v, lower), upper); }
 
 // Grid (chunks, whole heads / 32), 256 threads.
-//   s, dt: [chunk][head][128]
+//   s, dt: [chunk][head][128], largest: [chunk][head]: the largest |dt_j| e^{s_Q - s_j}
 extern "C" __global__ void __launch_bounds__(THREADS)
-    ssd_backward_steps(Shape shape, Steps from, const Chunk *chunks, float *s, float *dt) {
+    ssd_backward_steps(Shape shape, Steps from, const Chunk *chunks, float *s, float *dt, float *largest) {
     __shared__ float steps[Q][HEADS + 1], logs[Q][HEADS + 1];
     const Chunk k = chunks[blockIdx.x];
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -90,7 +90,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
         before = __shfl_up_sync(~0u, before, 1);
         if (lane == 0) before = 0.f;
-        long long at = (((long long)blockIdx.x * heads + first + h) << shape.slice_bits) * Q + lane * 4;
+        const float last = __shfl_sync(~0u, before + v[3], 31);
+        float most = 0.f;
+        for (int i = 0; i < 4; i++) most = fmaxf(most, fabsf(w[i]) * exp2_fast(last - (before + v[i])));
+        most = warp_most(most);
+        const long long place = ((long long)blockIdx.x * heads + first + h) << shape.slice_bits;
+        if (lane < slices) largest[place + lane] = most;
+        long long at = place * Q + lane * 4;
         for (int i = 0; i < slices; i++, at += Q) {
             *(float4 *)(s + at) = make_float4(before + v[0], before + v[1], before + v[2], before + v[3]);
             *(float4 *)(dt + at) = make_float4(w[0], w[1], w[2], w[3]);

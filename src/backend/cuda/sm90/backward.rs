@@ -86,6 +86,7 @@ struct Pass {
     d: u64,
     s: u64,
     dt: u64,
+    largest: u64,
     h: u64,
     dh: u64,
     sizes: u64,
@@ -153,10 +154,11 @@ fn bands(state_dim: usize) -> usize {
 
 /// What both walks and the pass over the chunks leave and read.
 struct Rooms<T: Stored> {
-    s: CudaTensor<T::Acc>,      // (chunks, slices, 128)
-    dt: CudaTensor<T::Acc>,     // (chunks, slices, 128)
-    states: [CudaTensor<T>; 2], // (chunks, slices, bands, 64, columns of a band), f16 whatever T is
-    sizes: CudaTensor<T::Acc>,  // (chunks, slices, bands, 16)
+    s: CudaTensor<T::Acc>,       // (chunks, slices, 128)
+    dt: CudaTensor<T::Acc>,      // (chunks, slices, 128)
+    largest: CudaTensor<T::Acc>, // (chunks, slices)
+    states: [CudaTensor<T>; 2],  // (chunks, slices, bands, 64, columns of a band), f16 whatever T is
+    sizes: CudaTensor<T::Acc>,   // (chunks, slices, bands, 16)
 }
 
 /// Cotangents of every input, given those of y, which is among the operands, and of the states that leave. The skip's is that
@@ -176,6 +178,7 @@ pub(crate) fn vjp<T: Stored>(
     let rooms = Rooms::<T> {
         s: room(&[chunks, slices, CHUNK])?,
         dt: room(&[chunks, slices, CHUNK])?,
+        largest: room(&[chunks, slices])?,
         states: [narrow(&states)?, narrow(&states)?],
         sizes: room(&[chunks, slices, bands, SIZES / 4])?,
     };
@@ -187,7 +190,7 @@ pub(crate) fn vjp<T: Stored>(
         m.kernel(STEPS, "ssd_backward_steps")?.launch(
             stream,
             Grid::new([b_steps, h_steps, 1], 256),
-            &[&shape, &steps, &m.tables.chunks.rows, &rooms.s, &rooms.dt],
+            &[&shape, &steps, &m.tables.chunks.rows, &rooms.s, &rooms.dt, &rooms.largest],
         )
     }?;
     let d_state = room(dlast.shape())?;
@@ -206,6 +209,7 @@ pub(crate) fn vjp<T: Stored>(
         d: m.d.map_or(0, |d| *d.pointer()),
         s: *rooms.s.pointer(),
         dt: *rooms.dt.pointer(),
+        largest: *rooms.largest.pointer(),
         h: *rooms.states[0].pointer(),
         dh: *rooms.states[1].pointer(),
         sizes: *rooms.sizes.pointer(),
@@ -383,7 +387,7 @@ fn chunks_shared(state_dim: usize) -> u32 {
     let scores = 3 * PANEL;
     let stages = |states: usize| 2 * (2 * PANEL + states * panels * PANEL / 2);
     let given = 2 * CHUNK * 4 + SIZES + SLICE * 4;
-    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 48 + 64) as u32
+    (panels * PANEL + stages(2) + scores + 2 * given + PANEL + 48 + 64 + 32) as u32
 }
 
 impl<T: Stored> Operands<'_, T> {
