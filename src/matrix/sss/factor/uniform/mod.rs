@@ -14,7 +14,7 @@ mod tiles;
 
 pub(super) use eliminate::{Kept, eliminate, eliminate_keeping};
 pub(super) use reverse::{log_determinant_vjp, reverse};
-pub(super) use solve::{divide_by_pivots, solve_column, solve_lower, solve_reverse};
+pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
 
 use std::ops::Range;
 
@@ -47,6 +47,11 @@ fn order<E: Field>(m: &Sss<E>) -> Option<usize> {
         Transition::Dense(_) => false,
     };
     (entries && elementwise && order > 0).then_some(order)
+}
+
+/// Whether these loops apply to m.
+pub(super) fn apply<E: Field>(m: &Sss<E>) -> bool {
+    order(m).is_some()
 }
 
 /// The transitions of some steps written out as diagonals, `order` numbers a step; `buffer` holds them where they are
