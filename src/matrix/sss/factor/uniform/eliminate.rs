@@ -79,7 +79,7 @@ impl<E> Default for Kept<E> {
 /// Steps of the shortest segment whose start is kept.
 const SHORTEST: usize = 32;
 
-/// The elimination of `l`, with P before every segment of a quarter as many steps as its order, and forward substitution
+/// The elimination of `l`, with P before every segment of as many steps as its order, and forward substitution
 /// for a column, if there is one; `false` if these loops do not apply.
 pub(in super::super) fn eliminate_keeping<E: Field>(
     l: &Sss<E>,
@@ -88,9 +88,8 @@ pub(in super::super) fn eliminate_keeping<E: Field>(
     kept: &mut Kept<E>,
 ) -> Result<bool> {
     let Some(order) = order(l) else { return Ok(false) };
-    kept.length = order.div_ceil(4).next_multiple_of(2).max(SHORTEST);
-    kept.starts.clear();
-    kept.starts.reserve(l.len().div_ceil(kept.length) * lanes_of(order));
+    kept.length = order.next_multiple_of(2).max(SHORTEST);
+    kept.starts.resize(l.len().div_ceil(kept.length) * lanes_of(order), Eight([E::zero(); LANES]));
     kept.states.clear();
     kept.gains.resize(l.len() * order, E::zero());
     kept.pivots.resize(l.len(), E::zero());
@@ -109,7 +108,7 @@ pub(super) fn lanes_of(order: usize) -> usize {
 
 /// What is kept of the starts of segments.
 struct Starts<'a, E> {
-    p: &'a mut Vec<Eight<E>>,
+    p: &'a mut [Eight<E>],
     states: &'a mut Vec<E>,
 }
 
@@ -127,8 +126,8 @@ struct Run<'a, E> {
 trait State<E> {
     /// Some steps.
     fn steps(&mut self, input: Input<'_, E>, demand: Demand, output: Output<'_, E>) -> Outcome<E>;
-    /// Lanes of the columns of P, appended to `all`: [`lanes_of`] the order.
-    fn write(&mut self, all: &mut Vec<Eight<E>>);
+    /// Writes lanes of the columns of P, [`lanes_of`] the order.
+    fn write(&mut self, columns: &mut [Eight<E>]);
 }
 
 type Outcome<E> = std::result::Result<(), Refused<E>>;
@@ -144,11 +143,9 @@ impl<E: Field, const N: usize> State<E> for [[E; N]; N] {
         )
     }
 
-    fn write(&mut self, all: &mut Vec<Eight<E>>) {
-        for column in self {
-            let mut lane = Eight([E::zero(); LANES]);
+    fn write(&mut self, columns: &mut [Eight<E>]) {
+        for (lane, column) in columns.iter_mut().zip(self) {
             lane.0[..N].copy_from_slice(column);
-            all.push(lane);
         }
     }
 }
@@ -164,15 +161,15 @@ impl<E: Field> State<E> for Tiles<E> {
         Ok(())
     }
 
-    fn write(&mut self, all: &mut Vec<Eight<E>>) {
-        dispatch(TileColumns { tiles: self, all });
+    fn write(&mut self, columns: &mut [Eight<E>]) {
+        dispatch(TileColumns { tiles: self, columns });
     }
 }
 
 /// P of tiles written down, by vectors of any machine.
 struct TileColumns<'a, E> {
     tiles: &'a Tiles<E>,
-    all: &'a mut Vec<Eight<E>>,
+    columns: &'a mut [Eight<E>],
 }
 
 impl<E: Field> WithSimd for TileColumns<'_, E> {
@@ -180,7 +177,7 @@ impl<E: Field> WithSimd for TileColumns<'_, E> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.tiles.columns(simd, self.all);
+        self.tiles.columns(simd, self.columns);
     }
 }
 
@@ -221,9 +218,10 @@ impl<E: Field> Run<'_, E> {
     fn run(&mut self, n: usize, mut state: impl State<E>) -> Outcome<E> {
         let l = self.l;
         let mut buffer = Vec::new();
-        for segment in segments(l.len(), self.length) {
+        for (s, segment) in segments(l.len(), self.length).enumerate() {
             if let Some(starts) = &mut self.starts {
-                state.write(starts.p);
+                let size = lanes_of(n);
+                state.write(&mut starts.p[s * size..(s + 1) * size]);
                 if let Some(column) = &self.output.column {
                     starts.states.extend_from_slice(column.state);
                 }

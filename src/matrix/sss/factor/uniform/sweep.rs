@@ -12,14 +12,14 @@
 //! and everything else follows from these columns.
 
 use super::reverse::{Backward, Out, Segment};
-use super::{LANES, lane, put, unrolled};
-use crate::linalg::{Eight, Simd, WithSimd, dispatch};
+use super::{LANES, unrolled};
+use crate::linalg::{Eight, Simd, WithSimd, dispatch, lane, put};
 use crate::scalar::Field;
 
 /// What the sweep carries from pair to pair and keeps of a segment: matrices by lanes of all columns.
 pub(super) struct Sweep<E> {
     n: usize,
-    p: Vec<Eight<E>>,  // P before each pair
+    p: Vec<Eight<E>>,  // P before each pair but the first
     pi: Vec<Eight<E>>, // cotangent of P behind the pair
     passes: Vec<Pass<E>>,
     states: Vec<Eight<E>>, // of the substitution before each step
@@ -81,7 +81,7 @@ impl<E: Field> Sweep<E> {
         let vectors = Vectors { u: two, v: two, product: two, dg: two, half_df: zero, lambda: two };
         Self {
             n,
-            p: vec![zero; matrix * (pairs + 1)],
+            p: vec![zero; matrix * (pairs - 1)],
             pi: vec![zero; matrix],
             passes: vec![Pass { a: zero, w: two }; blocks * (pairs + 1)],
             states: vec![zero; blocks * (2 * pairs + 1)],
@@ -95,17 +95,17 @@ impl<E: Field> Sweep<E> {
 
 impl<E: Field> Backward<E> for Sweep<E> {
     fn through(&mut self, p: &[Eight<E>], state: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>) {
-        self.p[..p.len()].copy_from_slice(p);
         for (lane, s) in self.states.iter_mut().zip(state.into_iter().flat_map(|s| s.chunks(LANES))) {
             lane.0[..s.len()].copy_from_slice(s);
         }
-        dispatch(Through { sweep: self, segment, out });
+        dispatch(Through { sweep: self, start: p, segment, out });
     }
 }
 
 /// A sweep through a segment.
 struct Through<'a, E> {
     sweep: &'a mut Sweep<E>,
+    start: &'a [Eight<E>],
     segment: Segment<'a, E>,
     out: Out<'a, E>,
 }
@@ -126,13 +126,14 @@ impl<E: Field> WithSimd for Through<'_, E> {
 impl<E: Field> Through<'_, E> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S, blocks: usize) {
-        let Self { sweep, segment, mut out } = self;
+        let Self { sweep, start, segment, mut out } = self;
         let Sweep { n, p, pi, passes, states, vectors, ones, zeros, da } = sweep;
         let steps = segment.pivots.len();
         let missing = Step { a: ones, c: zeros, w: zeros, pivot: E::one() };
         let z = out.column.as_deref();
         write_passes(simd, &segment, missing, passes);
-        let mut work = Work { n: *n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
+        let mut work =
+            Work { start, n: *n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
         for i in 0..blocks {
             for pair in 1..steps.div_ceil(2) {
                 work.forward(simd, pair, i);
@@ -181,7 +182,8 @@ struct Work<'a, E> {
     blocks: usize,
     segment: &'a Segment<'a, E>,
     missing: Step<'a, E>,
-    p: &'a mut [Eight<E>],
+    start: &'a [Eight<E>], // P before the first pair
+    p: &'a mut [Eight<E>], // before the others
     pi: &'a mut [Eight<E>],
     passes: &'a [Pass<E>],
     states: &'a mut [Eight<E>],
@@ -213,8 +215,9 @@ impl<'a, E: Field> Work<'a, E> {
         let at = self.pass(pair - 1);
         let passes = &self.passes[at..at + self.blocks];
         let (columns, matrix) = (self.blocks * LANES, self.blocks * self.blocks * LANES);
-        let (before, next) = self.p.split_at_mut(pair * matrix);
-        let before = &before[(pair - 1) * matrix + i * columns..][..columns];
+        let (before, next) = self.p.split_at_mut((pair - 1) * matrix);
+        let before = if pair == 1 { self.start } else { &before[(pair - 2) * matrix..] };
+        let before = &before[i * columns..(i + 1) * columns];
         let next = &mut next[i * columns..(i + 1) * columns];
         let a = E::load(simd, &passes[i].a.0);
         let mut g = [a; 2];
@@ -348,8 +351,11 @@ impl<'a, E: Field> Work<'a, E> {
         // Before the first pair of all there is none, and no use for its Π w.
         let earlier = &all[at.saturating_sub(self.blocks)..][..self.blocks];
         let zero = E::splat(simd, E::zero());
-        for i in 0..self.blocks {
-            let p = self.p[pair * matrix + i * columns..][..columns].as_chunks::<LANES>().0;
+        for lane in 0..self.blocks {
+            // There and back: what a pass leaves in the first cache is what the next one begins with.
+            let i = if pair % 2 == 0 { lane } else { self.blocks - 1 - lane };
+            let p = if pair == 0 { self.start } else { &self.p[(pair - 1) * matrix..] };
+            let p = p[i * columns..(i + 1) * columns].as_chunks::<LANES>().0;
             let pi = self.pi[i * columns..(i + 1) * columns].as_chunks_mut::<LANES>().0;
             let (own, a) = (self.vectors[i], E::conjugate(simd, E::load(simd, &passes[i].a.0)));
             let (u, v) = (vectors(simd, &own.u), vectors(simd, &own.v));
