@@ -12,7 +12,7 @@ mod sweep;
 
 pub(crate) use decompose::*;
 pub use dots::Dots;
-pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
+pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch, lane, put};
 pub use fft::{Fft, Sign};
 pub use halves::Widening;
 pub use operator::Operator;

@@ -71,6 +71,44 @@ impl Layout {
     fn uniform(len: usize, dims: (usize, usize)) -> Self {
         Self::Uniform { len, dims: if len == 0 { (0, 0) } else { dims } }
     }
+
+    #[inline(always)]
+    fn dims(&self, k: usize) -> (usize, usize) {
+        match self {
+            Self::Uniform { len, dims } => {
+                assert!(k < *len, "matrix {k} of {len}");
+                *dims
+            }
+            Self::Ragged { dims, .. } => dims[k],
+        }
+    }
+
+    /// Where the numbers of matrix k begin, and how many they are.
+    #[inline(always)]
+    fn place(&self, k: usize) -> (usize, usize) {
+        let (rows, columns) = self.dims(k);
+        let start = match self {
+            Self::Uniform { .. } => k * rows * columns,
+            Self::Ragged { starts, .. } => starts[k],
+        };
+        (start, rows * columns)
+    }
+}
+
+/// Matrices to be changed one after another: that nobody else sees their numbers was settled once for all.
+#[derive(Debug)]
+pub(crate) struct BlocksMut<'a, E> {
+    layout: &'a Layout,
+    data: &'a mut [E],
+}
+
+impl<E> BlocksMut<'_, E> {
+    /// The numbers of matrix k, row after row.
+    #[inline(always)]
+    pub(crate) fn values(&mut self, k: usize) -> &mut [E] {
+        let (start, size) = self.layout.place(k);
+        &mut self.data[start..start + size]
+    }
 }
 
 impl<E: Field> Blocks<E> {
@@ -132,13 +170,7 @@ impl<E: Field> Blocks<E> {
     /// If `k` is not below the number of matrices, as an index of a slice would.
     #[inline(always)]
     pub fn dims(&self, k: usize) -> (usize, usize) {
-        match &self.layout {
-            Layout::Uniform { len, dims } => {
-                assert!(k < *len, "matrix {k} of {len}");
-                *dims
-            }
-            Layout::Ragged { dims, .. } => dims[k],
-        }
+        self.layout.dims(k)
     }
 
     /// The one size of all matrices, or `None` if sizes differ or there are no matrices.
@@ -167,8 +199,9 @@ impl<E: Field> Blocks<E> {
     /// # Panics
     /// As [`dims`](Self::dims).
     pub fn block_mut(&mut self, k: usize) -> ArrayViewMut2<'_, E> {
-        let dims = self.dims(k);
-        ArrayViewMut2::from_shape(dims, self.values_mut(k)).expect("a block has rows * columns numbers")
+        let (dims, (start, size)) = (self.dims(k), self.layout.place(k));
+        ArrayViewMut2::from_shape(dims, &mut self.flat_mut()[start..start + size])
+            .expect("a block has rows * columns numbers")
     }
 
     /// The matrices in order.
@@ -194,14 +227,13 @@ impl<E: Field> Blocks<E> {
     /// The numbers of matrix k, row after row.
     #[inline(always)]
     pub(crate) fn values(&self, k: usize) -> &[E] {
-        let (start, size) = self.place(k);
+        let (start, size) = self.layout.place(k);
         &self.data[start..start + size]
     }
 
-    #[inline(always)]
-    pub(crate) fn values_mut(&mut self, k: usize) -> &mut [E] {
-        let (start, size) = self.place(k);
-        &mut self.flat_mut()[start..start + size]
+    /// The matrices, to be changed.
+    pub(crate) fn unshared(&mut self) -> BlocksMut<'_, E> {
+        BlocksMut { layout: &self.layout, data: Arc::make_mut(&mut self.data).as_mut_slice() }
     }
 
     /// Rows of the matrices before each, and of all: len + 1 numbers.
@@ -212,16 +244,6 @@ impl<E: Field> Blocks<E> {
     /// Columns of the matrices before each, and of all: len + 1 numbers.
     pub fn column_offsets(&self) -> Vec<usize> {
         offsets((0..self.len()).map(|k| self.dims(k).1))
-    }
-
-    #[inline(always)]
-    fn place(&self, k: usize) -> (usize, usize) {
-        let (rows, columns) = self.dims(k);
-        let start = match &self.layout {
-            Layout::Uniform { .. } => k * rows * columns,
-            Layout::Ragged { starts, .. } => starts[k],
-        };
-        (start, rows * columns)
     }
 }
 

@@ -98,6 +98,12 @@ pub(crate) fn add_outer<E: Field>(u: &[E], v: &[E], width: usize, out: &mut [E])
         return;
     }
     let columns = v.len() / width;
+    if width == 1 {
+        for (out, u) in out.chunks_exact_mut(columns).zip(u) {
+            out.iter_mut().zip(v).for_each(|(out, v)| *out += *u * v.conj());
+        }
+        return;
+    }
     for (out, u) in out.chunks_exact_mut(columns).zip(u.chunks_exact(width)) {
         for (out, v) in out.iter_mut().zip(v.chunks_exact(width)) {
             *out += dot_conj(u, v);

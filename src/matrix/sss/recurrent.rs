@@ -128,43 +128,55 @@ pub(super) fn vjp<E: Field>(
     for start in (0..m.len()).step_by(SEGMENT) {
         let segment = start..(start + SEGMENT).min(m.len());
         segments.push((segment.clone(), (input, output), state.now.clone()));
-        for k in segment {
-            let (outputs, inputs) = m.d.dims(k);
-            state.advance(m, k, &x[input * width..(input + inputs) * width]);
-            (input, output) = (input + inputs, output + outputs);
-        }
+        vectorize(
+            #[inline(always)]
+            || {
+                for k in segment {
+                    let (outputs, inputs) = m.d.dims(k);
+                    state.advance(m, k, &x[input * width..(input + inputs) * width]);
+                    (input, output) = (input + inputs, output + outputs);
+                }
+            },
+        );
     }
     let mut lambda = State::zeros(m.orders[m.len()], width);
     let mut states = Vec::new();
+    let Sss { transition, b, c, d, .. } = grad;
+    let (mut da, mut db, mut dc, mut dd) = (transition.unshared(), b.unshared(), c.unshared(), d.unshared());
     for (segment, (first_input, first_output), start) in segments.into_iter().rev() {
         state.now = start;
         states.clear();
         (input, output) = (first_input, first_output);
-        for k in segment.clone() {
-            let (outputs, inputs) = m.d.dims(k);
-            states.extend_from_slice(&state.now);
-            state.advance(m, k, &x[input * width..(input + inputs) * width]);
-            (input, output) = (input + inputs, output + outputs);
-        }
-        for k in segment.rev() {
-            let (outputs, inputs) = m.d.dims(k);
-            let at = states.len() - m.orders[k] * width;
-            let h = &states[at..];
-            (input, output) = (input - inputs, output - outputs);
-            let u = &x[input * width..(input + inputs) * width];
-            let v = &dy[output * width..(output + outputs) * width];
-            let du = &mut dx[input * width..(input + inputs) * width];
-            grad.transition.add_cotangent(k, &lambda.now, h, width);
-            add_outer(&lambda.now, u, width, grad.b.values_mut(k));
-            add_outer(v, h, width, grad.c.values_mut(k));
-            if diagonal == MainDiagonal::Included {
-                add_outer(v, u, width, grad.d.values_mut(k));
-                add_product(Apply::Adjoint, (m.d.values(k), (outputs, inputs)), v, width, du);
-            }
-            add_product(Apply::Adjoint, (m.b.values(k), m.b.dims(k)), &lambda.now, width, du);
-            lambda.retreat(Apply::Adjoint, m, k, v);
-            states.truncate(at);
-        }
+        vectorize(
+            #[inline(always)]
+            || {
+                for k in segment.clone() {
+                    let (outputs, inputs) = m.d.dims(k);
+                    states.extend_from_slice(&state.now);
+                    state.advance(m, k, &x[input * width..(input + inputs) * width]);
+                    (input, output) = (input + inputs, output + outputs);
+                }
+                for k in segment.rev() {
+                    let (outputs, inputs) = m.d.dims(k);
+                    let at = states.len() - m.orders[k] * width;
+                    let h = &states[at..];
+                    (input, output) = (input - inputs, output - outputs);
+                    let u = &x[input * width..(input + inputs) * width];
+                    let v = &dy[output * width..(output + outputs) * width];
+                    let du = &mut dx[input * width..(input + inputs) * width];
+                    da.add_cotangent(k, &lambda.now, h, width);
+                    add_outer(&lambda.now, u, width, db.values(k));
+                    add_outer(v, h, width, dc.values(k));
+                    if diagonal == MainDiagonal::Included {
+                        add_outer(v, u, width, dd.values(k));
+                        add_product(Apply::Adjoint, (m.d.values(k), (outputs, inputs)), v, width, du);
+                    }
+                    add_product(Apply::Adjoint, (m.b.values(k), m.b.dims(k)), &lambda.now, width, du);
+                    lambda.retreat(Apply::Adjoint, m, k, v);
+                    states.truncate(at);
+                }
+            },
+        );
     }
 }
 

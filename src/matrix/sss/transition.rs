@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use ndarray::{Array, Array1, Array2, Dimension, s};
+use ndarray::{Array, Array1, Array2, ArrayViewMut1, Dimension, s};
 
-use super::Blocks;
+use super::blocks::{Blocks, BlocksMut};
 use super::kernels::{Apply, add_outer, add_product, dot_conj};
 use crate::error::{Error, Result};
 use crate::scalar::Field;
@@ -23,6 +23,40 @@ pub enum Transition<E> {
     Diagonal(Blocks<E>),
     /// $`A_k`$ itself.
     Dense(Blocks<E>),
+}
+
+/// Transitions to be changed one after another.
+#[derive(Debug)]
+pub(super) enum TransitionMut<'a, E> {
+    Identity,
+    Scalar(ArrayViewMut1<'a, E>),
+    Diagonal(BlocksMut<'a, E>),
+    Dense(BlocksMut<'a, E>),
+}
+
+impl<E: Field> TransitionMut<'_, E> {
+    /// `self_k += λ hᴴ`, kept to the numbers that the transition has. `lambda`: (after, width), `h`: (before, width).
+    #[inline(always)]
+    pub(super) fn add_cotangent(&mut self, k: usize, lambda: &[E], h: &[E], width: usize) {
+        match self {
+            Self::Identity => {}
+            Self::Scalar(a) => {
+                let shared = lambda.len().min(h.len());
+                a[k] += dot_conj(&lambda[..shared], &h[..shared]);
+            }
+            Self::Diagonal(a) if width == 1 => {
+                let numbers = a.values(k).iter_mut().zip(lambda.iter().zip(h));
+                numbers.for_each(|(a, (l, h))| *a += *l * h.conj());
+            }
+            Self::Diagonal(a) => {
+                if width > 0 {
+                    let rows = lambda.chunks_exact(width).zip(h.chunks_exact(width));
+                    a.values(k).iter_mut().zip(rows).for_each(|(a, (l, h))| *a += dot_conj(l, h));
+                }
+            }
+            Self::Dense(a) => add_outer(lambda, h, width, a.values(k)),
+        }
+    }
 }
 
 impl<E: Field> Transition<E> {
@@ -134,22 +168,13 @@ impl<E: Field> Transition<E> {
         out.resize(states * width, E::zero());
     }
 
-    /// `self_k += λ hᴴ`, kept to the numbers that the transition has. `lambda`: (after, width), `h`: (before, width).
-    #[inline(always)]
-    pub(super) fn add_cotangent(&mut self, k: usize, lambda: &[E], h: &[E], width: usize) {
+    /// The transitions, to be changed.
+    pub(super) fn unshared(&mut self) -> TransitionMut<'_, E> {
         match self {
-            Self::Identity => {}
-            Self::Scalar(a) => {
-                let shared = lambda.len().min(h.len());
-                a[k] += dot_conj(&lambda[..shared], &h[..shared]);
-            }
-            Self::Diagonal(a) => {
-                if width > 0 {
-                    let rows = lambda.chunks_exact(width).zip(h.chunks_exact(width));
-                    a.values_mut(k).iter_mut().zip(rows).for_each(|(a, (l, h))| *a += dot_conj(l, h));
-                }
-            }
-            Self::Dense(a) => add_outer(lambda, h, width, a.values_mut(k)),
+            Self::Identity => TransitionMut::Identity,
+            Self::Scalar(a) => TransitionMut::Scalar(a.view_mut()),
+            Self::Diagonal(a) => TransitionMut::Diagonal(a.unshared()),
+            Self::Dense(a) => TransitionMut::Dense(a.unshared()),
         }
     }
 

@@ -204,7 +204,7 @@ impl<E: Field> FilterForm<E> {
             let adjoint = self.c.block(k).t().mapv(E::conj).as_standard_layout().into_owned();
             let reads = dc.block(k).t().mapv(E::conj).as_standard_layout().into_owned();
             let outputs = reads.ncols();
-            transition.add_cotangent(k, flat(&adjoint), flat(&reads), outputs);
+            transition.unshared().add_cotangent(k, flat(&adjoint), flat(&reads), outputs);
             let db = matmul(adjoint.view(), dd.block(k));
             b.block_mut(k).zip_mut_with(&db, |b, d| *b += *d);
             // dC' Aᴴ, by A on the adjoint of dC'.

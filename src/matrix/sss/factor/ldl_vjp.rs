@@ -117,5 +117,5 @@ pub(super) fn add_transition<E: Field>(grad: &mut Sss<E>, k: usize, da: &Array2<
     let unit = Array2::<E>::eye(width);
     let lambda = da.as_standard_layout();
     let flat = (lambda.as_slice().expect("standard layout"), unit.as_slice().expect("standard layout"));
-    grad.transition.add_cotangent(k, flat.0, flat.1, width);
+    grad.transition.unshared().add_cotangent(k, flat.0, flat.1, width);
 }

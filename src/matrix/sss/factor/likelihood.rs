@@ -1,10 +1,11 @@
 //! The likelihood of a Gaussian with a semiseparable covariance, and its derivative.
 
-use super::super::recurrent::flat_mut;
+use super::super::recurrent::{flat, flat_mut};
 use super::super::{HermitianQuasiseparable, Sss};
 use super::ldl::Demand;
 use super::{Cholesky, log_of_product, uniform};
 use crate::error::Result;
+use crate::linalg::vectorize;
 use crate::matrix::{Cotangent, StructuredMatrix, check};
 use crate::scalar::{Real, real};
 use ndarray::{Array2, ArrayView2};
@@ -35,16 +36,39 @@ impl<E: Real> Cholesky<E> {
     /// [`Error::Shape`](crate::Error::Shape) if `y` has another number of rows.
     pub fn log_likelihood(&self, y: ArrayView2<'_, E>) -> Result<E> {
         let weighted = self.solve(y)?;
-        Ok(log_likelihood(y, weighted.view(), self.log_determinant()))
+        Ok(log_likelihood(inner(y, weighted.view()), y.dim(), self.log_determinant()))
     }
 }
 
-/// The log-likelihood of y, given M⁻¹ y and the logarithm of the determinant of M.
-fn log_likelihood<E: Real>(y: ArrayView2<'_, E>, weighted: ArrayView2<'_, E>, log_determinant: E) -> E {
+/// The log-likelihood of draws y, given $`\sum y^\top M^{-1} y`$ and the logarithm of the determinant of M.
+fn log_likelihood<E: Real>(squares: E, (len, draws): (usize, usize), log_determinant: E) -> E {
     let number = |n: usize| E::from_usize(n).unwrap_or_else(E::nan);
-    let squares: E = y.iter().zip(weighted).map(|(y, w)| *y * *w).sum();
-    let constant = number(y.nrows()) * real::<E>(std::f64::consts::TAU.ln()) + log_determinant;
-    -(squares + number(y.ncols()) * constant) / number(2)
+    let constant = number(len) * real::<E>(std::f64::consts::TAU.ln()) + log_determinant;
+    -(squares + number(draws) * constant) / number(2)
+}
+
+/// `Σ x y`
+fn inner<E: Real>(x: ArrayView2<'_, E>, y: ArrayView2<'_, E>) -> E {
+    x.iter().zip(y).map(|(x, y)| *x * *y).sum()
+}
+
+/// $`\sum_k z_k^2 / d_k`$, in sums that do not wait for one another.
+fn squares_over<E: Real>(z: &[E], d: &[E]) -> E {
+    const LANES: usize = 8;
+    let ((z, z_rest), (d, d_rest)) = (z.as_chunks::<LANES>(), d.as_chunks::<LANES>());
+    let mut sums = [E::zero(); LANES];
+    vectorize(
+        #[inline(always)]
+        || {
+            for (z, d) in z.iter().zip(d) {
+                for l in 0..LANES {
+                    sums[l] += z[l] * z[l] / d[l];
+                }
+            }
+        },
+    );
+    let rest: E = z_rest.iter().zip(d_rest).map(|(z, d)| *z * *z / *d).sum();
+    sums.into_iter().sum::<E>() + rest
 }
 
 /// Memory for likelihoods and their derivatives of matrices of one shape, one after another, as in an optimisation.
@@ -54,13 +78,12 @@ fn log_likelihood<E: Real>(y: ArrayView2<'_, E>, weighted: ArrayView2<'_, E>, lo
 pub struct LikelihoodMemory<E> {
     found: Option<LikelihoodVjp<E>>,
     kept: uniform::Kept<E>,
-    states: Vec<E>,
 }
 
 impl<E: Real> LikelihoodMemory<E> {
     /// None yet: the first derivative takes what it needs.
     pub fn new() -> Self {
-        Self { found: None, kept: uniform::Kept::default(), states: Vec::new() }
+        Self { found: None, kept: uniform::Kept::default() }
     }
 
     /// Cotangents like the generators `l` and one column of residuals, with any numbers.
@@ -135,7 +158,7 @@ impl<E: Real> HermitianQuasiseparable<E> {
         }
         let factor = self.cholesky()?;
         let alpha = factor.solve(y)?;
-        let value = log_likelihood(y, alpha.view(), factor.log_determinant());
+        let value = log_likelihood(inner(y, alpha.view()), y.dim(), factor.log_determinant());
         drop(factor);
         let half = E::one() / (E::one() + E::one());
         let draws = E::from_usize(y.ncols()).unwrap_or_else(E::nan);
@@ -152,17 +175,18 @@ impl<E: Real> HermitianQuasiseparable<E> {
         memory: &mut LikelihoodMemory<E>,
     ) -> Result<Option<LikelihoodVjp<E>>> {
         let l = self.lower();
-        if y.ncols() != 1 || !uniform::eliminate_keeping(l, Demand::Positive, &mut memory.kept)? {
+        if y.ncols() != 1 || !uniform::apply(l) {
             return Ok(None);
         }
-        let (mut gradient, mut alpha) = memory.cotangents(l);
-        let (kept, states) = (&memory.kept, &mut memory.states);
-        alpha.assign(&y);
-        uniform::solve_column(l, kept, flat_mut(&mut alpha));
-        let value = log_likelihood(y, alpha.view(), log_of_product(&kept.pivots));
+        let (mut gradient, mut column) = memory.cotangents(l);
+        let kept = &mut memory.kept;
+        column.assign(&y);
+        uniform::eliminate_keeping(l, Demand::Positive, Some(flat_mut(&mut column)), kept)?;
+        let squares = squares_over(flat(&column), &kept.pivots);
+        let value = log_likelihood(squares, y.dim(), log_of_product(&kept.pivots));
         let half = E::one() / (E::one() + E::one());
-        uniform::reverse(l, kept, -half, Some((flat_mut(&mut alpha), states)), &mut gradient);
+        uniform::reverse(l, kept, -half, Some(flat_mut(&mut column)), &mut gradient);
         let covariance = HermitianQuasiseparable::from_lower(gradient);
-        Ok(Some(LikelihoodVjp { value, covariance, y: alpha.mapv_into(|v| -v) }))
+        Ok(Some(LikelihoodVjp { value, covariance, y: column.mapv_into(|v| -v) }))
     }
 }

@@ -68,15 +68,23 @@ impl<E: Field> LogDeterminant<E> {
 
 /// The logarithm of the modulus of the product of some numbers.
 fn log_of_product<E: Field>(values: &[E]) -> E::Real {
-    let product = |a: E::Real, b: E::Real| Some(a * b).filter(|product| product.is_normal());
-    // A logarithm costs as much as a step of a small elimination: one for four numbers, where nothing over- or underflows.
-    let (fours, rest) = values.as_chunks::<4>();
-    let whole = fours.iter().map(|values| {
-        let [a, b, c, d] = values.map(E::modulus);
-        let all = product(a, b).zip(product(c, d)).and_then(|(ab, cd)| product(ab, cd));
-        all.map_or_else(|| a.ln() + b.ln() + c.ln() + d.ln(), E::Real::ln)
+    const TOGETHER: usize = 16;
+    // A logarithm costs as much as a step of a small elimination: one for many numbers, where nothing over- or underflows.
+    let (whole, rest) = values.as_chunks::<TOGETHER>();
+    let logarithm = |v: &E| v.modulus().ln();
+    let whole = whole.iter().map(|values| {
+        let mut products = values.map(E::modulus);
+        let (mut normal, mut width) = (true, TOGETHER);
+        while width > 1 {
+            width /= 2;
+            for l in 0..width {
+                products[l] = products[l] * products[l + width];
+                normal &= products[l].is_normal();
+            }
+        }
+        if normal { products[0].ln() } else { values.iter().map(logarithm).sum() }
     });
-    whole.chain(rest.iter().map(|v| v.modulus().ln())).sum()
+    whole.chain(rest.iter().map(logarithm)).sum()
 }
 
 /// The factors of a block that must be inverted at step k.

@@ -8,9 +8,9 @@ use super::eliminate::{Input, Output, Refused, accept};
 use super::{add_scaled, add_times, plus, scaled, times, total, unrolled};
 use crate::scalar::Field;
 
-/// Steps of the elimination; `p[j]` is column j of P.
+/// Steps of the elimination; `p[j]` is column j of P. A column is looked for only if it is `SOLVED`.
 #[inline(always)]
-pub(super) fn steps<E: Field, const N: usize>(
+pub(super) fn steps<E: Field, const N: usize, const SOLVED: bool>(
     p: &mut [[E; N]; N],
     input: Input<'_, E>,
     demand: Demand,
@@ -18,6 +18,9 @@ pub(super) fn steps<E: Field, const N: usize>(
 ) -> Result<(), Refused<E>> {
     let (a, b, c) = (input.a.as_chunks::<N>().0, input.b.as_chunks::<N>().0, input.c.as_chunks::<N>().0);
     let gains = output.gains.as_chunks_mut::<N>().0;
+    let column = output.column.filter(|_| SOLVED).map(|column| (column.x, column.state));
+    let (x, state) = column.unwrap_or_default();
+    let mut s = state.first_chunk().map_or([E::zero(); N], |state| *state);
     let mut q = *p;
     // The update of the step before, still to come.
     let (mut moves, mut g, mut w, mut inverse) = ([E::one(); N], [E::zero(); N], [E::zero(); N], E::zero());
@@ -42,9 +45,17 @@ pub(super) fn steps<E: Field, const N: usize>(
         w = scaled(g, inverse);
         *gain = w;
         moves = a;
+        if SOLVED {
+            let rest = x[k] - total(times(c, s));
+            x[k] = rest;
+            s = add_scaled(w, rest, times(a, s));
+        }
     }
     update(&mut q, moves, g, w);
     *p = q;
+    if let Some(state) = state.first_chunk_mut() {
+        *state = s;
+    }
     Ok(())
 }
 

@@ -14,12 +14,11 @@ mod tiles;
 
 pub(super) use eliminate::{Kept, eliminate, eliminate_keeping};
 pub(super) use reverse::{log_determinant_vjp, reverse};
-pub(super) use solve::{divide_by_pivots, solve_column, solve_lower, solve_reverse};
+pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
 
 use std::ops::Range;
 
 use super::super::{Sss, Transition};
-use crate::linalg::Simd;
 use crate::scalar::Field;
 
 /// What stands on the diagonal of a triangular factor.
@@ -47,6 +46,11 @@ fn order<E: Field>(m: &Sss<E>) -> Option<usize> {
         Transition::Dense(_) => false,
     };
     (entries && elementwise && order > 0).then_some(order)
+}
+
+/// Whether these loops apply to m.
+pub(super) fn apply<E: Field>(m: &Sss<E>) -> bool {
+    order(m).is_some()
 }
 
 /// The transitions of some steps written out as diagonals, `order` numbers a step; `buffer` holds them where they are
@@ -176,28 +180,4 @@ fn add_times<E: Field, const L: usize>(a: [E; L], b: [E; L], mut c: [E; L]) -> [
 fn conjugate<E: Field, const L: usize>(mut a: [E; L]) -> [E; L] {
     a.iter_mut().for_each(|a| *a = a.conj());
     a
-}
-
-/// Lane i of a row, zero behind its end.
-#[inline(always)]
-fn lane<E: Field, S: Simd>(simd: S, row: &[E], i: usize) -> E::Vector<S> {
-    let rest = &row[i * LANES..];
-    if let Some(lane) = rest.first_chunk() {
-        return E::load(simd, lane);
-    }
-    let mut lane = [E::zero(); LANES];
-    lane[..rest.len()].copy_from_slice(rest);
-    E::load(simd, &lane)
-}
-
-/// Writes lane i of a row as far as the row reaches.
-#[inline(always)]
-fn put<E: Field, S: Simd>(simd: S, row: &mut [E], i: usize, value: E::Vector<S>) {
-    let rest = &mut row[i * LANES..];
-    if let Some(lane) = rest.first_chunk_mut() {
-        return E::store(simd, value, lane);
-    }
-    let mut lane = [E::zero(); LANES];
-    E::store(simd, value, &mut lane);
-    rest.copy_from_slice(&lane[..rest.len()]);
 }

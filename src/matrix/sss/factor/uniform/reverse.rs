@@ -2,13 +2,58 @@
 
 use super::super::super::{Sss, Transition};
 use super::super::ldl::Demand;
-use super::eliminate::{Kept, eliminate_keeping};
+use super::eliminate::{Kept, eliminate_keeping, lanes_of};
 use super::small::Small;
-use super::sweep::{Backward, Cotangents, Out, Segment, Sweep};
-use super::{LANES, diagonals, segments};
+use super::sweep::Sweep;
+use super::{diagonals, segments};
 use crate::error::Result;
-use crate::linalg::vectorize;
+use crate::linalg::Eight;
 use crate::scalar::Field;
+
+/// Generators and factors of the steps of a segment.
+pub(super) struct Segment<'a, E> {
+    pub(super) lead: usize, // steps before the segment with which `a` and `gains` begin: two, or none
+    pub(super) a: &'a [E],
+    pub(super) gains: &'a [E],
+    pub(super) c: &'a [E],
+    pub(super) pivots: &'a [E],
+    pub(super) weight: E,
+}
+
+/// Where cotangents of transitions go.
+pub(super) enum Cotangents<'a, E> {
+    None,
+    Sum(&'a mut [E]),
+    Each(&'a mut [E]),
+}
+
+impl<E: Field> Cotangents<'_, E> {
+    /// Writes those of step k.
+    #[inline(always)]
+    pub(super) fn write(&mut self, k: usize, da: &[E]) {
+        match self {
+            Self::None => {}
+            Self::Sum(out) => out[k] = da.iter().copied().sum(),
+            Self::Each(out) => out[k * da.len()..(k + 1) * da.len()].copy_from_slice(da),
+        }
+    }
+}
+
+/// Where cotangents go.
+pub(super) struct Out<'a, E> {
+    pub(super) a: Cotangents<'a, E>,
+    pub(super) b: &'a mut [E],
+    pub(super) c: &'a mut [E],
+    pub(super) d: &'a mut [E],
+    /// $`z = L^{-1} y`$ where there is a column y; becomes $`\alpha = M^{-1} y`$.
+    pub(super) column: Option<&'a mut [E]>,
+}
+
+/// A sweep backward, a segment after another from the last to the first.
+pub(super) trait Backward<E> {
+    /// Writes the cotangents of a segment, before which P and the state of the substitution are these.
+    fn through(&mut self, p: &[Eight<E>], state: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>);
+}
 
 /// Writes the cotangents of the generators to `grad`; `false` if these loops do not apply.
 pub(in super::super) fn log_determinant_vjp<E: Field>(
@@ -17,75 +62,74 @@ pub(in super::super) fn log_determinant_vjp<E: Field>(
     grad: &mut Sss<E>,
 ) -> Result<bool> {
     let mut kept = Kept::default();
-    if !eliminate_keeping(l, Demand::Nonsingular, &mut kept)? {
+    if !eliminate_keeping(l, Demand::Nonsingular, None, &mut kept)? {
         return Ok(false);
     }
     reverse(l, &kept, E::from_real(weight), None, grad);
     Ok(true)
 }
 
-/// Writes to `grad` the cotangents of the generators for the cotangent $`w M^{-1}`$ of M, and, given α and memory for
-/// states, for $`\tfrac12 \alpha \alpha^H`$ beside it.
+/// Writes to `grad` the cotangents of the generators for the logarithms of all pivots, each weighed by w, and, given
+/// $`z = L^{-1} y`$, for $`-\tfrac12 \sum_k |z_k|^2 / d_k = -\tfrac12 y^H M^{-1} y`$ beside them; z becomes α = M⁻¹ y.
 ///
-/// The second are those of a product: with the states $`x_{k+1} = A x_k + B \alpha_k`$ and
-/// $`\lambda_k = A^H \lambda_{k+1} + C^H \alpha_k`$, dA = λ xᴴ, dB = λ conj(α), dC = α xᴴ.
+/// Backward through the steps of the elimination, with Π the cotangent of P behind step k and λ that of the state s,
+/// $`g = d\, \tilde B`$, $`f = P C^H`$ and $`\beta = z / d`$:
+///
+/// ```math
+/// \begin{aligned}
+/// \alpha &= \beta - \tilde B^H \lambda, &
+/// \mathrm{d}g &= 2 \Pi \tilde B + \lambda \bar\beta, &
+/// \mathrm{d}d &= w / d - \tilde B^H \Pi \tilde B + \alpha \bar\beta - \tfrac12 |\beta|^2, &
+/// \mathrm{d}f &= -A^H \mathrm{d}g - C^H \mathrm{d}d, \\
+/// \mathrm{d}B &= \mathrm{d}g, &
+/// \mathrm{d}C &= (P\, \mathrm{d}f)^H - \mathrm{d}d\, f^H + \alpha s^H, &
+/// \mathrm{d}A &= 2 \Pi A P - \mathrm{d}g f^H + \lambda s^H, &
+/// \mathrm{d}D &= \mathrm{d}d, \\
+/// \Pi &\leftarrow A^H \Pi A + \tfrac12 (\mathrm{d}f\, C + C^H \mathrm{d}f^H), &
+/// \lambda &\leftarrow A^H \lambda + C^H \alpha
+/// \end{aligned}
+/// ```
 pub(in super::super) fn reverse<E: Field>(
     l: &Sss<E>,
     kept: &Kept<E>,
     weight: E,
-    mut alpha: Option<(&[E], &mut Vec<E>)>,
+    z: Option<&mut [E]>,
     grad: &mut Sss<E>,
 ) {
-    let n = l.orders[0];
-    let mut buffer = Vec::new();
-    if let Some((alpha, states)) = &mut alpha {
-        states.clear();
-        let mut x = vec![E::zero(); n];
-        for steps in segments(l.len(), kept.length) {
-            states.extend_from_slice(&x);
-            let a = diagonals(l, n, steps.clone(), &mut buffer);
-            let b = &l.b.flat()[steps.start * n..steps.end * n];
-            vectorize(
-                #[inline(always)]
-                || states_behind(a, b, &alpha[steps], &mut x),
-            );
-        }
-    }
-    let alpha = alpha.map(|(alpha, states)| (alpha, &states[..]));
-    match n {
-        1 => sweep(l, kept, weight, alpha, grad, Small::<E, 1>::zeros(kept.length)),
-        2 => sweep(l, kept, weight, alpha, grad, Small::<E, 2>::zeros(kept.length)),
-        3 => sweep(l, kept, weight, alpha, grad, Small::<E, 3>::zeros(kept.length)),
-        4 => sweep(l, kept, weight, alpha, grad, Small::<E, 4>::zeros(kept.length)),
-        _ => sweep(l, kept, weight, alpha, grad, Sweep::zeros(n, kept.length)),
+    let length = kept.length;
+    match l.orders[0] {
+        1 => sweep(l, kept, weight, z, grad, Small::<E, 1>::zeros(length)),
+        2 => sweep(l, kept, weight, z, grad, Small::<E, 2>::zeros(length)),
+        3 => sweep(l, kept, weight, z, grad, Small::<E, 3>::zeros(length)),
+        4 => sweep(l, kept, weight, z, grad, Small::<E, 4>::zeros(length)),
+        n => sweep(l, kept, weight, z, grad, Sweep::zeros(n, length)),
     }
 }
 
-/// The sweep of [`reverse`] in one of its forms, given α and the states before segments.
+/// The sweep of [`reverse`] in one of its forms.
 fn sweep<E: Field>(
     l: &Sss<E>,
     kept: &Kept<E>,
     weight: E,
-    alpha: Option<(&[E], &[E])>,
+    mut z: Option<&mut [E]>,
     grad: &mut Sss<E>,
     mut sweep: impl Backward<E>,
 ) {
     let (n, mut buffer) = (l.orders[0], Vec::new());
-    let size = n * n.div_ceil(LANES);
+    let size = lanes_of(n);
     for (s, steps) in segments(l.len(), kept.length).enumerate().rev() {
         let rows = steps.start * n..steps.end * n;
-        let before = steps.start.saturating_sub(1) * n;
+        let lead = steps.start.min(2);
+        let with_lead = steps.start - lead..steps.end;
         let segment = Segment {
-            a: diagonals(l, n, steps.clone(), &mut buffer),
-            b: &l.b.flat()[rows.clone()],
+            lead,
+            a: diagonals(l, n, with_lead.clone(), &mut buffer),
+            gains: &kept.gains[with_lead.start * n..with_lead.end * n],
             c: &l.c.flat()[rows.clone()],
-            gains: &kept.gains[rows.clone()],
-            before: &kept.gains[before..before + n],
             pivots: &kept.pivots[steps.clone()],
-            alpha: alpha.map(|(alpha, _)| &alpha[steps.clone()]),
             weight,
         };
-        let state = alpha.map(|(_, states)| &states[s * n..(s + 1) * n]);
+        let state = z.is_some().then(|| &kept.states[s * n..(s + 1) * n]);
         let p = &kept.starts[s * size..(s + 1) * size];
         let da = match &mut grad.transition {
             Transition::Diagonal(a) => Cotangents::Each(&mut a.flat_mut()[rows.clone()]),
@@ -98,19 +142,9 @@ fn sweep<E: Field>(
             a: da,
             b: &mut grad.b.flat_mut()[rows.clone()],
             c: &mut grad.c.flat_mut()[rows],
-            d: &mut grad.d.flat_mut()[steps],
+            d: &mut grad.d.flat_mut()[steps.clone()],
+            column: z.as_mut().map(|z| &mut z[steps]),
         };
         sweep.through(p, state, segment, out);
-    }
-}
-
-/// `x ← a ∘ x + b α` for some steps.
-#[inline(always)]
-fn states_behind<E: Field>(a: &[E], b: &[E], alpha: &[E], x: &mut [E]) {
-    let n = x.len();
-    for ((a, b), alpha) in a.chunks_exact(n).zip(b.chunks_exact(n)).zip(alpha) {
-        for ((x, a), b) in x.iter_mut().zip(a).zip(b) {
-            *x = b.fused(*alpha, *a * *x);
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The sweep of a segment for a small order that is known when compiling: what is carried from step to step in registers.
 
-use super::sweep::{Backward, Cotangents, Out, Segment};
-use super::{add_scaled, add_times, conjugate, plus, scaled, times, total};
+use super::reverse::{Backward, Out, Segment};
+use super::{add_scaled, add_times, conjugate, scaled, times, total};
 use crate::linalg::{Eight, vectorize};
 use crate::scalar::Field;
 
@@ -16,7 +16,7 @@ pub(super) struct Small<E, const N: usize> {
 struct Met<E, const N: usize> {
     p: [[E; N]; N],
     f: [E; N], // P conj(c)
-    x: [E; N], // state
+    s: [E; N], // state of the substitution
 }
 
 #[derive(Clone, Copy)]
@@ -29,25 +29,30 @@ struct Carried<E, const N: usize> {
 impl<E: Field, const N: usize> Small<E, N> {
     pub(super) fn zeros(length: usize) -> Self {
         let (zero, matrix) = ([E::zero(); N], [[E::zero(); N]; N]);
-        let met = vec![Met { p: matrix, f: zero, x: zero }; length + 1];
+        let met = vec![Met { p: matrix, f: zero, s: zero }; length + 1];
         Self { met, carried: Carried { pi: matrix, product: zero, lambda: zero } }
     }
 }
 
 impl<E: Field, const N: usize> Backward<E> for Small<E, N> {
-    fn through(&mut self, p: &[Eight<E>], x: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>) {
-        for (column, start) in self.met[0].p.iter_mut().zip(p) {
-            column.copy_from_slice(&start.0[..N]);
+    fn through(&mut self, p: &[Eight<E>], s: Option<&[E]>, segment: Segment<'_, E>, out: Out<'_, E>) {
+        let start = &mut self.met[0];
+        for (column, p) in start.p.iter_mut().zip(p) {
+            column.copy_from_slice(&p.0[..N]);
         }
-        if let Some(x) = x {
-            self.met[0].x.copy_from_slice(x);
-        }
+        start.s = s.and_then(<[E]>::first_chunk).map_or([E::zero(); N], |s| *s);
         let Self { met, carried } = self;
         vectorize(
             #[inline(always)]
-            || {
-                forward(met, &segment);
-                backward(met, carried, &segment, out);
+            || match out.column {
+                None => {
+                    forward::<E, N, false>(met, &segment, &out);
+                    backward::<E, N, false>(met, carried, &segment, out);
+                }
+                Some(_) => {
+                    forward::<E, N, true>(met, &segment, &out);
+                    backward::<E, N, true>(met, carried, &segment, out);
+                }
             },
         );
     }
@@ -55,71 +60,92 @@ impl<E: Field, const N: usize> Backward<E> for Small<E, N> {
 
 /// Every P, f and state of a segment.
 #[inline(always)]
-fn forward<E: Field, const N: usize>(met: &mut [Met<E, N>], segment: &Segment<'_, E>) {
+fn forward<E: Field, const N: usize, const SOLVED: bool>(
+    met: &mut [Met<E, N>],
+    segment: &Segment<'_, E>,
+    out: &Out<'_, E>,
+) {
     let rows = |values| <[E]>::as_chunks::<N>(values).0;
-    let (a, b, c, gains) = (rows(segment.a), rows(segment.b), rows(segment.c), rows(segment.gains));
-    let (mut p, mut x) = (met[0].p, met[0].x);
+    let (a, c, gains) =
+        (&rows(segment.a)[segment.lead..], rows(segment.c), &rows(segment.gains)[segment.lead..]);
+    let z = out.column.as_deref().unwrap_or_default();
+    let (mut p, mut s) = (met[0].p, met[0].s);
     for k in 0..segment.pivots.len() {
         let (a, c, w, g) = (a[k], c[k], gains[k], scaled(gains[k], segment.pivots[k]));
         let mut f = [E::zero(); N];
         for j in 0..N {
             f = add_scaled(p[j], c[j].conj(), f);
         }
-        met[k] = Met { p, f, x };
+        met[k] = Met { p, f, s };
         for j in 0..N {
             p[j] = add_scaled(g, w[j].conj(), scaled(times(p[j], a), a[j].conj()));
         }
-        if let Some(alpha) = segment.alpha {
-            x = add_scaled(b[k], alpha[k], times(a, x));
+        if SOLVED {
+            s = add_scaled(w, z[k], times(a, s));
         }
     }
 }
 
 /// Cotangents of the generators, from the last step to the first.
+///
+/// A step waits for few numbers of the one behind it: with the w to come, $`\Pi w = A^H \Pi' (A w) + \tfrac12 (\mathrm{d}f\,
+/// (C w) + C^H \mathrm{d}f^H w)`$, whose first term is ready early.
 #[inline(always)]
-fn backward<E: Field, const N: usize>(
+fn backward<E: Field, const N: usize, const SOLVED: bool>(
     met: &[Met<E, N>],
     carried: &mut Carried<E, N>,
     segment: &Segment<'_, E>,
     mut out: Out<'_, E>,
 ) {
     let rows = |values| <[E]>::as_chunks::<N>(values).0;
-    let (a, c, gains) = (rows(segment.a), rows(segment.c), rows(segment.gains));
+    let lead = segment.lead;
+    let (a, c, gains) = (&rows(segment.a)[lead..], rows(segment.c), rows(segment.gains));
     let (out_b, out_c) = (out.b.as_chunks_mut::<N>().0, out.c.as_chunks_mut::<N>().0);
+    let column = out.column.unwrap_or_default();
     let two = E::one() + E::one();
     let half = E::one() / two;
     let Carried { mut pi, mut product, mut lambda } = *carried;
     for k in (0..segment.pivots.len()).rev() {
-        let (a, c, w) = (a[k], c[k], gains[k]);
-        let before = if k > 0 { gains[k - 1] } else { *segment.before.first_chunk().unwrap_or(&w) };
-        let Met { p, f, x } = met[k];
-        let alpha = segment.alpha.map_or(E::zero(), |alpha| alpha[k]);
-        let dg = scaled(product, two);
-        let dd = (segment.weight.over(segment.pivots[k]) - total(times(conjugate(w), product))).real_part();
-        out.d[k] = dd + half * (alpha * alpha.conj());
+        let (a, c, w) = (a[k], c[k], gains[k + lead]);
+        let before = if k + lead > 0 { gains[k + lead - 1] } else { [E::zero(); N] };
+        let Met { p, f, s } = met[k];
         let (ai, ci) = (conjugate(a), conjugate(c));
+        let inverse = E::one().over(segment.pivots[k]);
+        let mut dd = segment.weight * inverse - total(times(conjugate(w), product));
+        let mut dg = scaled(product, two);
+        let mut alpha = E::zero();
+        if SOLVED {
+            let beta = column[k] * inverse;
+            alpha = beta - total(times(conjugate(w), lambda));
+            column[k] = alpha;
+            dd += (alpha - half * beta) * beta.conj();
+            dg = add_scaled(lambda, beta.conj(), dg);
+        }
+        let dd = dd.real_part();
         let df = scaled(add_times(ai, dg, scaled(ci, dd)), -E::one());
-        let (half_df, half_c) = (scaled(df, half), scaled(ci, half));
-        let (mut da, mut dc) = ([E::zero(); N], [E::zero(); N]);
-        product = [E::zero(); N];
+        let (half_df, half_c, carry) = (scaled(df, half), scaled(ci, half), times(a, before));
+        let (mut da, mut dc, mut early) = ([E::zero(); N], [E::zero(); N], [E::zero(); N]);
         for j in 0..N {
+            early = add_scaled(pi[j], carry[j], early);
             let moved = scaled(pi[j], a[j]);
             da = add_times(moved, conjugate(p[j]), da);
             dc = add_scaled(p[j], df[j], dc);
-            let read = add_scaled(half_c, df[j].conj(), scaled(half_df, c[j]));
-            pi[j] = add_times(ai, moved, read);
-            product = add_scaled(pi[j], before[j], product);
+            let read = add_scaled(half_df, c[j], times(ai, moved));
+            pi[j] = add_scaled(half_c, df[j].conj(), read);
         }
-        let (f, x) = (conjugate(f), conjugate(x));
-        let da = add_times(lambda, x, add_times(scaled(dg, -E::one()), f, scaled(da, two)));
-        match &mut out.a {
-            Cotangents::None => {}
-            Cotangents::Sum(out) => out[k] = total(da),
-            Cotangents::Each(out) => out[k * N..(k + 1) * N].copy_from_slice(&da),
+        let early = add_scaled(half_df, total(times(c, before)), times(ai, early));
+        product = add_scaled(half_c, total(times(conjugate(df), before)), early);
+        let f = conjugate(f);
+        let mut da = add_times(scaled(dg, -E::one()), f, scaled(da, two));
+        let mut dc = add_scaled(f, -dd, conjugate(dc));
+        if SOLVED {
+            let s = conjugate(s);
+            (da, dc) = (add_times(lambda, s, da), add_scaled(s, alpha, dc));
+            lambda = add_times(ai, lambda, scaled(ci, alpha));
         }
-        out_b[k] = plus(dg, scaled(lambda, alpha.conj()));
-        out_c[k] = add_scaled(x, alpha, add_scaled(f, -dd, conjugate(dc)));
-        lambda = add_times(ai, lambda, scaled(ci, alpha));
+        out.a.write(k, &da);
+        out.d[k] = dd;
+        (out_b[k], out_c[k]) = (dg, dc);
     }
     *carried = Carried { pi, product, lambda };
 }

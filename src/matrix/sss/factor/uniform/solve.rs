@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::super::super::Sss;
 use super::super::super::kernels::Apply;
 use super::super::{divides, singular};
-use super::eliminate::Kept;
+use super::eliminate::Column;
 use super::{
     LANES, Pivots, SEGMENT, add_scaled, add_times, conjugate, diagonals, order, segments, times, total,
 };
@@ -50,27 +50,10 @@ pub(in super::super) fn solve_reverse<E: Field>(
     Ok(true)
 }
 
-/// `x ← M⁻¹ x` for one column, with the factors of M found from `l`.
-pub(in super::super) fn solve_column<E: Field>(l: &Sss<E>, kept: &Kept<E>, x: &mut [E]) {
-    let n = l.orders[0];
-    let (c, b, d) = (l.c.flat(), &kept.gains, &kept.pivots);
-    let (mut h, mut buffer) = (vec![E::zero(); n], Vec::new());
-    for segment in segments(l.len(), SEGMENT) {
-        let rows = segment.start * n..segment.end * n;
-        let a = diagonals(l, n, segment.clone(), &mut buffer);
-        let (read, write) = (&c[rows.clone()], &b[rows]);
-        let steps = Steps { a, read, write, d: &d[segment.clone()], pivots: Pivots::Unit };
-        steps.run(Direction::Forward, Apply::Plain, &mut h, &mut x[segment]);
-    }
-    x.iter_mut().zip(d).for_each(|(x, d)| *x = x.over(*d));
-    h.fill(E::zero());
-    for segment in segments(l.len(), SEGMENT).rev() {
-        let rows = segment.start * n..segment.end * n;
-        let a = diagonals(l, n, segment.clone(), &mut buffer);
-        let (read, write) = (&b[rows.clone()], &c[rows]);
-        let steps = Steps { a, read, write, d: &d[segment.clone()], pivots: Pivots::Unit };
-        steps.run(Direction::Backward, Apply::Adjoint, &mut h, &mut x[segment]);
-    }
+/// Some steps of forward substitution, by the factors `gains` found from `a` and `c`.
+pub(super) fn substitute<E: Field>(a: &[E], c: &[E], gains: &[E], column: Column<'_, E>) {
+    let steps = Steps { a, read: c, write: gains, d: &[], pivots: Pivots::Unit };
+    steps.run(Direction::Forward, Apply::Plain, column.state, column.x);
 }
 
 /// Every column of `x` divided by the pivots on the diagonal of the factor; `false` if they are not numbers.

@@ -7,8 +7,8 @@
 
 use super::super::ldl::Demand;
 use super::eliminate::{Input, Output, Refused, accept};
-use super::{LANES, lane, put, unrolled};
-use crate::linalg::{Eight, Simd};
+use super::{LANES, unrolled};
+use crate::linalg::{Eight, Simd, lane, put};
 use crate::scalar::Field;
 
 /// P before two steps, with the update of the two before them still to come, and the vectors of that update.
@@ -127,14 +127,12 @@ impl<E: Field> Tiles<E> {
         Ok(())
     }
 
-    /// Lanes of the columns of P before the next step, appended to `all`: the first lane of all, the second, ...
+    /// Lanes of the columns of P before the next step: the first lane of all, the second, ...
     #[inline(always)]
-    pub(super) fn columns<S: Simd>(&self, simd: S, all: &mut Vec<Eight<E>>) {
-        let (order, blocks) = (self.order, self.vectors.len());
+    pub(super) fn columns<S: Simd>(&self, simd: S, columns: &mut [Eight<E>]) {
+        let blocks = self.vectors.len();
         let zero = Eight([E::zero(); LANES]);
-        let start = all.len();
-        all.resize(start + blocks * order, zero);
-        let columns = &mut all[start..];
+        let columns = columns.as_chunks_mut::<LANES>().0;
         let mut tiles = self.p.as_chunks::<LANES>().0.iter();
         for j in 0..blocks {
             for (i, tile) in (j..blocks).zip(&mut tiles) {
@@ -153,13 +151,10 @@ impl<E: Field> Tiles<E> {
                     let value = E::add_times(simd, g[1], weight(&across.w[1]), value);
                     E::store(simd, value, &mut whole[n].0);
                 }
-                let width = LANES.min(order - j * LANES);
-                columns[i * order + j * LANES..][..width].copy_from_slice(&whole[..width]);
                 // The diagonal tiles are whole; of the others the adjoint stands above the diagonal.
+                columns[i * blocks + j] = whole;
                 if i > j {
-                    let height = LANES.min(order - i * LANES);
-                    let mirrored = columns[j * order + i * LANES..][..height].iter_mut().enumerate();
-                    for (l, column) in mirrored {
+                    for (l, column) in columns[j * blocks + i].iter_mut().enumerate() {
                         for (above, stored) in column.0.iter_mut().zip(&whole) {
                             *above = stored.0[l].conj();
                         }
