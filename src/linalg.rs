@@ -153,6 +153,24 @@ pub(crate) fn prefetch<E>(values: &[E], start: usize, count: usize) {
     let _ = (values, start, count, LINE);
 }
 
+/// Asks the machine to bring the line that stands `bytes` behind the first of `values` into its first cache; that may be past
+/// their end.
+#[inline(always)]
+pub(crate) fn prefetch_behind<E>(values: &[E], bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let address = values.as_ptr().cast::<i8>().wrapping_add(bytes);
+        // SAFETY: a hint, which faults at no address; nothing is read or written.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(address);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, bytes);
+}
+
 /// Partial sums that a dot product keeps, so that additions do not wait for one another.
 pub(crate) const LANES: usize = 32;
 

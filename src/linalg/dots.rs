@@ -9,11 +9,15 @@ use std::array;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Widening, flat};
+use super::{Widening, flat, prefetch_behind};
 use crate::numbers::Stored;
 
 /// Numbers of a row that are added up at a time; the sums of the parts are added up in order.
 const PART: usize = 768;
+
+/// Bytes of a row of stored numbers that are on their way while those before them are added up. Machines fetch ahead by
+/// themselves, but not as far as numbers of 16 bits need: two threads then read 24 GB/s instead of 30.
+const AHEAD: usize = 1024;
 
 /// Rows of x that are worked on with all of w, so that they stay in cache.
 const BUNDLE: usize = 64;
@@ -156,7 +160,9 @@ macro_rules! impl_dots {
                     for (k, x) in x.iter().enumerate() {
                         let x = S::$vectors(x).0;
                         for j in 0..N {
-                            let w = W::read_sixteen::<$t>(&w[j].0[k], by);
+                            let w = &w[j].0[k];
+                            prefetch_behind(w, AHEAD);
+                            let w = W::read_sixteen::<$t>(w, by);
                             for (&x, &w) in x.iter().zip(S::$vectors(&w).0) {
                                 sums[j] = simd.$mul_add(x, w, sums[j]);
                             }

@@ -5,7 +5,13 @@ use std::array;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{flat, flat_mut};
+use super::{flat, flat_mut, prefetch_behind};
+
+/// Rows of the state between the one that takes a step and the one that is fetched meanwhile.
+const AHEAD: usize = 4;
+
+/// Bytes that are fetched at once.
+const LINE: usize = 64;
 
 /// What a step reads of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +106,16 @@ macro_rules! impl_recurrence {
                     #[inline(always)]
                     fn with_simd<S: Simd>(mut self, simd: S) {
                         let (inputs, y) = (self.inputs, &mut self.y);
+                        let once = inputs.a.len() == 1; // the state comes from memory; more steps come back to it in cache
                         for (p, h) in self.h.outer_iter_mut().enumerate() {
-                            let (h, rest) = S::$vectors_mut(flat_mut(h));
+                            let h = flat_mut(h);
+                            if once {
+                                let bytes = size_of_val(h);
+                                for line in (0..bytes).step_by(LINE) {
+                                    prefetch_behind(h, AHEAD * bytes + line);
+                                }
+                            }
+                            let (h, rest) = S::$vectors_mut(h);
                             let mut at = 0;
                             while at + 8 <= h.len() {
                                 Self::vectors::<S, 8>(inputs, y, simd, (p, at), &mut h[at..at + 8]);

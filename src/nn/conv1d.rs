@@ -176,7 +176,12 @@ impl<A: Real> Conv1d<Weight<A>> {
         let expected = [sequences.count(), width - 1, channels];
         check_shape("window", "(sequences, width - 1, channels)", &expected, window.shape())?;
         let weight = self.weight.flat();
-        Ok(Array2::from_shape_fn((width, channels), |(k, c)| weight[c * width + k]))
+        let mut taps = Array2::zeros((width, channels));
+        for (k, mut taps) in taps.outer_iter_mut().enumerate() {
+            let kernels = weight.chunks_exact(width);
+            flat_mut(taps.view_mut()).iter_mut().zip(kernels).for_each(|(tap, kernel)| *tap = kernel[k]);
+        }
+        Ok(taps)
     }
 }
 

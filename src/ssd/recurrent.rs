@@ -19,6 +19,9 @@ use crate::scalar::{Real, Scalar};
 /// Steps that a row of the state takes at a time: it stays in registers, and what the steps read in cache.
 const PASS: usize = 16;
 
+/// Tasks for each thread, of some heads each.
+const TASKS: usize = 4;
+
 /// Steps between states that the vjp keeps; the states between are computed again.
 const CHECKPOINT: usize = 64;
 
@@ -29,31 +32,34 @@ pub(super) fn forward<T: Scalar>(
     mut y: ArrayViewMut3<'_, T>,
 ) {
     let (b, c) = (with_flat_rows(T::widen_view(run.b)), with_flat_rows(T::widen_view(run.c)));
-    let heads = state.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate().collect();
-    parallel::for_each(heads, |(r, (mut h, mut y))| {
-        let head = run.head(r, 0, run.len());
-        let pass = PASS.min(run.len());
-        let mut memory = [(); 2].map(|()| Array2::zeros((pass, run.head_dim())));
-        for start in (0..run.len()).step_by(PASS) {
-            let steps = start..run.len().min(start + PASS);
-            let mut decays = [*T::Acc::ZERO; PASS];
-            decays.iter_mut().zip(steps.clone()).for_each(|(a, t)| *a = head.log_a[t].exp());
-            let [mut u, mut read] = memory.each_mut().map(|of| of.slice_mut(s![..steps.len(), ..]));
-            for ((mut u, mut read), t) in u.outer_iter_mut().zip(read.outer_iter_mut()).zip(steps.clone()) {
-                for (p, ((u, read), x)) in u.iter_mut().zip(&mut read).zip(head.x.row(t)).enumerate() {
-                    let x = x.widen();
-                    (*u, *read) = (head.dt[t] * x, head.skip(p) * x);
+    let reads = match run.diagonal {
+        Diagonal::Scores => Reads::After,
+        Diagonal::Free => Reads::Before,
+    };
+    let per = run.heads().div_ceil(TASKS * parallel::threads());
+    let (states, outputs) = (state.axis_chunks_iter_mut(Axis(0), per), y.axis_chunks_iter_mut(Axis(1), per));
+    parallel::for_each(states.zip(outputs).enumerate().collect(), |(task, (mut h, mut y))| {
+        let mut memory = [(); 2].map(|()| Array2::zeros((PASS.min(run.len()), run.head_dim())));
+        for (k, (mut h, mut y)) in h.outer_iter_mut().zip(y.axis_iter_mut(Axis(1))).enumerate() {
+            let head = run.head(task * per + k, 0, run.len());
+            for start in (0..run.len()).step_by(PASS) {
+                let steps = start..run.len().min(start + PASS);
+                let mut decays = [*T::Acc::ZERO; PASS];
+                decays.iter_mut().zip(steps.clone()).for_each(|(a, t)| *a = head.log_a[t].exp());
+                let [mut u, mut read] = memory.each_mut().map(|of| of.slice_mut(s![..steps.len(), ..]));
+                for ((u, read), t) in u.outer_iter_mut().zip(read.outer_iter_mut()).zip(steps.clone()) {
+                    let channels = flat_mut(u).iter_mut().zip(flat_mut(read)).zip(head.x.row(t));
+                    for (p, ((u, read), x)) in channels.enumerate() {
+                        let x = x.widen();
+                        (*u, *read) = (head.dt[t] * x, head.skip(p) * x);
+                    }
                 }
+                let rows = s![steps.clone(), ..];
+                let inputs =
+                    Inputs { a: &decays[..steps.len()], u: u.view(), b: b.slice(rows), c: c.slice(rows) };
+                T::Acc::recur(h.view_mut(), inputs, reads, read.view_mut());
+                y.slice_mut(rows).zip_mut_with(&read, |y, &read| *y = T::narrow(read));
             }
-            let rows = s![steps.clone(), ..];
-            let inputs =
-                Inputs { a: &decays[..steps.len()], u: u.view(), b: b.slice(rows), c: c.slice(rows) };
-            let reads = match run.diagonal {
-                Diagonal::Scores => Reads::After,
-                Diagonal::Free => Reads::Before,
-            };
-            T::Acc::recur(h.view_mut(), inputs, reads, read.view_mut());
-            y.slice_mut(rows).zip_mut_with(&read, |y, &read| *y = T::narrow(read));
         }
     });
 }
