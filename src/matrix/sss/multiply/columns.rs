@@ -12,9 +12,7 @@
 
 use super::super::kernels::Apply;
 use super::uniform::{Numbers, Uniform};
-use crate::linalg::{
-    Direction, FACTORS, GROUP, Into, STEPS, Simd, StateTile, Sweep, TILE_COLUMNS, WithSimd, dispatch, lane,
-};
+use crate::linalg::{Direction, FACTORS, GROUP, Into, STEPS, StateTile, Sweep, TILE_COLUMNS, vectorize};
 use crate::scalar::Field;
 
 /// Numbers of factors that are kept at once: they stay in the first cache beside a tile of the state.
@@ -33,118 +31,111 @@ pub(super) fn multiply<E: Field>(u: Uniform<'_, E>, into: Into, (x, width): (&[E
     for start in (0..merged).step_by(stretch) {
         let (first, count) = (start * STEPS, stretch.min(merged - start));
         let (factors, diagonals) = (&mut factors[..count * groups], &mut diagonals[..count]);
-        dispatch(Merge { u: &u, first, factors, diagonals });
+        vectorize(
+            #[inline(always)]
+            || {
+                let merged = factors.chunks_exact_mut(groups).zip(diagonals.iter_mut());
+                for (offset, (factors, diagonal)) in merged.enumerate() {
+                    let position = first + offset * STEPS;
+                    if position + STEPS <= u.len {
+                        merge::<E, true>(&u, position, factors, diagonal);
+                    } else {
+                        merge::<E, false>(&u, position, factors, diagonal);
+                    }
+                }
+            },
+        );
         E::sweep(Sweep { order, factors, diagonals, x, y, width, into, first, direction, state: &mut state });
     }
 }
 
-/// The factors of some merged steps. Steps past the end are not there: their inputs and outputs weigh nothing, and the
-/// state that they would leave is not used.
-struct Merge<'a, 'u, E> {
-    u: &'a Uniform<'u, E>,
-    first: usize, // step
-    factors: &'a mut [[[E; GROUP]; FACTORS]],
-    diagonals: &'a mut [[[E; STEPS]; STEPS]],
-}
-
-impl<E: Field> WithSimd for Merge<'_, '_, E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let groups = self.u.order.div_ceil(GROUP);
-        let merged = self.factors.chunks_exact_mut(groups).zip(self.diagonals);
-        for (offset, (factors, diagonal)) in merged.enumerate() {
-            let position = self.first + offset * STEPS;
-            *diagonal = if position + STEPS <= self.u.len {
-                merge::<E, S, true>(simd, self.u, position, factors)
-            } else {
-                merge::<E, S, false>(simd, self.u, position, factors)
-            };
-        }
-    }
-}
-
-/// The factors of the steps from `position` on, all of them there if `WHOLE`, and how their inputs weigh into their
-/// outputs.
+/// The factors of the steps from `position` on, all of them there if `WHOLE`. Steps past the end are not there: their
+/// inputs and outputs weigh nothing, and the state that they would leave is not used.
 #[inline(always)]
-fn merge<E: Field, S: Simd, const WHOLE: bool>(
-    simd: S,
+fn merge<E: Field, const WHOLE: bool>(
     u: &Uniform<'_, E>,
     position: usize,
     factors: &mut [[[E; GROUP]; FACTORS]],
-) -> [[E; STEPS]; STEPS] {
-    let present = if WHOLE { STEPS } else { u.len - position };
-    let zero = E::splat(simd, E::zero());
-    let [mut s10, mut s20, mut s21, mut s30, mut s31, mut s32] = [zero; 6];
+    diagonal: &mut [[E; STEPS]; STEPS],
+) {
+    const PAIRS: usize = STEPS * (STEPS - 1) / 2;
+    let present = if WHOLE { STEPS } else { STEPS.min(u.len - position) };
+    let mut sums = [[E::zero(); GROUP]; PAIRS];
     for (group, factors) in factors.iter_mut().enumerate() {
-        let (a0, b0, c0) = step(simd, u, (position, group), 0 < present);
-        let (a1, b1, c1) = step(simd, u, (position + 1, group), 1 < present);
-        let (a2, b2, c2) = step(simd, u, (position + 2, group), 2 < present);
-        let (a3, b3, c3) = step(simd, u, (position + 3, group), 3 < present);
-        // C_i A .. A B_j below the diagonal, each path from later to earlier steps.
-        let (c2a1, c3a2) = (E::times(simd, c2, a1), E::times(simd, c3, a2));
-        s10 = E::add_times(simd, c1, b0, s10);
-        s21 = E::add_times(simd, c2, b1, s21);
-        s20 = E::add_times(simd, c2a1, b0, s20);
-        s32 = E::add_times(simd, c3, b2, s32);
-        s31 = E::add_times(simd, c3a2, b1, s31);
-        s30 = E::add_times(simd, E::times(simd, c3a2, a1), b0, s30);
-        let (two, back) = (E::times(simd, a1, a0), E::times(simd, a3, a2));
-        let three = E::times(simd, a2, two);
-        let [whole, inputs @ .., o0, o1, o2, o3] = factors;
-        E::store(simd, E::times(simd, a3, three), whole);
-        E::store(simd, E::times(simd, E::times(simd, back, a1), b0), &mut inputs[0]);
-        E::store(simd, E::times(simd, back, b1), &mut inputs[1]);
-        E::store(simd, E::times(simd, a3, b2), &mut inputs[2]);
-        E::store(simd, b3, &mut inputs[3]);
-        E::store(simd, c0, o0);
-        E::store(simd, E::times(simd, c1, a0), o1);
-        E::store(simd, E::times(simd, c2, two), o2);
-        E::store(simd, E::times(simd, c3, three), o3);
+        let start = group * GROUP;
+        let (mut a, mut b, mut c) =
+            ([[E::one(); GROUP]; STEPS], [[E::zero(); GROUP]; STEPS], [[E::zero(); GROUP]; STEPS]);
+        for i in 0..present {
+            let k = u.step(position + i);
+            load(&mut b[i], u.b, u.order, (k, start), u.how);
+            load(&mut c[i], u.c, u.order, (k, start), u.how);
+            match u.a {
+                Numbers::One => {}
+                Numbers::Shared(values) => a[i] = [u.how.of(values[k]); GROUP],
+                Numbers::Own(values) => load(&mut a[i], values, u.order, (k, start), u.how),
+            }
+        }
+        // Inside the block first: C_i A .. A B_j below the diagonal.
+        let mut pair = 0;
+        for (i, c) in c.iter().enumerate().skip(1) {
+            let mut path = *c;
+            for j in (0..i).rev() {
+                for n in 0..GROUP {
+                    sums[pair][n] += path[n] * b[j][n];
+                    path[n] *= a[j][n];
+                }
+                pair += 1;
+            }
+        }
+        let (mut passed, mut left) = ([E::one(); GROUP], [E::one(); GROUP]);
+        for i in 0..STEPS {
+            let back = STEPS - 1 - i;
+            for n in 0..GROUP {
+                factors[1 + STEPS + i][n] = c[i][n] * passed[n];
+                passed[n] *= a[i][n];
+                factors[1 + back][n] = b[back][n] * left[n];
+                left[n] *= a[back][n];
+            }
+        }
+        factors[0] = passed;
     }
-    let mut diagonal = [[E::zero(); STEPS]; STEPS];
-    diagonal[1][0] = E::total(simd, s10);
-    diagonal[2][0] = E::total(simd, s20);
-    diagonal[2][1] = E::total(simd, s21);
-    diagonal[3][0] = E::total(simd, s30);
-    diagonal[3][1] = E::total(simd, s31);
-    diagonal[3][2] = E::total(simd, s32);
+    *diagonal = [[E::zero(); STEPS]; STEPS];
+    let mut pair = 0;
+    for (i, row) in diagonal.iter_mut().enumerate().skip(1) {
+        for j in (0..i).rev() {
+            row[j] = total(sums[pair]);
+            pair += 1;
+        }
+    }
     for (i, row) in diagonal.iter_mut().enumerate().take(present) {
         row[i] = u.skip(u.step(position + i));
     }
-    diagonal
 }
 
-/// A, B and C of a step, of a group of numbers; of one that is not there an identity that takes and gives nothing.
+/// The sum of a group, in pairs.
 #[inline(always)]
-fn step<E: Field, S: Simd>(
-    simd: S,
-    u: &Uniform<'_, E>,
-    (position, group): (usize, usize),
-    present: bool,
-) -> (E::Vector<S>, E::Vector<S>, E::Vector<S>) {
-    let (zero, one) = (E::splat(simd, E::zero()), E::splat(simd, E::one()));
-    if !present {
-        return (one, zero, zero);
+fn total<E: Field>(mut values: [E; GROUP]) -> E {
+    let mut half = GROUP / 2;
+    while half > 0 {
+        for n in 0..half {
+            let other = values[n + half];
+            values[n] += other;
+        }
+        half /= 2;
     }
-    let k = u.step(position);
-    let a = match u.a {
-        Numbers::One => one,
-        Numbers::Shared(values) => E::splat(simd, u.how.of(values[k])),
-        Numbers::Own(values) => generator(simd, u, values, (k, group)),
-    };
-    (a, generator(simd, u, u.b, (k, group)), generator(simd, u, u.c, (k, group)))
+    values[0]
 }
 
-/// A group of the numbers of step k, conjugated for an adjoint.
+/// Numbers `start..` of row k, as many as there are.
 #[inline(always)]
-fn generator<E: Field, S: Simd>(
-    simd: S,
-    u: &Uniform<'_, E>,
-    values: &[E],
-    (k, group): (usize, usize),
-) -> E::Vector<S> {
-    let row = lane(simd, &values[k * u.order..(k + 1) * u.order], group);
-    if u.how == Apply::Adjoint { E::conjugate(simd, row) } else { row }
+fn load<E: Field>(into: &mut [E; GROUP], values: &[E], order: usize, (k, start): (usize, usize), how: Apply) {
+    let row = &values[k * order + start..k * order + order.min(start + GROUP)];
+    match <&[E; GROUP]>::try_from(row) {
+        Ok(row) => {
+            for n in 0..GROUP {
+                into[n] = how.of(row[n]);
+            }
+        }
+        Err(_) => into.iter_mut().zip(row).for_each(|(into, v)| *into = how.of(*v)),
+    }
 }

@@ -79,7 +79,7 @@ impl<E> Default for Kept<E> {
 /// Steps of the shortest segment whose start is kept.
 const SHORTEST: usize = 32;
 
-/// The elimination of `l`, with P before every segment of as many steps as its order, and forward substitution
+/// The elimination of `l`, with P before every segment of half as many steps as its order, and forward substitution
 /// for a column, if there is one; `false` if these loops do not apply.
 pub(in super::super) fn eliminate_keeping<E: Field>(
     l: &Sss<E>,
@@ -88,7 +88,7 @@ pub(in super::super) fn eliminate_keeping<E: Field>(
     kept: &mut Kept<E>,
 ) -> Result<bool> {
     let Some(order) = order(l) else { return Ok(false) };
-    kept.length = order.next_multiple_of(2).max(SHORTEST);
+    kept.length = order.div_ceil(2).next_multiple_of(2).max(SHORTEST);
     kept.starts.resize(l.len().div_ceil(kept.length) * lanes_of(order), Eight([E::zero(); LANES]));
     kept.states.clear();
     kept.gains.resize(l.len() * order, E::zero());

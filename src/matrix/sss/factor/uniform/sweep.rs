@@ -116,24 +116,23 @@ impl<E: Field> WithSimd for Through<'_, E> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self.sweep.n {
-            8 => self.run(simd, 1),
-            16 => self.run(simd, 2),
-            n => self.run(simd, n.div_ceil(LANES)),
+            8 => self.run(simd, (8, 1)),
+            16 => self.run(simd, (16, 2)),
+            n => self.run(simd, (n, n.div_ceil(LANES))),
         }
     }
 }
 
 impl<E: Field> Through<'_, E> {
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S, blocks: usize) {
+    fn run<S: Simd>(self, simd: S, (n, blocks): (usize, usize)) {
         let Self { sweep, start, segment, mut out } = self;
-        let Sweep { n, p, pi, passes, states, vectors, ones, zeros, da } = sweep;
+        let Sweep { p, pi, passes, states, vectors, ones, zeros, da, .. } = sweep;
         let steps = segment.pivots.len();
         let missing = Step { a: ones, c: zeros, w: zeros, pivot: E::one() };
         let z = out.column.as_deref();
         write_passes(simd, &segment, missing, passes);
-        let mut work =
-            Work { start, n: *n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
+        let mut work = Work { start, n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
         for i in 0..blocks {
             for pair in 1..steps.div_ceil(2) {
                 work.forward(simd, pair, i);
@@ -202,7 +201,7 @@ impl<'a, E: Field> Work<'a, E> {
         Step { a, c: &segment.c[row..row + self.n], w, pivot }
     }
 
-    /// Where the lanes of the pass through a pair stand; -1 is the pair before the segment.
+    /// Where the lanes of the pass through a pair stand, behind those of the pair before the segment.
     #[inline(always)]
     fn pass(&self, pair: usize) -> usize {
         (pair + self.segment.lead / 2) * self.blocks
