@@ -122,9 +122,16 @@ macro_rules! impl_half {
 }
 impl_half!(f16, bf16);
 
-/// The real number nearest to `v`; for constants and measured quantities.
+/// The real number nearest to `v`.
+#[inline(always)]
 pub(crate) fn real<A: Real>(v: f64) -> A {
     A::from_f64(v).unwrap_or_else(A::nan)
+}
+
+/// A real number in f64.
+#[inline(always)]
+pub(crate) fn double<A: Real>(v: A) -> f64 {
+    v.to_f64().unwrap_or(f64::NAN)
 }
 
 /// The larger of two numbers; NaN if one of them is.

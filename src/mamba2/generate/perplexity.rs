@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::mamba2::{Model, State, Tokens};
 use crate::nn::Weight;
-use crate::scalar::Real;
+use crate::scalar::{Real, double};
 
 /// How well a model foresees a text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,7 +56,7 @@ pub fn perplexity<A: Real>(
         let end = count.min(start + PIECE);
         let targets: Vec<_> = ids[start + 1..=end].iter().copied().map(Some).collect();
         let loss = model.loss(&Tokens::one(&ids[start..end]), &targets, &mut state)?;
-        surprise += loss.to_f64().unwrap_or(f64::NAN) * targets.len() as f64;
+        surprise += double(loss) * targets.len() as f64;
         progress(end);
     }
     Ok(Perplexity { count, surprise })

@@ -4,7 +4,7 @@ use ndarray::ArrayView1;
 
 use crate::error::{Error, Result};
 use crate::random::Random;
-use crate::scalar::Real;
+use crate::scalar::{Real, double};
 
 /// How the next token is chosen from the logits.
 ///
@@ -102,7 +102,7 @@ impl Sampling {
             return Err(Error::Value { tensor: "logits", expected, found });
         }
         let mut candidates: Vec<Candidate> =
-            logits.iter().enumerate().map(|(k, l)| (k as u32, l.to_f64().unwrap_or(f64::NAN))).collect();
+            logits.iter().enumerate().map(|(k, l)| (k as u32, double(*l))).collect();
         self.penalize(&mut candidates, seen);
         let best = candidates.iter().copied().min_by(order).unwrap_or((0, 0.0));
         if best.1 == f64::NEG_INFINITY {

@@ -78,7 +78,7 @@ fn log_of_product<E: Field>(values: &[E]) -> E::Real {
         while width > 1 {
             width /= 2;
             for l in 0..width {
-                products[l] = products[l] * products[l + width];
+                products[l] *= products[l + width];
                 normal &= products[l].is_normal();
             }
         }

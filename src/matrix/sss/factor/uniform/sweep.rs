@@ -352,7 +352,7 @@ impl<'a, E: Field> Work<'a, E> {
         let zero = E::splat(simd, E::zero());
         for lane in 0..self.blocks {
             // There and back: what a pass leaves in the first cache is what the next one begins with.
-            let i = if pair % 2 == 0 { lane } else { self.blocks - 1 - lane };
+            let i = if pair.is_multiple_of(2) { lane } else { self.blocks - 1 - lane };
             let p = if pair == 0 { self.start } else { &self.p[(pair - 1) * matrix..] };
             let p = p[i * columns..(i + 1) * columns].as_chunks::<LANES>().0;
             let pi = self.pi[i * columns..(i + 1) * columns].as_chunks_mut::<LANES>().0;
