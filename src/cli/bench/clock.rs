@@ -24,7 +24,7 @@ pub(super) struct Timed {
 
 /// A sample is at least this long, so that short work is repeated within it.
 const SAMPLE: f64 = 2e-3;
-const MOST_SAMPLES: usize = 25;
+pub(super) const MOST_SAMPLES: usize = 25;
 
 /// Seconds that `f` takes.
 pub(super) fn seconds(f: impl FnOnce()) -> f64 {

@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use super::ceilings::Yardstick;
-use super::clock::{beforehand, in_turn, seconds};
+use super::clock::{MOST_SAMPLES, beforehand, in_turn, median, seconds};
 use super::memory::peak_during;
 use super::{Measured, Row, Suite, Unit};
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::mamba2::{Config, Model, State, Tokens};
 use crate::nn::{Storage, Weight};
 
 /// Progress steps beside the lengths.
-pub(super) const STEPS: usize = 4;
+pub(super) const STEPS: usize = 2;
 
 /// Prefill of every length, then decoding by weights stored in three types.
 pub(super) fn rows(
@@ -34,30 +34,61 @@ pub(super) fn rows(
         first?;
         let yardstick = Yardstick::<f32>::product(suite.yardstick, threads);
         let mut row = timed(suite, yardstick, operations(config, len), || prefill(&model, &tokens))?;
-        (row.name, row.threads, row.len, row.extra) = ("prefill, last logits".into(), threads, len, extra);
+        (row.threads, row.len, row.extra) = (threads, len, extra);
         row.growth = shorter.map(|(n, seconds)| (row.seconds / seconds).ln() / (len as f64 / n as f64).ln());
         shorter = Some((len, row.seconds));
         measured.rows.push(row);
     }
-    for storage in [Storage::F32, Storage::Bf16, Storage::F16] {
-        bar.set_message(format!("decoding, {}", storage.name()));
-        bar.inc(1);
-        let model = model.map(|w| w.stored_as(storage));
-        let mut state = State::new(config, 1)?;
-        let mut step = || model.advance(&Tokens::one(&[1]), &mut state).map(drop);
-        let mut row = timed(suite, Yardstick::<f32>::copy(suite.copied), bytes(&model), &mut step)?;
-        (row.name, row.threads, row.dtype, row.len, row.unit) =
-            ("decoding a token".into(), threads, storage.name(), 1, Unit::Bytes);
-        measured.rows.push(row);
-    }
+    bar.set_message("decoding");
+    bar.inc(1);
+    measured.rows.extend(decoding(suite, model, threads)?);
     Ok(())
+}
+
+/// A token by weights of every storage and a copy in turn, since what counts is how they compare.
+fn decoding(suite: &Suite, model: Model<Weight<f32>>, threads: usize) -> Result<Vec<Row>> {
+    const STORED: [Storage; 3] = [Storage::F32, Storage::Bf16, Storage::F16];
+    let mut models = Vec::new();
+    for storage in STORED {
+        models.push((model.map(|w| w.stored_as(storage)), State::new(model.config(), 1)?, Vec::new()));
+    }
+    drop(model);
+    let mut yardstick = Yardstick::<f32>::copy(suite.copied);
+    let mut copies = beforehand(|| yardstick.run());
+    let (mut spent, mut round) = (0.0, 0);
+    while round <= 3 || (spent < STORED.len() as f64 * suite.effort.budget && round <= MOST_SAMPLES) {
+        for (model, state, times) in &mut models {
+            copies.push(seconds(|| yardstick.run()));
+            let mut result = Ok(());
+            let time = seconds(|| result = model.advance(&Tokens::one(&[1]), state).map(drop));
+            result?;
+            if round > 0 {
+                times.push(time);
+                spent += time;
+            }
+        }
+        round += 1;
+    }
+    let ceiling = yardstick.amount() / median(&mut copies);
+    let rows = STORED.into_iter().zip(models).map(|(storage, (model, _, mut times))| {
+        let seconds = median(&mut times);
+        let rate = bytes(&model) / seconds;
+        Row {
+            threads,
+            dtype: storage.name(),
+            len: 1,
+            unit: Unit::Bytes,
+            ..row("decoding a token", seconds, rate, ceiling)
+        }
+    });
+    Ok(rows.collect())
 }
 
 fn prefill(model: &Model<Weight<f32>>, tokens: &Tokens) -> Result<()> {
     model.advance(tokens, &mut State::new(model.config(), 1)?).map(drop)
 }
 
-/// Times of the work and of the yardstick in turn, after a run of each.
+/// Times of a prefill and of the yardstick in turn, after a run of each.
 fn timed(
     suite: &Suite,
     mut yardstick: Yardstick<f32>,
@@ -75,18 +106,24 @@ fn timed(
     let first = seconds(&mut work);
     let (seconds, limit) = in_turn(suite.effort, (first, before), &mut work, || yardstick.run());
     result?;
-    Ok(Row {
-        name: String::new(),
+    Ok(row("prefill, last logits", seconds, amount / seconds, yardstick.amount() / limit))
+}
+
+/// A row of operations in f32.
+fn row(name: &str, seconds: f64, rate: f64, ceiling: f64) -> Row {
+    let (extra, growth) = (None, None);
+    Row {
+        name: name.into(),
         dtype: "f32",
         threads: 1,
         len: 0,
         seconds,
         unit: Unit::Operations,
-        rate: amount / seconds,
-        ceiling: yardstick.amount() / limit,
-        extra: None,
-        growth: None,
-    })
+        rate,
+        ceiling,
+        extra,
+        growth,
+    }
 }
 
 /// Operations of the projections of all positions, of their states, and of the head at the last one.
