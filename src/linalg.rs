@@ -12,7 +12,7 @@ mod sweep;
 
 pub(crate) use decompose::*;
 pub use dots::Dots;
-pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch, lane, put};
+pub(crate) use eights::{Eight, Eights, Simd, WithSimd, dispatch};
 pub use fft::{Fft, Sign};
 pub use halves::Widening;
 pub use operator::Operator;
@@ -137,21 +137,17 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
 /// Asks the machine to bring `count` numbers from `start` on into its first cache, as far as there are such.
 #[inline(always)]
 pub(crate) fn prefetch<E>(values: &[E], start: usize, count: usize) {
-    const LINE: usize = 64; // bytes that are brought at once
-    #[cfg(target_arch = "x86_64")]
     if let Some(values) = values.get(start..) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        for value in values[..count.min(values.len())].iter().step_by(LINE / size_of::<E>()) {
-            // SAFETY: a hint about the address of a value that is borrowed here; nothing is read or written.
-            #[allow(unsafe_code)]
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
-            }
-        }
+        let bytes = size_of_val(&values[..count.min(values.len())]);
+        (0..bytes).step_by(LINE).for_each(
+            #[inline(always)]
+            |line| prefetch_behind(values, line),
+        );
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, start, count, LINE);
 }
+
+/// Bytes that a machine brings at once.
+pub(crate) const LINE: usize = 64;
 
 /// Asks the machine to bring the line that stands `bytes` behind the first of `values` into its first cache; that may be past
 /// their end.

@@ -7,7 +7,6 @@ use num_complex::Complex;
 pub(crate) use pulp::{Simd, WithSimd};
 
 use super::Decompose;
-use crate::scalar::Field;
 
 /// Eight numbers in memory, where a vector can be loaded from one line of a cache.
 #[derive(Debug, Clone, Copy)]
@@ -51,30 +50,6 @@ pub trait Eights: Copy {
 /// Runs with the widest vectors that this machine has.
 pub(crate) fn dispatch<W: WithSimd>(work: W) -> W::Output {
     pulp::Arch::new().dispatch(work)
-}
-
-/// Lane i of a row, zero behind its end.
-#[inline(always)]
-pub(crate) fn lane<E: Field, S: Simd>(simd: S, row: &[E], i: usize) -> E::Vector<S> {
-    let rest = &row[i * 8..];
-    if let Some(lane) = rest.first_chunk() {
-        return E::load(simd, lane);
-    }
-    let mut lane = [E::zero(); 8];
-    lane[..rest.len()].copy_from_slice(rest);
-    E::load(simd, &lane)
-}
-
-/// Writes lane i of a row as far as the row reaches.
-#[inline(always)]
-pub(crate) fn put<E: Field, S: Simd>(simd: S, row: &mut [E], i: usize, value: E::Vector<S>) {
-    let rest = &mut row[i * 8..];
-    if let Some(lane) = rest.first_chunk_mut() {
-        return E::store(simd, value, lane);
-    }
-    let mut lane = [E::zero(); 8];
-    E::store(simd, value, &mut lane);
-    rest.copy_from_slice(&lane[..rest.len()]);
 }
 
 /// `f` of the vectors at every place that holds some of eight numbers.
@@ -179,7 +154,7 @@ macro_rules! impl_by_loops {
             }
             #[inline(always)]
             fn conjugate<S: Simd>(_: S, mut a: [$t; 8]) -> [$t; 8] {
-                a.iter_mut().for_each(|a| *a = Field::conj(*a));
+                a.iter_mut().for_each(|a| *a = crate::scalar::Field::conj(*a));
                 a
             }
             #[inline(always)]

@@ -5,13 +5,10 @@ use std::array;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{flat, flat_mut, prefetch_behind};
+use super::{LINE, flat, flat_mut, prefetch_behind};
 
 /// Rows of the state between the one that takes a step and the one that is fetched meanwhile.
 const AHEAD: usize = 4;
-
-/// Bytes that are fetched at once.
-const LINE: usize = 64;
 
 /// What a step reads of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -162,13 +162,13 @@ DEVICE Warp rows_again(u32 half) {
     return {64 * half + 16 * (thread >> 5), thread & 31};
 }
 
-// This warp's 16 rows of a tile as left operands of four steps, in f16 by `scale`.
-DEVICE void load_rows_half(u32 (&to)[4][4], u32 tile, u32 row, u32 lane, float scale) {
+// This warp's 16 rows of a tile as left operands of four steps, in f16 by the factors of a lane's two rows.
+DEVICE void load_rows_half(u32 (&to)[4][4], u32 tile, u32 row, u32 lane, const float (&by)[2]) {
 #pragma unroll
     for (int step = 0; step < 4; step++) {
         load_matrices(to[step], tile_address(tile, row, 2 * step, lane));
 #pragma unroll
-        for (int m = 0; m < 4; m++) to[step][m] = to_half(to[step][m], scale);
+        for (int m = 0; m < 4; m++) to[step][m] = to_half(to[step][m], by[m & 1]);
     }
 }
 

@@ -267,14 +267,8 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
 #pragma unroll
         for (int m = 0; m < 2; m++)
             weight[m] = given.dt[own_row + 8 * m] * exp2_fast(given.s[Q - 1] - given.s[own_row + 8 * m]) * unit;
-        const u32 tile = at.stage(i, COLUMNS_STAGE) + X_AT;
         u32 x[4][4];
-#pragma unroll
-        for (int step = 0; step < 4; step++) {
-            load_matrices(x[step], tile_address(tile, row, 2 * step, lane));
-#pragma unroll
-            for (int m = 0; m < 4; m++) x[step][m] = to_half(x[step][m], weight[m & 1]);
-        }
+        load_rows_half(x, at.stage(i, COLUMNS_STAGE) + X_AT, row, lane, weight);
         add_by_state(db, x, same(at.operands(i, COLUMNS_STAGE)) + STATE_AT / 16);
         // Beside it a part of <dH, H>.
         const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;

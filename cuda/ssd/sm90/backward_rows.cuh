@@ -284,7 +284,7 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles,
         // H is in f16, so dY becomes f16 too.
         const Scale scale = half_scale(given.sizes[1]);
         u32 dy[4][4];
-        load_rows_half(dy, at.stage(i, ROWS_STAGE) + DY_AT, row, lane, scale.to);
+        load_rows_half(dy, at.stage(i, ROWS_STAGE) + DY_AT, row, lane, {scale.to, scale.to});
         const float unit = scale.from * given.sizes[0].state;
         const float grown[2] = {unit * exp2_fast(given.s[own_row]), unit * exp2_fast(given.s[own_row + 8])};
         float states[2] = {0.f, 0.f};

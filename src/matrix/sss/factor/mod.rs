@@ -154,3 +154,28 @@ fn divides<E: Field>(pivot: E) -> bool {
     let size = pivot.modulus();
     size.is_finite() && !size.is_zero()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::log_of_product;
+
+    #[test]
+    fn logarithms_of_products_that_leave_the_range_are_sums() {
+        let of = |v: &[f64]| (log_of_product(v), v.iter().map(|v| v.abs().ln()).sum::<f64>());
+        let far = [1e200, -1e-200, 1e-310, 3.0];
+        for len in [0, 1, 15, 16, 17, 40] {
+            let near: Vec<f64> = (0..len).map(|k| 0.5 + k as f64).collect();
+            let (found, expected) = of(&near);
+            assert!((found - expected).abs() <= 1e-13 * (1.0 + expected.abs()), "{len}: {found} {expected}");
+            for k in 1..=far.len() {
+                let (found, expected) = of(&(0..len).map(|i| far[i % k]).collect::<Vec<_>>());
+                assert!(
+                    (found - expected).abs() <= 1e-13 * (1.0 + expected.abs()),
+                    "{len} {k}: {found} {expected}"
+                );
+            }
+        }
+        assert_eq!(log_of_product(&[0.0; 16]), f64::NEG_INFINITY);
+        assert!(log_of_product(&[f64::NAN; 16]).is_nan());
+    }
+}

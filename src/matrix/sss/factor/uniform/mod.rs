@@ -19,6 +19,7 @@ pub(super) use solve::{divide_by_pivots, solve_lower, solve_reverse};
 use std::ops::Range;
 
 use super::super::{Sss, Transition};
+use crate::linalg::Simd;
 use crate::scalar::Field;
 
 /// What stands on the diagonal of a triangular factor.
@@ -180,4 +181,28 @@ fn add_times<E: Field, const L: usize>(a: [E; L], b: [E; L], mut c: [E; L]) -> [
 fn conjugate<E: Field, const L: usize>(mut a: [E; L]) -> [E; L] {
     a.iter_mut().for_each(|a| *a = a.conj());
     a
+}
+
+/// Lane i of a row, zero behind its end.
+#[inline(always)]
+fn lane<E: Field, S: Simd>(simd: S, row: &[E], i: usize) -> E::Vector<S> {
+    let rest = &row[i * LANES..];
+    if let Some(lane) = rest.first_chunk() {
+        return E::load(simd, lane);
+    }
+    let mut lane = [E::zero(); LANES];
+    lane[..rest.len()].copy_from_slice(rest);
+    E::load(simd, &lane)
+}
+
+/// Writes lane i of a row as far as the row reaches.
+#[inline(always)]
+fn put<E: Field, S: Simd>(simd: S, row: &mut [E], i: usize, value: E::Vector<S>) {
+    let rest = &mut row[i * LANES..];
+    if let Some(lane) = rest.first_chunk_mut() {
+        return E::store(simd, value, lane);
+    }
+    let mut lane = [E::zero(); LANES];
+    E::store(simd, value, &mut lane);
+    rest.copy_from_slice(&lane[..rest.len()]);
 }

@@ -12,8 +12,8 @@
 //! and everything else follows from these columns.
 
 use super::reverse::{Backward, Out, Segment};
-use super::{LANES, unrolled};
-use crate::linalg::{Eight, Simd, WithSimd, dispatch, lane, put};
+use super::{LANES, lane, put, unrolled};
+use crate::linalg::{Eight, Simd, WithSimd, dispatch};
 use crate::scalar::Field;
 
 /// What the sweep carries from pair to pair and keeps of a segment: matrices by lanes of all columns.

@@ -7,8 +7,8 @@
 
 use super::super::ldl::Demand;
 use super::eliminate::{Input, Output, Refused, accept};
-use super::{LANES, unrolled};
-use crate::linalg::{Eight, Simd, lane, put};
+use super::{LANES, lane, put, unrolled};
+use crate::linalg::{Eight, Simd};
 use crate::scalar::Field;
 
 /// P before two steps, with the update of the two before them still to come, and the vectors of that update.
