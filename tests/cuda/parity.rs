@@ -63,62 +63,108 @@ fn check_on<T: Stored>(
     }
 }
 
-/// The same in every type.
-fn check_types(rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
-    let Some(device) = device() else { return };
-    check::<f64>(&device, rows, decay, algorithms);
-    check::<f32>(&device, rows, decay, algorithms);
-    check::<f16>(&device, rows, decay, algorithms);
-    check::<bf16>(&device, rows, decay, algorithms);
-    check_tf32(&device, rows, decay);
+/// What a test computes in.
+#[derive(Clone, Copy)]
+enum Type {
+    F64,
+    F32,
+    Tf32,
+    F16,
+    Bf16,
 }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_few_and_for_no_positions() {
-    let mut rows: Vec<_> = [0, 1, 2, 31, 32, 33, 63, 64, 65].map(|len| row(len, |_| {})).into();
-    rows.push(row(20, |s| s.batch = 0));
-    check_types(&rows, Decay::Mild, &ALGORITHMS);
+impl Type {
+    fn check(self, rows: &[Shape], decay: Decay, algorithms: &[Algorithm]) {
+        let Some(device) = device() else { return };
+        match self {
+            Self::F64 => check::<f64>(&device, rows, decay, algorithms),
+            Self::F32 => check::<f32>(&device, rows, decay, algorithms),
+            Self::Tf32 => check_tf32(&device, rows, decay),
+            Self::F16 => check::<f16>(&device, rows, decay, algorithms),
+            Self::Bf16 => check::<bf16>(&device, rows, decay, algorithms),
+        }
+    }
 }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_packed_sequences() {
-    let rows = [
-        row(70, |s| s.cuts = vec![1, 2, 30, 69]),
-        row(70, |s| (s.cuts, s.per_sequence) = (vec![1, 40], true)),
-        row(33, |s| (s.cuts, s.batch, s.skip) = (vec![32], 3, 0)),
-    ];
-    check_types(&rows, Decay::Mild, &ALGORITHMS);
+/// A test for each type, `name::f64` to `name::bf16`: each short enough for the slowest of the sanitizers.
+macro_rules! in_every_type {
+    ($(fn $name:ident($kind:ident) $body:block)*) => {$(
+        mod $name {
+            use super::*;
+
+            fn run($kind: Type) $body
+
+            #[test]
+            fn f64() {
+                run(Type::F64);
+            }
+
+            #[test]
+            fn f32() {
+                run(Type::F32);
+            }
+
+            #[test]
+            fn tf32() {
+                run(Type::Tf32);
+            }
+
+            #[test]
+            fn f16() {
+                run(Type::F16);
+            }
+
+            #[test]
+            fn bf16() {
+                run(Type::Bf16);
+            }
+        }
+    )*};
 }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_empty_sequences() {
-    let empty = |change: fn(&mut Shape)| {
-        row(70, |s| {
-            (s.batch, s.cuts) = (1, vec![0, 30, 30, 70]);
-            change(s);
-        })
-    };
-    let sized = |s: &mut Shape| (s.head_dim, s.state_dim) = (64, 64); // as the Hopper tier would have it
-    let rows = [empty(|s| s.per_sequence = true), empty(|_| {}), empty(sized)];
-    check_types(&rows, Decay::Mild, &ALGORITHMS);
-}
+in_every_type! {
+    fn every_algorithm_agrees_with_the_cpu_for_few_and_for_no_positions(kind) {
+        let mut rows: Vec<_> = [0, 1, 2, 31, 32, 33, 63, 64, 65].map(|len| row(len, |_| {})).into();
+        rows.push(row(20, |s| s.batch = 0));
+        kind.check(&rows, Decay::Mild, &ALGORITHMS);
+    }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal() {
-    let rows = [
-        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),
-        row(40, |s| (s.groups, s.heads_per_group, s.skip) = (4, 1, 0)),
-        row(70, |s| s.free_diagonal = true),
-        row(70, |s| (s.groups, s.heads_per_group, s.batch) = (2, 9, 1)), // more heads than a block takes
-    ];
-    check_types(&rows, Decay::Mild, &ALGORITHMS);
-}
+    fn every_algorithm_agrees_with_the_cpu_for_packed_sequences(kind) {
+        let rows = [
+            row(70, |s| s.cuts = vec![1, 2, 30, 69]),
+            row(70, |s| (s.cuts, s.per_sequence) = (vec![1, 40], true)),
+            row(33, |s| (s.cuts, s.batch, s.skip) = (vec![32], 3, 0)),
+        ];
+        kind.check(&rows, Decay::Mild, &ALGORITHMS);
+    }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_hostile_decays() {
-    let rows = [row(100, |_| {})];
-    for decay in HOSTILE {
-        check_types(&rows, decay, &ALGORITHMS);
+    fn every_algorithm_agrees_with_the_cpu_for_empty_sequences(kind) {
+        let empty = |change: fn(&mut Shape)| {
+            row(70, |s| {
+                (s.batch, s.cuts) = (1, vec![0, 30, 30, 70]);
+                change(s);
+            })
+        };
+        let sized = |s: &mut Shape| (s.head_dim, s.state_dim) = (64, 64); // as the Hopper tier would have it
+        let rows = [empty(|s| s.per_sequence = true), empty(|_| {}), empty(sized)];
+        kind.check(&rows, Decay::Mild, &ALGORITHMS);
+    }
+
+    fn every_algorithm_agrees_with_the_cpu_for_groups_skips_and_a_free_diagonal(kind) {
+        let rows = [
+            row(40, |s| (s.groups, s.heads_per_group, s.skip) = (2, 3, 2)),
+            row(40, |s| (s.groups, s.heads_per_group, s.skip) = (4, 1, 0)),
+            row(70, |s| s.free_diagonal = true),
+            row(70, |s| (s.groups, s.heads_per_group, s.batch) = (2, 9, 1)), // more heads than a block takes
+        ];
+        kind.check(&rows, Decay::Mild, &ALGORITHMS);
+    }
+
+    fn every_algorithm_agrees_with_the_cpu_for_hostile_decays(kind) {
+        let rows = [row(100, |_| {})];
+        for decay in HOSTILE {
+            kind.check(&rows, decay, &ALGORITHMS);
+        }
     }
 }
 
@@ -126,41 +172,40 @@ fn wide(head_dim: usize, state_dim: usize) -> Shape {
     row(66, |s| (s.batch, s.head_dim, s.state_dim) = (1, head_dim, state_dim))
 }
 
+fn long(len: usize) -> Shape {
+    row(len, |s| (s.batch, s.head_dim, s.state_dim) = (1, 64, 128))
+}
+
 /// Of the portable tier: two tiles of channels, the last one ragged; odd widths; the widest.
 fn portable_widths() -> [Shape; 4] {
     [wide(80, 17), wide(1, 256), wide(24, 136), wide(256, 256)]
 }
 
-#[test]
-fn products_in_tf32_agree_with_the_cpu_for_wide_heads_and_states() {
-    let Some(device) = device() else { return };
-    check_tf32(&device, &portable_widths(), Decay::Wide);
-}
+in_every_type! {
+    fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states(kind) {
+        let algorithms = [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }];
+        kind.check(&[wide(64, 128)], Decay::Wide, &algorithms);
+        match kind {
+            Type::F64 => kind.check(&[wide(256, 256)], Decay::Wide, &algorithms),
+            Type::F32 => kind.check(&[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms),
+            Type::Tf32 | Type::F16 | Type::Bf16 => kind.check(&portable_widths(), Decay::Wide, &algorithms[1..]),
+        }
+    }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_wide_heads_and_states() {
-    let algorithms = [Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }];
-    check_types(&[wide(64, 128)], Decay::Wide, &algorithms);
-    let Some(device) = device() else { return };
-    check::<f32>(&device, &[wide(80, 17), wide(1, 256)], Decay::Wide, &algorithms);
-    let short = portable_widths();
-    check::<bf16>(&device, &short, Decay::Wide, &algorithms[1..]);
-    check::<f16>(&device, &short, Decay::Wide, &algorithms[1..]);
-    check::<f64>(&device, &[wide(256, 256)], Decay::Wide, &algorithms);
-}
+    fn every_algorithm_agrees_with_the_cpu_for_a_thousand_positions(kind) {
+        kind.check(&[long(1000)], Decay::Mild, &ALGORITHMS);
+        kind.check(&[long(1000)], Decay::Wide, &ALGORITHMS);
+    }
 
-#[test]
-fn every_algorithm_agrees_with_the_cpu_for_long_sequences() {
-    let long = |len| row(len, |s| (s.batch, s.head_dim, s.state_dim) = (1, 64, 128));
-    let rows = [long(1000), long(4097)];
-    check_types(&rows, Decay::Mild, &ALGORITHMS);
-    check_types(&rows, Decay::Wide, &ALGORITHMS);
-}
+    fn every_algorithm_agrees_with_the_cpu_for_long_sequences(kind) {
+        kind.check(&[long(4097)], Decay::Mild, &ALGORITHMS);
+        kind.check(&[long(4097)], Decay::Wide, &ALGORITHMS);
+    }
 
-#[test]
-fn many_rows_agree_with_the_cpu() {
-    let rows = [row(130, |s| (s.batch, s.head_dim, s.state_dim) = (64, 64, 128))];
-    check_types(&rows, Decay::Mild, &[Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }]);
+    fn many_rows_agree_with_the_cpu(kind) {
+        let rows = [row(130, |s| (s.batch, s.head_dim, s.state_dim) = (64, 64, 128))];
+        kind.check(&rows, Decay::Mild, &[Algorithm::Recurrent, Algorithm::Chunked { chunk: 64 }]);
+    }
 }
 
 #[test]
@@ -225,15 +270,18 @@ fn check_rows<T: Stored + PartialEq>(cuda: &Cuda<T>) {
     }
 }
 
-#[test]
-fn a_row_gets_the_same_bits_in_any_batch() {
-    let Some(device) = device() else { return };
-    let stream = Stream::new(&device).unwrap();
-    check_rows(&Cuda::<f64>::on(stream.clone()));
-    check_rows(&Cuda::<f32>::on(stream.clone()));
-    check_rows(&Cuda::<f32>::on(stream.clone()).with_tf32());
-    check_rows(&Cuda::<f16>::on(stream.clone()));
-    check_rows(&Cuda::<bf16>::on(stream));
+in_every_type! {
+    fn a_row_gets_the_same_bits_in_any_batch(kind) {
+        let Some(device) = device() else { return };
+        let stream = Stream::new(&device).unwrap();
+        match kind {
+            Type::F64 => check_rows(&Cuda::<f64>::on(stream)),
+            Type::F32 => check_rows(&Cuda::<f32>::on(stream)),
+            Type::Tf32 => check_rows(&Cuda::<f32>::on(stream).with_tf32()),
+            Type::F16 => check_rows(&Cuda::<f16>::on(stream)),
+            Type::Bf16 => check_rows(&Cuda::<bf16>::on(stream)),
+        }
+    }
 }
 
 #[test]
