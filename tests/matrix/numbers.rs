@@ -1,8 +1,9 @@
 //! Norms, distances, condition numbers and eigenvalues against dense matrices and recorded numbers.
 
+use crate::support::dense;
 use crate::support::ragged::{Draw, Sizes, adjoint, dense_hermitian, dense_lower, dense_two_sided, sizes};
 use faer::Mat;
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, array};
 use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;
@@ -377,6 +378,30 @@ fn eigenvalues_where_pivots_vanish_are_found() {
         Array1::zeros(5),
     );
     let zero = HermitianQuasiseparable::new(zero.unwrap()).unwrap();
-    assert_eq!(zero.eigenvalue_count_below(0.5).unwrap(), 5);
+    let counts = [-0.5, 0.0, 0.5].map(|shift| zero.eigenvalue_count_below(shift).unwrap());
+    assert_eq!(counts, [0, 0, 5]);
+    let counts = [f64::NEG_INFINITY, f64::INFINITY].map(|shift| m.eigenvalue_count_below(shift).unwrap());
+    assert_eq!(counts, [0, len]);
+    assert_eq!(m.eigenvalues_within(f64::NEG_INFINITY..f64::INFINITY, 1e-14).unwrap(), found);
     assert!(zero.eigenvalues(0..5, 1e-9).unwrap().iter().all(|v| v.abs() < 1e-300));
+}
+
+#[test]
+fn eigenvalues_do_not_depend_on_how_large_absolute_generators_are() {
+    // An oscillation: A turns by 45 degrees, so that entries stay small and |A|^k grows as 2^(k/2).
+    let len = 120;
+    let half = std::f64::consts::FRAC_1_SQRT_2;
+    let turns = (0..len).map(|_| array![[half, -half], [half, half]]).collect();
+    let (b, c) =
+        (Array2::from_shape_fn((len, 2), |(k, n)| ((3 * k + n) as f64).sin()), Array2::ones((len, 2)));
+    let lower = Sss::uniform(Transition::Dense(turns), b, c, Array1::from_elem(len, 0.5)).unwrap();
+    let m = HermitianQuasiseparable::new(lower).unwrap();
+    let expected = dense::eigenvalues(&m.to_dense());
+    let norm = expected[len - 1].abs().max(expected[0].abs());
+    let found = m.eigenvalues(len - 5..len, 1e-13).unwrap();
+    for (found, expected) in found.iter().zip(&expected[len - 5..]) {
+        assert!((found - expected).abs() <= 1e-12 * norm, "{found} {expected}");
+    }
+    let middle = (expected[59] + expected[60]) / 2.0;
+    assert_eq!(m.eigenvalue_count_below(middle).unwrap(), 60);
 }
