@@ -8,7 +8,8 @@ use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;
 use semisep::matrix::sss::{
-    Blocks, Bounds, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper, norm_two_estimate,
+    Blocks, Bounds, FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, Tolerance, Transition, Upper,
+    norm_two_estimate,
 };
 use semisep::matrix::{OneSemiseparable, StructuredMatrix};
 use serde_json::Value;
@@ -308,7 +309,14 @@ fn one_line_says_what_a_matrix_is_and_the_alternate_form_shows_a_corner() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[1], "       0  1.0000  1.0000  1.0000  1.0000  1.0000  …");
     assert_eq!((lines.len(), lines[7]), (8, "  ⋮"));
-    let text = format!("{:#}", Upper(lower));
+    let ones = Array2::<f64>::ones((9, 1));
+    let filter = FilterForm::uniform(Transition::Identity, ones.clone(), ones).unwrap();
+    assert_eq!(
+        filter.to_string(),
+        "FilterForm 9 × 9: 9 steps of 1 × 1, orders 1 1 1 (least, median, most), identity"
+    );
+    let text = format!("{:#}", Upper(lower.clone()));
+    assert_eq!(text, format!("{:#}", lower.adjoint()));
     assert_eq!(text.lines().nth(2), Some("       0       0  1.0000  1.0000  1.0000  1.0000  …"));
     let ragged = Sss::<f64>::new(
         Transition::Dense(Blocks::zeros([(2, 0), (0, 2)])),
@@ -404,4 +412,35 @@ fn eigenvalues_do_not_depend_on_how_large_absolute_generators_are() {
     }
     let middle = (expected[59] + expected[60]) / 2.0;
     assert_eq!(m.eigenvalue_count_below(middle).unwrap(), 60);
+}
+
+#[test]
+fn upper_matrices_have_the_numbers_of_their_dense_forms() {
+    let len = 30;
+    let random = &mut crate::support::Random::new(9);
+    let (b, c) = (random.matrix(len, 2), random.matrix(len, 2));
+    let a = Transition::diagonal(Array2::from_elem((len, 2), -0.7));
+    let d = random.vector(len).mapv(|v| v.signum() * (2.0 + v.abs()));
+    let m = Upper(Sss::uniform(a, b, c, d).unwrap());
+    let dense = m.to_dense();
+    let (one, inf) = (norm_one(&dense), norm_one(&adjoint(&dense)));
+    for (bounds, expected) in [(m.norm_one().unwrap(), one), (m.norm_inf().unwrap(), inf)] {
+        assert!(bounds.lower <= expected * (1.0 + 1e-12) && expected <= bounds.upper * (1.0 + 1e-12));
+    }
+    let inverse = dense_inverse(&dense);
+    let (found, expected) = (m.condition_one_estimate().unwrap(), one * norm_one(&inverse));
+    assert!(found <= expected * (1.0 + 1e-10) && found >= 0.3 * expected, "{found} {expected}");
+    let (found, expected) = (m.condition_two_estimate().unwrap(), dense::condition(&dense));
+    assert!(found <= expected * (1.0 + 1e-10) && found >= 0.9 * expected, "{found} {expected}");
+    let determinant = m.log_determinant().unwrap();
+    let expected = dense::determinant(&dense).re;
+    assert!((determinant.phase * determinant.log_modulus.exp() / expected - 1.0).abs() < 1e-12);
+    let hankel = dense::singular_values(&dense.slice(ndarray::s![..15, 15..]).to_owned());
+    let spectrum = m.hankel_spectrum().unwrap();
+    assert!((spectrum.values(15)[0] / hankel[0] - 1.0).abs() < 1e-12);
+    assert_eq!(spectrum.norm(), m.norm_hankel().unwrap());
+    assert_eq!(m.hankel_ranks(Tolerance::Relative(1e-12)).unwrap()[14], 2);
+    let x = random.matrix(len, 3);
+    let y = m.solve_adjoint(m.adjoint_matmul(x.view()).unwrap().view()).unwrap();
+    assert!((y - x).iter().all(|v| v.abs() < 1e-12));
 }
