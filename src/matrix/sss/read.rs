@@ -50,7 +50,7 @@ pub enum SubBlock<E> {
     /// The same of an upper matrix.
     Upper(Upper<Sss<E>>),
     /// A block of a two-sided matrix that shares steps with the diagonal.
-    TwoSided(Quasiseparable<E>),
+    TwoSided(Box<Quasiseparable<E>>),
 }
 
 impl<E: Field> SubBlock<E> {
@@ -286,7 +286,9 @@ impl<E: Field> Quasiseparable<E> {
         let lower = self.lower().sub_block(rows.clone(), columns.clone())?;
         Ok(match (lower, self.upper().sub_block(columns, rows)?) {
             (_, SubBlock::LowRank(above)) => SubBlock::LowRank(above.adjoint()),
-            (SubBlock::Lower(lower), SubBlock::Lower(upper)) => SubBlock::TwoSided(Self::new(lower, upper)?),
+            (SubBlock::Lower(lower), SubBlock::Lower(upper)) => {
+                SubBlock::TwoSided(Box::new(Self::new(lower, upper)?))
+            }
             (below, _) => below,
         })
     }
