@@ -173,6 +173,11 @@ impl<E: Field> Qr<E> {
         self.r.slice(s![..self.vectors.len(), ..])
     }
 
+    /// Whether an odd number of reflections made Q, so that its determinant is -1 and not 1.
+    pub(crate) fn is_odd(&self) -> bool {
+        self.scales.iter().filter(|scale| !scale.is_zero()).count() % 2 == 1
+    }
+
     /// `b ← Qᴴ b`; `b`: (m, k).
     pub(crate) fn apply_adjoint(&self, b: &mut Array2<E>) {
         for (j, (v, &scale)) in self.vectors.iter().zip(&self.scales).enumerate() {

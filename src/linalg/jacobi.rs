@@ -44,13 +44,20 @@ pub(crate) fn right_svd<E: Field>(a: ArrayView2<'_, E>) -> RightSvd<E> {
     RightSvd { values: order.iter().map(|&i| norms[i] * scale).collect(), right }
 }
 
-/// The power of two that is next to the largest modulus from below: dividing by it is exact. One where there is none.
+/// The power of two that is next to the largest modulus from below: dividing by it is exact. The least normal number where
+/// that is subnormal, whose reciprocal is finite; one where there is none.
 pub(crate) fn scale_of<'a, E: Field>(values: impl IntoIterator<Item = &'a E>) -> E::Real {
     power_below(values.into_iter().fold(E::Real::zero(), |m, v| m.max(v.modulus())))
 }
 
 fn power_below<R: Real>(largest: R) -> R {
-    if largest.is_normal() { largest.log2().floor().exp2() } else { R::one() }
+    if largest.is_normal() {
+        largest.log2().floor().exp2()
+    } else if largest.is_subnormal() {
+        R::min_positive_value()
+    } else {
+        R::one()
+    }
 }
 
 /// The largest modulus.

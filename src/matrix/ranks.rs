@@ -22,7 +22,8 @@ pub enum MainDiagonal {
 /// O(len⁴) time.
 ///
 /// # Errors
-/// [`Error::Shape`] if `m` is not square, [`Error::Value`] if it holds a number that is not finite.
+/// [`Error::Shape`] if `m` is not square, [`Error::Value`] if it holds a number that is not finite, [`Error::Config`] if
+/// `tolerance` is negative or no number.
 pub fn maximal_block_ranks<E: Field>(
     m: ArrayView2<'_, E>,
     diagonal: MainDiagonal,
@@ -30,6 +31,10 @@ pub fn maximal_block_ranks<E: Field>(
 ) -> Result<Vec<usize>> {
     let (len, extra) = (m.nrows(), usize::from(diagonal == MainDiagonal::Included));
     check_shape("m", "(len, len)", &[len, len], m.shape())?;
+    if tolerance.is_nan() || tolerance < 0.0 {
+        let reason = format!("expected a number of at least 0, found {tolerance}");
+        return Err(Error::Config { field: "tolerance", reason });
+    }
     (1 - extra..len)
         .map(|k| {
             let values = singular_values(m.slice(s![k.., ..k + extra])).ok_or_else(|| Error::Value {

@@ -1,4 +1,4 @@
-"""Numbers of celerite2 and tinygp, and pivots by 60-digit arithmetic, for tests/sss_golden.rs.
+"""Numbers of celerite2 and tinygp, and pivots by 60-digit arithmetic, for tests/matrix/accuracy.rs.
 
 Run: pip install celerite2==0.3.3 tinygp==0.3.1 mpmath safetensors, then python tests/golden/factor.py
 """

@@ -1,4 +1,4 @@
-"""Hankel singular values and distances in 60 digits, for tests/sss_numbers.rs.
+"""Hankel singular values and distances in 60 digits, for tests/matrix/numbers.rs.
 
 python tests/golden/hankel.py > tests/golden/hankel.json   (mpmath 1.3)
 """

@@ -145,6 +145,9 @@ fn check_kronecker<E: Draw>(sizes: &Sizes, (rows, columns): (usize, usize)) {
     assert_eq!(large.orders(), expected);
     let m = sizes.two_sided::<E>();
     assert_close(&dense_two_sided(&m.kronecker(x.view())), &kron(&dense_two_sided(&m)), TOLERANCE);
+    let upper = Upper(s);
+    let expected = kron(&adjoint(&dense_lower(&upper.0)));
+    assert_close(&adjoint(&dense_lower(&upper.kronecker(x.view()).0)), &expected, TOLERANCE);
 }
 
 fn check_inverse<E: Draw>(sizes: &Sizes) {
@@ -288,4 +291,23 @@ fn what_does_not_fit_is_an_error_that_names_the_step() {
     d.block_mut(1).fill(0.0);
     let singular = Sss::new(transition, b, c, d).unwrap();
     assert!(matches!(singular.inverse(), Err(Error::Singular { step: 1, .. })));
+}
+
+#[test]
+fn operators_take_adjoints_by_reference_and_multiples_of_hermitian_matrices() {
+    let mut random = crate::support::Random::new(5);
+    let mut matrix = || {
+        let (b, c, d) = (random.complex(6, 2), random.complex(6, 2), random.vector(6).mapv(Complex::from));
+        Sss::uniform(Transition::Identity, b, c, d).unwrap()
+    };
+    let (s, t) = (matrix(), matrix());
+    let (dense_s, dense_t) = (dense_lower(&s), dense_lower(&t));
+    let product = (s.adjoint() * &t).unwrap();
+    assert_close(&dense_two_sided(&product), &adjoint(&dense_s).dot(&dense_t), 1e-12);
+    let product = (&s * t.adjoint()).unwrap();
+    assert_close(&dense_two_sided(&product), &dense_s.dot(&adjoint(&dense_t)), 1e-12);
+    let h = HermitianQuasiseparable::new(s).unwrap();
+    let expected = dense_hermitian(&h);
+    assert_close(&dense_hermitian(&(&h * -2.0)), &expected.mapv(|v| v * -2.0), 1e-12);
+    assert_close(&dense_hermitian(&-&h), &expected.mapv(|v| -v), 1e-12);
 }

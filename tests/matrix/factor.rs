@@ -157,7 +157,10 @@ fn check_orthogonal<E: Dense>(sizes: &Sizes, width: usize) {
         let x = qr.solve_adjoint(b.view()).unwrap();
         assert!(backward_error(&adjoint(&dense), &x, &b) < STABLE);
         let log: f64 = singular_values(&dense).into_iter().map(f64::ln).sum();
-        assert!((qr.log_modulus_of_determinant().unwrap() - log).abs() < 1e-14 * condition + 1e-12);
+        let LogDeterminant { phase, log_modulus } = qr.log_determinant().unwrap();
+        assert!((log_modulus - log).abs() < 1e-14 * condition + 1e-12);
+        let expected = determinant(&dense) / log.exp();
+        assert!((phase.to_complex() - expected).norm() < 1e-12 * condition + 1e-10, "{phase} {expected}");
     }
     let solution = qr.least_squares(b.view()).unwrap();
     let residual = &b - &product(&dense, &solution.x);

@@ -7,8 +7,8 @@ use num_complex::Complex;
 use semisep::Error;
 use semisep::matrix::StructuredMatrix;
 use semisep::matrix::sss::{
-    Blocks, Canonical, HermitianQuasiseparable, Quasiseparable, Sss, StateSpaceRoots, Tolerance, Transition,
-    norm_inf_exact, norm_one_exact, norm_two_estimate,
+    Blocks, Canonical, HermitianQuasiseparable, Quasiseparable, Sss, StateSpace, StateSpaceRoots, Tolerance,
+    Transition, norm_inf_exact, norm_one_exact, norm_two_estimate,
 };
 
 /// A matrix of blocks of unequal sizes, or of numbers of order 2.
@@ -256,4 +256,37 @@ fn arrays_within_others_and_responses_without_a_shift_are_read_right() {
     // One late number: the leading mode has no shift within the rows that are left.
     let found = Sss::from_toeplitz(array![0.0, 0.0, 0.0, 1.0].view(), Tolerance::Relative(1e-10)).unwrap();
     assert!(found.error <= 1.0 + 1e-15 && found.matrix.to_dense().iter().all(|v: &f64| v.is_finite()));
+}
+
+#[test]
+fn models_that_do_not_fit_are_refused_by_the_names_of_their_fields() {
+    let blocks = |sizes: [(usize, usize); 2]| Blocks::<f64>::zeros(sizes);
+    let roots = |noise| StateSpaceRoots {
+        transition: Transition::Identity,
+        noise: blocks(noise),
+        output: blocks([(1, 1), (1, 1)]),
+        output_noise: blocks([(1, 1), (1, 1)]),
+        initial: Array2::ones((1, 1)),
+    };
+    let error = roots([(2, 1), (1, 1)]).cholesky().unwrap_err();
+    assert!(
+        matches!(&error, Error::Shape { tensor: "noise", expected, .. } if expected.contains("step 0")),
+        "{error}"
+    );
+    let StateSpaceRoots { transition, noise, output, output_noise, .. } = roots([(1, 1), (1, 1)]);
+    let model = StateSpace { transition, noise, output, output_noise, initial: array![[f64::NAN]] };
+    let error = model.covariance().unwrap_err();
+    assert!(matches!(error, Error::Value { tensor: "initial", .. }), "{error}");
+}
+
+#[test]
+fn subnormal_responses_are_realised_and_late_modes_do_no_harm() {
+    let response = Array1::from_shape_fn(40, |t| 1e-310 * 0.5f64.powi(t as i32));
+    let found = Sss::from_toeplitz(response.view(), Tolerance::Relative(1e-6)).unwrap();
+    assert_eq!(found.matrix.order_at(1), 1);
+    let response = Array1::from_shape_fn(200, |t| 1.0 / (1.0 + t as f64));
+    let found = Sss::from_toeplitz(response.view(), Tolerance::Absolute(0.0)).unwrap();
+    assert!(found.error < 1e-8, "{}", found.error);
+    let empty = Sss::<f64>::from_toeplitz(array![].view(), Tolerance::Absolute(0.0)).unwrap();
+    assert!(empty.error.is_sign_positive());
 }

@@ -1,13 +1,15 @@
 //! Norms, distances, condition numbers and eigenvalues against dense matrices and recorded numbers.
 
+use crate::support::dense;
 use crate::support::ragged::{Draw, Sizes, adjoint, dense_hermitian, dense_lower, dense_two_sided, sizes};
 use faer::Mat;
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2, array};
 use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Field;
 use semisep::matrix::sss::{
-    Blocks, Bounds, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper, norm_two_estimate,
+    Blocks, Bounds, FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, Tolerance, Transition, Upper,
+    norm_two_estimate,
 };
 use semisep::matrix::{OneSemiseparable, StructuredMatrix};
 use serde_json::Value;
@@ -307,7 +309,14 @@ fn one_line_says_what_a_matrix_is_and_the_alternate_form_shows_a_corner() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[1], "       0  1.0000  1.0000  1.0000  1.0000  1.0000  …");
     assert_eq!((lines.len(), lines[7]), (8, "  ⋮"));
-    let text = format!("{:#}", Upper(lower));
+    let ones = Array2::<f64>::ones((9, 1));
+    let filter = FilterForm::uniform(Transition::Identity, ones.clone(), ones).unwrap();
+    assert_eq!(
+        filter.to_string(),
+        "FilterForm 9 × 9: 9 steps of 1 × 1, orders 1 1 1 (least, median, most), identity"
+    );
+    let text = format!("{:#}", Upper(lower.clone()));
+    assert_eq!(text, format!("{:#}", lower.adjoint()));
     assert_eq!(text.lines().nth(2), Some("       0       0  1.0000  1.0000  1.0000  1.0000  …"));
     let ragged = Sss::<f64>::new(
         Transition::Dense(Blocks::zeros([(2, 0), (0, 2)])),
@@ -377,6 +386,61 @@ fn eigenvalues_where_pivots_vanish_are_found() {
         Array1::zeros(5),
     );
     let zero = HermitianQuasiseparable::new(zero.unwrap()).unwrap();
-    assert_eq!(zero.eigenvalue_count_below(0.5).unwrap(), 5);
+    let counts = [-0.5, 0.0, 0.5].map(|shift| zero.eigenvalue_count_below(shift).unwrap());
+    assert_eq!(counts, [0, 0, 5]);
+    let counts = [f64::NEG_INFINITY, f64::INFINITY].map(|shift| m.eigenvalue_count_below(shift).unwrap());
+    assert_eq!(counts, [0, len]);
+    assert_eq!(m.eigenvalues_within(f64::NEG_INFINITY..f64::INFINITY, 1e-14).unwrap(), found);
     assert!(zero.eigenvalues(0..5, 1e-9).unwrap().iter().all(|v| v.abs() < 1e-300));
+}
+
+#[test]
+fn eigenvalues_do_not_depend_on_how_large_absolute_generators_are() {
+    // An oscillation: A turns by 45 degrees, so that entries stay small and |A|^k grows as 2^(k/2).
+    let len = 120;
+    let half = std::f64::consts::FRAC_1_SQRT_2;
+    let turns = (0..len).map(|_| array![[half, -half], [half, half]]).collect();
+    let (b, c) =
+        (Array2::from_shape_fn((len, 2), |(k, n)| ((3 * k + n) as f64).sin()), Array2::ones((len, 2)));
+    let lower = Sss::uniform(Transition::Dense(turns), b, c, Array1::from_elem(len, 0.5)).unwrap();
+    let m = HermitianQuasiseparable::new(lower).unwrap();
+    let expected = dense::eigenvalues(&m.to_dense());
+    let norm = expected[len - 1].abs().max(expected[0].abs());
+    let found = m.eigenvalues(len - 5..len, 1e-13).unwrap();
+    for (found, expected) in found.iter().zip(&expected[len - 5..]) {
+        assert!((found - expected).abs() <= 1e-12 * norm, "{found} {expected}");
+    }
+    let middle = (expected[59] + expected[60]) / 2.0;
+    assert_eq!(m.eigenvalue_count_below(middle).unwrap(), 60);
+}
+
+#[test]
+fn upper_matrices_have_the_numbers_of_their_dense_forms() {
+    let len = 30;
+    let random = &mut crate::support::Random::new(9);
+    let (b, c) = (random.matrix(len, 2), random.matrix(len, 2));
+    let a = Transition::diagonal(Array2::from_elem((len, 2), -0.7));
+    let d = random.vector(len).mapv(|v| v.signum() * (2.0 + v.abs()));
+    let m = Upper(Sss::uniform(a, b, c, d).unwrap());
+    let dense = m.to_dense();
+    let (one, inf) = (norm_one(&dense), norm_one(&adjoint(&dense)));
+    for (bounds, expected) in [(m.norm_one().unwrap(), one), (m.norm_inf().unwrap(), inf)] {
+        assert!(bounds.lower <= expected * (1.0 + 1e-12) && expected <= bounds.upper * (1.0 + 1e-12));
+    }
+    let inverse = dense_inverse(&dense);
+    let (found, expected) = (m.condition_one_estimate().unwrap(), one * norm_one(&inverse));
+    assert!(found <= expected * (1.0 + 1e-10) && found >= 0.3 * expected, "{found} {expected}");
+    let (found, expected) = (m.condition_two_estimate().unwrap(), dense::condition(&dense));
+    assert!(found <= expected * (1.0 + 1e-10) && found >= 0.9 * expected, "{found} {expected}");
+    let determinant = m.log_determinant().unwrap();
+    let expected = dense::determinant(&dense).re;
+    assert!((determinant.phase * determinant.log_modulus.exp() / expected - 1.0).abs() < 1e-12);
+    let hankel = dense::singular_values(&dense.slice(ndarray::s![..15, 15..]).to_owned());
+    let spectrum = m.hankel_spectrum().unwrap();
+    assert!((spectrum.values(15)[0] / hankel[0] - 1.0).abs() < 1e-12);
+    assert_eq!(spectrum.norm(), m.norm_hankel().unwrap());
+    assert_eq!(m.hankel_ranks(Tolerance::Relative(1e-12)).unwrap()[14], 2);
+    let x = random.matrix(len, 3);
+    let y = m.solve_adjoint(m.adjoint_matmul(x.view()).unwrap().view()).unwrap();
+    assert!((y - x).iter().all(|v| v.abs() < 1e-12));
 }

@@ -66,6 +66,41 @@ fn check_blocks<E: Draw>(sizes: &Sizes) {
     assert!(matches!(m.sub_block(0..0, columns..columns + 2), Err(Error::Value { .. })));
 }
 
+/// Every block of a matrix, and whether those whose steps are all on one side of the diagonal are factored if both sides
+/// have entries.
+macro_rules! check_two_sided_blocks {
+    ($m:expr, $dense:expr, ($row_offsets:expr, $column_offsets:expr), $factored:expr) => {{
+        let (m, dense) = (&$m, &$dense);
+        let (rows, columns) = dense.dim();
+        let step = |offsets: &[usize], at: usize| offsets.partition_point(|o| *o <= at) - 1;
+        for (i, k) in (0..=rows).flat_map(|i| (i..=rows).map(move |k| (i, k))) {
+            for (j, l) in (0..=columns).flat_map(|j| (j..=columns).map(move |l| (j, l))) {
+                let block = m.sub_block(i..k, j..l).unwrap();
+                assert_close(&block.to_dense(), dense.slice(s![i..k, j..l]), 1e-12);
+                if $factored && i < k && j < l {
+                    let (r, q) = (&$row_offsets, &$column_offsets);
+                    let aside = step(q, l - 1) < step(r, i) || step(r, k - 1) < step(q, j);
+                    assert_eq!(matches!(block, SubBlock::LowRank(_)), aside);
+                }
+            }
+        }
+        assert!(matches!(m.sub_block(0..rows + 1, 0..0), Err(Error::Value { .. })));
+        assert!(matches!(m.sub_block(0..0, columns..columns + 2), Err(Error::Value { .. })));
+    }};
+}
+
+fn check_blocks_on_both_sides<E: Draw>(sizes: &Sizes) {
+    let m = sizes.two_sided::<E>();
+    let offsets = (m.lower().row_offsets(), m.lower().column_offsets());
+    check_two_sided_blocks!(m, dense_two_sided(&m), (offsets.0, offsets.1), true);
+    let m = sizes.hermitian::<E>();
+    let offsets = m.lower().row_offsets();
+    check_two_sided_blocks!(m, dense_hermitian(&m), (offsets, offsets), true);
+    let m = Upper(sizes.lower::<E>());
+    let offsets = (m.0.column_offsets(), m.0.row_offsets());
+    check_two_sided_blocks!(m, adjoint(&dense_lower(&m.0)), (offsets.0, offsets.1), false);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -80,5 +115,7 @@ proptest! {
     fn every_block_agrees_with_the_definition(sizes in sizes(4)) {
         check_blocks::<f64>(&sizes);
         check_blocks::<Complex<f64>>(&sizes);
+        check_blocks_on_both_sides::<f64>(&sizes);
+        check_blocks_on_both_sides::<Complex<f64>>(&sizes);
     }
 }

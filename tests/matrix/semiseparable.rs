@@ -222,6 +222,10 @@ fn full_rank_matrices_show_their_rank() {
         Array2::from_shape_fn((6, 6), |(i, j)| if i >= j { 1.0 / (1.0 + (i + j) as f64) } else { 0.0 });
     let ranks = maximal_block_ranks(lower.view(), MainDiagonal::Included, 1e-12).unwrap();
     assert_eq!(ranks, [1, 2, 3, 3, 2, 1]);
+    for tolerance in [-1e-3, f64::NAN] {
+        let error = maximal_block_ranks(lower.view(), MainDiagonal::Included, tolerance).unwrap_err();
+        assert!(matches!(error, Error::Config { field: "tolerance", .. }), "{error}");
+    }
     let ranks = maximal_block_ranks(lower.view(), MainDiagonal::Excluded, 1e-12).unwrap();
     assert_eq!(ranks, [1, 2, 3, 2, 1]);
     let broken = array![[f64::NAN]];

@@ -1,9 +1,10 @@
 //! Matrices written down and read back: the same matrix, or an error, never an invalid one.
 
 use crate::support::ragged::{Draw, Sizes, sizes};
+use ndarray::Array2;
 use num_complex::Complex;
 use proptest::prelude::*;
-use semisep::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Upper};
+use semisep::matrix::sss::{FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use serde::{Serialize, de::DeserializeOwned};
 
 fn check<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(m: &M) {
@@ -14,6 +15,9 @@ fn check<M: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(m: &M) {
 fn check_all<E: Draw + Serialize + DeserializeOwned>(sizes: &Sizes) {
     let lower: Sss<E> = sizes.lower();
     check(&lower);
+    let (a, b, c, d) = lower.clone().into_parts();
+    let c = (0..c.len()).map(|k| Array2::from_elem((d.dims(k).0, lower.order_at(k + 1)), E::one())).collect();
+    check(&FilterForm::new(lower.order_at(0), a, b, c).unwrap());
     check(&Upper(lower));
     let both: Quasiseparable<E> = sizes.two_sided();
     check(&both);
@@ -38,6 +42,10 @@ fn what_is_no_matrix_is_refused() {
     let good = blocks("[[1,1]]", "[1.0,2.0]");
     let read = |text: &str| serde_json::from_str::<Sss<f64>>(text).map_err(|e| e.to_string());
     read(&sss(r#""identity""#, &good, &good, &good)).unwrap();
+    let filter = |first: u64| format!(r#"{{"first":{first},"a":"identity","b":{good},"c":{good}}}"#);
+    let read_filter = |text: &str| serde_json::from_str::<FilterForm<f64>>(text).map_err(|e| e.to_string());
+    read_filter(&filter(1)).unwrap();
+    assert!(read_filter(&filter(1 << 60)).unwrap_err().contains("states"));
     for (what, text, says) in [
         (
             "sizes that numbers do not fill",

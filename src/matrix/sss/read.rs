@@ -8,7 +8,8 @@ use ndarray::{Array1, Array2, s};
 use super::multiply::regroup;
 use super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use crate::error::{Error, Result};
-use crate::linalg::matmul;
+use crate::linalg::{adjoint, matmul};
+use crate::matrix::StructuredMatrix;
 use crate::scalar::Field;
 
 /// A block of low rank as a product of three factors (paper Lemma 3.3, equation 5).
@@ -31,15 +32,25 @@ impl<E: Field> FactoredBlock<E> {
     pub fn to_dense(&self) -> Array2<E> {
         matmul(matmul(self.left.view(), self.centre.view()).view(), self.right.view())
     }
+
+    /// The adjoint of the block: factors change places.
+    pub fn adjoint(&self) -> Self {
+        let adjoint = |factor: &Array2<E>| adjoint(factor.view());
+        Self { left: adjoint(&self.right), centre: adjoint(&self.centre), right: adjoint(&self.left) }
+    }
 }
 
-/// A block of a lower matrix, still by generators.
+/// A block of a matrix, still by generators.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SubBlock<E> {
-    /// A block below the diagonal.
+    /// A block beside the diagonal, on a side where the matrix has entries.
     LowRank(FactoredBlock<E>),
-    /// A block that shares steps with the diagonal or lies above it.
+    /// Another block of a lower matrix: it shares steps with the diagonal or is zero.
     Lower(Sss<E>),
+    /// The same of an upper matrix.
+    Upper(Upper<Sss<E>>),
+    /// A block of a two-sided matrix that shares steps with the diagonal.
+    TwoSided(Box<Quasiseparable<E>>),
 }
 
 impl<E: Field> SubBlock<E> {
@@ -47,7 +58,9 @@ impl<E: Field> SubBlock<E> {
     pub fn to_dense(&self) -> Array2<E> {
         match self {
             Self::LowRank(block) => block.to_dense(),
-            Self::Lower(block) => super::dense::dense(block),
+            Self::Lower(block) => block.to_dense(),
+            Self::Upper(block) => block.to_dense(),
+            Self::TwoSided(block) => block.to_dense(),
         }
     }
 }
@@ -66,6 +79,22 @@ fn check_index((rows, columns): (usize, usize), i: usize, j: usize) -> Result<()
         tensor: "index",
         expected: "a row and a column of the matrix",
         found: format!("({i}, {j}) of {rows} rows, {columns} columns"),
+    })
+}
+
+fn check_block(
+    (all_rows, all_columns): (usize, usize),
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+) -> Result<()> {
+    let within = |range: &Range<usize>, end: usize| range.start <= range.end && range.end <= end;
+    if within(rows, all_rows) && within(columns, all_columns) {
+        return Ok(());
+    }
+    Err(Error::Value {
+        tensor: "block",
+        expected: "rows and columns of the matrix",
+        found: format!("rows {rows:?} of {all_rows}, columns {columns:?} of {all_columns}"),
     })
 }
 
@@ -131,14 +160,7 @@ impl<E: Field> Sss<E> {
     pub fn sub_block(&self, rows: Range<usize>, columns: Range<usize>) -> Result<SubBlock<E>> {
         let (all_rows, all_columns) = (self.row_offsets(), self.column_offsets());
         let (last_row, last_column) = (all_rows[self.len()], all_columns[self.len()]);
-        let ordered = rows.start <= rows.end && columns.start <= columns.end;
-        if !ordered || rows.end > last_row || columns.end > last_column {
-            return Err(Error::Value {
-                tensor: "block",
-                expected: "rows and columns of the matrix",
-                found: format!("rows {rows:?} of {last_row}, columns {columns:?} of {last_column}"),
-            });
-        }
+        check_block((last_row, last_column), &rows, &columns)?;
         let (row_steps, column_steps) = (touched(&all_rows, &rows), touched(&all_columns, &columns));
         let within = |range: &Range<usize>, offsets: &[usize], k: usize| {
             let cut = |i: usize| i.clamp(offsets[k], offsets[k + 1]) - offsets[k];
@@ -236,7 +258,41 @@ impl<S> Upper<S> {
     }
 }
 
+impl<E: Field> Upper<Sss<E>> {
+    /// The block of these rows and columns, by generators: the adjoint of that of the lower matrix.
+    ///
+    /// # Errors
+    /// As [`Sss::sub_block`].
+    pub fn sub_block(&self, rows: Range<usize>, columns: Range<usize>) -> Result<SubBlock<E>> {
+        check_block((self.rows(), self.columns()), &rows, &columns)?;
+        Ok(match self.0.sub_block(columns, rows)? {
+            SubBlock::LowRank(block) => SubBlock::LowRank(block.adjoint()),
+            SubBlock::Lower(block) => SubBlock::Upper(Upper(block)),
+            other => other,
+        })
+    }
+}
+
 impl<E: Field> Quasiseparable<E> {
+    /// The block of these rows and columns, by generators.
+    ///
+    /// Where no step of the rows is one of the columns, it is a product of three factors as in [`Sss::sub_block`], above
+    /// the diagonal the adjoint of one. Elsewhere it is a two-sided matrix again, of all steps between the first and the
+    /// last.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sub_block(&self, rows: Range<usize>, columns: Range<usize>) -> Result<SubBlock<E>> {
+        let lower = self.lower().sub_block(rows.clone(), columns.clone())?;
+        Ok(match (lower, self.upper().sub_block(columns, rows)?) {
+            (_, SubBlock::LowRank(above)) => SubBlock::LowRank(above.adjoint()),
+            (SubBlock::Lower(lower), SubBlock::Lower(upper)) => {
+                SubBlock::TwoSided(Box::new(Self::new(lower, upper)?))
+            }
+            (below, _) => below,
+        })
+    }
+
     /// The entry in row `i` and column `j`, in as many steps as lie between them.
     ///
     /// # Errors
@@ -269,6 +325,14 @@ impl<E: Field> Quasiseparable<E> {
 }
 
 impl<E: Field> HermitianQuasiseparable<E> {
+    /// The block of these rows and columns, by generators; see [`Quasiseparable::sub_block`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sub_block(&self, rows: Range<usize>, columns: Range<usize>) -> Result<SubBlock<E>> {
+        self.to_quasiseparable().sub_block(rows, columns)
+    }
+
     /// The entry in row `i` and column `j`, in as many steps as lie between them.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::super::{Blocks, Quasiseparable, Sss};
+use super::super::{Blocks, Quasiseparable, Sss, Upper};
 use super::compose::kronecker;
 use crate::scalar::Field;
 
@@ -26,6 +26,13 @@ impl<E: Field> Sss<E> {
         };
         let transition = self.chain().kronecker_identity(u.ncols());
         Self::from_parts(transition, each(&self.b, &v), each(&self.c, &u), each(&self.d, &x))
+    }
+}
+
+impl<E: Field> Upper<Sss<E>> {
+    /// The Kronecker product $`M \otimes X`$ with a dense block, see [`Sss::kronecker`].
+    pub fn kronecker(&self, x: ArrayView2<'_, E>) -> Self {
+        Self(self.0.kronecker(x.t().mapv(E::conj).view()))
     }
 }
 

@@ -4,6 +4,8 @@
 
 use std::ops::{Add, Mul, Neg, Sub};
 
+use num_traits::One;
+
 use super::super::{HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use crate::error::Result;
 use crate::scalar::Field;
@@ -49,3 +51,33 @@ macro_rules! impl_multiple {
     )*};
 }
 impl_multiple!(Sss<E>, Upper<Sss<E>>, Quasiseparable<E>);
+
+impl<E: Field> Mul<E::Real> for &HermitianQuasiseparable<E> {
+    type Output = HermitianQuasiseparable<E>;
+    fn mul(self, factor: E::Real) -> HermitianQuasiseparable<E> {
+        self.scaled(factor)
+    }
+}
+
+impl<E: Field> Neg for &HermitianQuasiseparable<E> {
+    type Output = HermitianQuasiseparable<E>;
+    fn neg(self) -> HermitianQuasiseparable<E> {
+        self.scaled(-E::Real::one())
+    }
+}
+
+/// `m.adjoint() * &t`: the numbers of the lower matrix are shared and not copied.
+impl<E: Field> Mul<&Sss<E>> for Upper<&Sss<E>> {
+    type Output = Result<Quasiseparable<E>>;
+    fn mul(self, other: &Sss<E>) -> Result<Quasiseparable<E>> {
+        Upper(self.0.clone()).multiply_lower(other)
+    }
+}
+
+/// `&m * t.adjoint()`: the numbers of the lower matrix are shared and not copied.
+impl<E: Field> Mul<Upper<&Sss<E>>> for &Sss<E> {
+    type Output = Result<Quasiseparable<E>>;
+    fn mul(self, other: Upper<&Sss<E>>) -> Result<Quasiseparable<E>> {
+        self.multiply_upper(&Upper(other.0.clone()))
+    }
+}

@@ -149,6 +149,22 @@ impl<E: Field> Upper<Sss<E>> {
         let Rounded { matrix, error, spectrum } = self.0.rounded(tolerance)?;
         Ok(Rounded { matrix: Upper(matrix), error, spectrum })
     }
+
+    /// The singular values of all blocks `M[..k, k..]`; see [`Sss::hankel_spectrum`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hankel_spectrum(&self) -> Result<HankelSpectrum> {
+        self.0.hankel_spectrum()
+    }
+
+    /// Their numerical ranks; see [`Sss::hankel_ranks`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hankel_ranks(&self, tolerance: Tolerance) -> Result<Vec<usize>> {
+        self.0.hankel_ranks(tolerance)
+    }
 }
 
 impl<E: Field> Quasiseparable<E> {
@@ -188,6 +204,18 @@ impl<E: Field> Quasiseparable<E> {
     pub fn hankel_spectrum(&self) -> Result<TwoSided<HankelSpectrum>> {
         Ok(TwoSided { lower: self.lower().hankel_spectrum()?, upper: self.upper().hankel_spectrum()? })
     }
+
+    /// Numerical ranks of all Hankel blocks on both sides: the smallest orders there are. Each part is measured by its own
+    /// norm; see [`Sss::hankel_ranks`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hankel_ranks(&self, tolerance: Tolerance) -> Result<TwoSided<Vec<usize>>> {
+        Ok(TwoSided {
+            lower: self.lower().hankel_ranks(tolerance)?,
+            upper: self.upper().hankel_ranks(tolerance)?,
+        })
+    }
 }
 
 impl<E: Field> HermitianQuasiseparable<E> {
@@ -214,5 +242,13 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// As [`Sss::hankel_spectrum`].
     pub fn hankel_spectrum(&self) -> Result<HankelSpectrum> {
         self.lower().hankel_spectrum()
+    }
+
+    /// Numerical ranks of all Hankel blocks of the part below the diagonal; see [`Sss::hankel_ranks`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn hankel_ranks(&self, tolerance: Tolerance) -> Result<Vec<usize>> {
+        self.lower().hankel_ranks(tolerance)
     }
 }

@@ -3,9 +3,11 @@
 use ndarray::Array2;
 
 use super::super::algebra::product::{adjoint, sandwich};
+use super::super::finite::{check_blocks, check_transition};
 use super::super::{Blocks, HermitianQuasiseparable, Sss, Transition};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{add_matmul, matmul};
+use crate::matrix::check;
 use crate::scalar::Field;
 
 /// A linear model with noise: how a hidden state moves and what is seen of it.
@@ -38,7 +40,7 @@ impl<E: Field> StateSpace<E> {
     /// Only the Hermitian parts of the diagonal blocks are used.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming tensor and step if sizes disagree.
+    /// [`Error::Shape`] naming tensor and step if sizes disagree, [`Error::Value`] if a number is not finite.
     pub fn covariance(&self) -> Result<HermitianQuasiseparable<E>> {
         let len = self.output.len();
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
@@ -57,6 +59,7 @@ impl<E: Field> StateSpace<E> {
         }
         let first = if len == 0 { self.initial.nrows() } else { order(0) };
         check_shape("initial", "(states, states)", &[first, first], self.initial.shape())?;
+        self.check_finite()?;
         // The generators B and D are filled in below; the constructor checks the transition.
         let b = Blocks::zeros((0..len).map(|k| (order(k + 1), self.output.dims(k).0)));
         let d = Blocks::zeros((0..len).map(|k| self.output_noise.dims(k)));
@@ -72,6 +75,14 @@ impl<E: Field> StateSpace<E> {
             p = hermitian_part(sandwich(&lower, k, &p, &lower) + self.noise.block(k));
         }
         HermitianQuasiseparable::new(lower)
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        check_transition(&self.transition)?;
+        check_blocks("noise", &self.noise)?;
+        check_blocks("output", &self.output)?;
+        check_blocks("output_noise", &self.output_noise)?;
+        check::finite("initial", self.initial.flatten().view())
     }
 }
 

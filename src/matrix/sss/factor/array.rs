@@ -133,6 +133,16 @@ impl<E: Field> StateSpaceRoots<E> {
             return Err(Error::shape("initial", expected, self.initial.shape()));
         }
         for k in 0..self.output.len() {
+            if let Some(next) = (k + 1 < self.output.len()).then(|| self.output.dims(k + 1).1) {
+                let (rows, columns) = self.noise.dims(k);
+                if rows != next {
+                    let expected = format!(
+                        "({next}, any number of columns) at step {k}: columns of output at step {}",
+                        k + 1
+                    );
+                    return Err(Error::shape("noise", expected, &[rows, columns]));
+                }
+            }
             let (outputs, (rows, columns)) = (self.output.dims(k).0, self.output_noise.dims(k));
             if rows != outputs {
                 let expected = format!("({outputs}, any number of columns) at step {k}: rows of output");

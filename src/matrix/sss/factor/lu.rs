@@ -177,8 +177,7 @@ impl<E: Field> Lu<E> {
     /// # Errors
     /// None: the pivots were inverted before; the type is that of [`Sss::log_determinant`].
     pub fn log_determinant(&self) -> Result<LogDeterminant<E>> {
-        let conjugate = self.upper.log_determinant()?;
-        Ok(LogDeterminant { phase: conjugate.phase.conj(), ..conjugate })
+        self.upper().log_determinant()
     }
 
     /// The inverse by its generators, of the same orders, with dense transitions.

@@ -103,6 +103,32 @@ impl<S> Upper<S> {
     {
         self.lower().solve_adjoint(y)
     }
+
+    /// The solution of `Uᴴ x = y`, by substitution from the start.
+    ///
+    /// # Shapes
+    /// `y`: (columns, width); result: (rows, width).
+    ///
+    /// # Errors
+    /// As [`Sss::solve`].
+    pub fn solve_adjoint<E: Field>(&self, y: ArrayView2<'_, E>) -> Result<Array2<E>>
+    where
+        S: std::borrow::Borrow<Sss<E>>,
+    {
+        self.lower().solve(y)
+    }
+
+    /// The determinant, the product of those of the diagonal blocks.
+    ///
+    /// # Errors
+    /// As [`Sss::log_determinant`].
+    pub fn log_determinant<E: Field>(&self) -> Result<LogDeterminant<E>>
+    where
+        S: std::borrow::Borrow<Sss<E>>,
+    {
+        let LogDeterminant { phase, log_modulus } = self.lower().log_determinant()?;
+        Ok(LogDeterminant { phase: phase.conj(), log_modulus })
+    }
 }
 
 /// `x ← M⁻¹ x`; with unit pivots the stored diagonal is taken for the identity.

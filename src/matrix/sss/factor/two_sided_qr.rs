@@ -5,7 +5,7 @@ use num_traits::{Float, Zero};
 
 use super::super::Quasiseparable;
 use super::super::finite::check_finite;
-use super::{divides, rows};
+use super::{LogDeterminant, divides, rows};
 use crate::error::{Error, Result};
 use crate::linalg::{Qr, above, adjoint, back_substitute, beside, product, root_of_squares};
 use crate::matrix::check;
@@ -106,9 +106,9 @@ impl<E: Field> Quasiseparable<E> {
             let carried = lambda.nrows();
             let step = half.triangularise(&mut lambda);
             let r = step.w.r();
-            let rank = r.nrows().min(step.inputs);
-            if rank < step.inputs || (0..rank).any(|i| !divides(r[[i, i]])) {
-                let found = format!("{} linearly independent columns are left of {}", rank, step.inputs);
+            let independent = (0..r.nrows().min(step.inputs)).filter(|&i| divides(r[[i, i]])).count();
+            if independent < step.inputs {
+                let found = format!("{independent} of {} columns are linearly independent", step.inputs);
                 return Err(Error::Singular { step: k, found });
             }
             steps.push(Step { carried, ..step });
@@ -303,19 +303,26 @@ impl<E: Field> TwoSidedQr<E> {
         Ok(x)
     }
 
-    /// Logarithm of the modulus of the determinant of a square M.
+    /// The determinant of a square M: each reflection has the determinant -1, and R those of its diagonal blocks.
     ///
     /// # Errors
     /// [`Error::Shape`] if M is not square.
-    pub fn log_modulus_of_determinant(&self) -> Result<E::Real> {
+    pub fn log_determinant(&self) -> Result<LogDeterminant<E>> {
         if self.rows != self.columns {
             return Err(Error::shape("m", "a square matrix", &[self.rows, self.columns]));
         }
-        let mut sum = E::Real::zero();
+        let mut all = LogDeterminant { phase: E::one(), log_modulus: E::Real::zero() };
         for step in &self.steps {
-            sum += (0..step.inputs).map(|i| step.w.full_r()[[i, i]].modulus().ln()).sum();
+            if step.v.is_odd() != step.w.is_odd() {
+                all.phase = -all.phase;
+            }
+            for pivot in step.w.full_r().diag().iter().take(step.inputs) {
+                let size = pivot.modulus();
+                all.phase *= pivot.over(E::from_real(size));
+                all.log_modulus += size.ln();
+            }
         }
-        Ok(sum)
+        Ok(all)
     }
 }
 

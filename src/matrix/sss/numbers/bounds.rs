@@ -6,7 +6,7 @@ use super::estimate::Map;
 use crate::error::Result;
 use crate::matrix::sss::compress::sweeps::to_f64;
 use crate::matrix::sss::finite::check_finite;
-use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Transition};
+use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
 use crate::scalar::Field;
 
 /// A number by what it lies between.
@@ -145,6 +145,24 @@ impl<E: Field> Sss<E> {
     fn sums(&self) -> Result<Sums> {
         check_finite(self)?;
         Ok(Sums::new(self))
+    }
+}
+
+impl<E: Field> Upper<Sss<E>> {
+    /// The 1-norm: the ∞-norm of the lower matrix.
+    ///
+    /// # Errors
+    /// As [`Sss::norm_one`].
+    pub fn norm_one(&self) -> Result<Bounds> {
+        self.0.norm_inf()
+    }
+
+    /// The ∞-norm: the 1-norm of the lower matrix.
+    ///
+    /// # Errors
+    /// As [`Sss::norm_one`].
+    pub fn norm_inf(&self) -> Result<Bounds> {
+        self.0.norm_one()
     }
 }
 

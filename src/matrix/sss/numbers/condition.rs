@@ -5,7 +5,7 @@ use num_traits::{Float, One, Zero};
 use super::estimate::Map;
 use crate::error::{Error, Result};
 use crate::matrix::OneSemiseparable;
-use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss};
+use crate::matrix::sss::{HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use crate::scalar::Field;
 
 impl<E: Field> OneSemiseparable<E> {
@@ -88,6 +88,26 @@ impl<E: Field> Sss<E> {
 
     fn solution(&self) -> Map<'_, E> {
         Map::new((self.columns(), self.rows()), |y| self.solve(y), |y| self.solve_adjoint(y))
+    }
+}
+
+impl<E: Field> Upper<Sss<E>> {
+    /// As [`Sss::condition_one_estimate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn condition_one_estimate(&self) -> Result<f64> {
+        let lower = &self.0;
+        square((lower.rows(), lower.columns()), lower)?;
+        Ok(lower.norm_inf()?.lower * lower.solution().adjoint().norm_one_estimate()?)
+    }
+
+    /// As [`Sss::condition_two_estimate`]: that of the lower matrix.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn condition_two_estimate(&self) -> Result<f64> {
+        self.0.condition_two_estimate()
     }
 }
 

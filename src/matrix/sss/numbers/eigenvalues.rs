@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use super::norm_two_estimate;
 use crate::error::{Error, Result};
 use crate::matrix::sss::compress::sweeps::to_f64;
+use crate::matrix::sss::finite::check_finite;
 use crate::matrix::sss::{Blocks, HermitianQuasiseparable, Ldl};
 use crate::scalar::{Field, real};
 
@@ -43,6 +45,15 @@ impl<E: Field> Counter<'_, E> {
         Ok((negative, shift))
     }
 
+    /// The same at the shift itself, if elimination there hardly makes entries grow.
+    fn count_at(&mut self, shift: f64) -> Result<Option<usize>> {
+        match self.factored(shift) {
+            Ok((growth, negative)) => Ok((growth <= GROWTH).then_some(negative)),
+            Err(Error::Singular { .. }) => Ok(None),
+            Err(other) => Err(other),
+        }
+    }
+
     fn factored(&mut self, shift: f64) -> Result<(f64, usize)> {
         let diagonal = shifted(self.m.diagonal_blocks(), shift);
         let factor = match self.factor.take() {
@@ -64,6 +75,11 @@ impl<E: Field> Counter<'_, E> {
     }
 }
 
+/// How far rounding may move an eigenvalue of a matrix of this norm.
+fn rounding<E: Field>(norm: f64) -> f64 {
+    4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * norm
+}
+
 fn shifted<E: Field>(d: &Blocks<E>, shift: f64) -> Blocks<E> {
     let shift = E::from_real(real(shift));
     let mut d = d.clone();
@@ -77,10 +93,11 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// How many eigenvalues lie below `shift`: the negative pivots of `M - shift I` (Sylvester), in O(len · order²).
     ///
     /// Elimination does not choose its pivots. Where it would break down, or make entries grow, the count is that at a
-    /// shift a few roundings of the norm away.
+    /// shift a few roundings of the 2-norm away. All eigenvalues lie below an infinite shift, and none below its negative.
     ///
     /// # Errors
-    /// [`Error::Value`] if a generator is not finite, [`Error::Singular`] if no shift nearby can be eliminated.
+    /// [`Error::Value`] if a generator is not finite or the shift is no number, [`Error::Singular`] if no shift nearby can
+    /// be eliminated.
     ///
     /// # Example
     /// ```
@@ -98,23 +115,30 @@ impl<E: Field> HermitianQuasiseparable<E> {
     /// ```
     pub fn eigenvalue_count_below(&self, shift: E::Real) -> Result<usize> {
         let shift = to_f64(shift);
-        let scale = self.norm_inf_bound()?.max(shift.abs());
-        let freedom = 4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * scale;
-        if !shift.is_finite() {
-            return Err(Error::Value {
-                tensor: "shift",
-                expected: "a finite number",
-                found: shift.to_string(),
-            });
+        check_finite(self.lower())?;
+        if shift.is_nan() {
+            return Err(Error::Value { tensor: "shift", expected: "a number", found: shift.to_string() });
         }
-        Ok(Counter { m: self, factor: None }.count(shift, freedom)?.0)
+        let all_or_none = || if shift > 0.0 { self.rows() } else { 0 };
+        if shift.is_infinite() {
+            return Ok(all_or_none());
+        }
+        let mut counter = Counter { m: self, factor: None };
+        if let Some(count) = counter.count_at(shift)? {
+            return Ok(count);
+        }
+        let norm = norm_two_estimate(self)?;
+        if norm == 0.0 {
+            return Ok(all_or_none());
+        }
+        Ok(counter.count(shift, rounding::<E>(norm.max(shift.abs())))?.0)
     }
 
-    /// The eigenvalues with these places in ascending order, by bisection; `accuracy` is relative to the norm.
+    /// The eigenvalues with these places in ascending order, by bisection; `accuracy` is relative to the 2-norm.
     ///
     /// # Errors
-    /// As [`eigenvalue_count_below`](Self::eigenvalue_count_below); [`Error::Config`] if there are no such places or the
-    /// accuracy is not positive.
+    /// As [`eigenvalue_count_below`](Self::eigenvalue_count_below), and [`Error::Value`] if entries overflow;
+    /// [`Error::Config`] if there are no such places or the accuracy is not positive.
     pub fn eigenvalues(&self, places: Range<usize>, accuracy: f64) -> Result<Vec<f64>> {
         if places.start > places.end || places.end > self.rows() {
             let reason = format!("expected a range of the {} eigenvalues, found {places:?}", self.rows());
@@ -124,14 +148,15 @@ impl<E: Field> HermitianQuasiseparable<E> {
             let reason = format!("expected a positive number, found {accuracy}");
             return Err(Error::Config { field: "accuracy", reason });
         }
-        let norm = self.norm_inf_bound()?;
-        if norm == 0.0 {
+        let bound = self.eigenvalue_bound()?;
+        if bound == 0.0 {
             return Ok(vec![0.0; places.len()]);
         }
-        let edge = norm * (1.0 + 1e-6);
+        let edge = bound * (1.0 + rounding::<E>(1e3).max(1e-6)); // the bound is rounded itself
         let mut found = Vec::with_capacity(places.len());
         let mut counter = Counter { m: self, factor: None };
-        let least = (accuracy * edge).max(4.0 * to_f64(<E::Real as num_traits::Float>::epsilon()) * edge);
+        let norm = norm_two_estimate(self)?.min(bound);
+        let least = (accuracy * norm).max(rounding::<E>(norm));
         let mut intervals = vec![(-edge, edge, 0..self.rows())];
         while let Some((low, high, inside)) = intervals.pop() {
             let wanted = inside.start.max(places.start)..inside.end.min(places.end);
@@ -149,6 +174,17 @@ impl<E: Field> HermitianQuasiseparable<E> {
             intervals.push((low, middle, inside.start..below));
         }
         Ok(found)
+    }
+
+    /// At least the modulus of every eigenvalue. The sums of absolute generators can exceed the norm by a factor that grows
+    /// with every step, the Frobenius norm only by the root of the number of rows.
+    fn eigenvalue_bound(&self) -> Result<f64> {
+        let bound = self.norm_inf_bound()?.min(self.norm_frobenius()?);
+        if bound.is_finite() {
+            return Ok(bound);
+        }
+        let found = format!("a matrix of norm {bound}");
+        Err(Error::Value { tensor: "m", expected: "entries that do not overflow", found })
     }
 
     /// The eigenvalues from `range.start` on and below `range.end`, ascending; `accuracy` as in

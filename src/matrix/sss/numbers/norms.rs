@@ -73,6 +73,14 @@ impl<E: Field> Upper<Sss<E>> {
         self.0.norm_frobenius()
     }
 
+    /// The Hankel norm: the largest singular value of any block `M[..k, k..]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn norm_hankel(&self) -> Result<f64> {
+        self.0.norm_hankel()
+    }
+
     /// As [`Sss::distance`].
     ///
     /// # Errors

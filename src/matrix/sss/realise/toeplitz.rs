@@ -15,6 +15,8 @@ use crate::scalar::{Field, real};
 
 /// Directions that the first sketch of the Hankel matrix has; each further one has twice as many.
 const SKETCH: usize = 16;
+/// Modes of up to this many times the level of rounding may do more harm to A than good.
+const NEAR: f64 = 1e4;
 /// Products with the Hankel matrix and its adjoint that turn a sketch towards the leading singular vectors.
 const TURNS: usize = 3;
 
@@ -22,8 +24,8 @@ impl<E: Spectral> Sss<E> {
     /// The causal Toeplitz matrix $`M_{ij} = h_{i-j}`$ by generators that are the same at every step: a long convolution
     /// as a recurrence.
     ///
-    /// The order is that of the Hankel matrix $`\Gamma_{ij} = h_{1+i+j}`$ at the tolerance, A comes from its shifted left
-    /// singular vectors. Unlike [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a
+    /// The order is that of the Hankel matrix $`\Gamma_{ij} = h_{1+i+j}`$ at the tolerance, less modes at the level of
+    /// rounding that would only make the error larger; A comes from its shifted left singular vectors. Unlike [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a
     /// tolerance: [`Rounded::error`] is the Frobenius error that was reached. With a Frobenius tolerance the order is
     /// raised until it is, to at most len / 2 - 1. [`Rounded::spectrum`] has the singular values of Γ that were
     /// looked at. Products with Γ go through the FFT: O(len · order · log len + len · order²).
@@ -84,9 +86,12 @@ fn realise<E: Spectral>(
         let noise = top * to_f64(E::Real::epsilon()) * (len as f64).sqrt();
         let above = |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
         let (system, reached) = match tolerance {
-            Tolerance::Absolute(limit) => (modes.system(above(limit)), above(limit) < modes.values.len()),
+            Tolerance::Absolute(limit) => {
+                (modes.trimmed(above(limit), NEAR * noise, response), above(limit) < modes.values.len())
+            }
             Tolerance::Relative(share) => {
-                (modes.system(above(share * top)), above(share * top) < modes.values.len())
+                let order = above(share * top);
+                (modes.trimmed(order, NEAR * noise, response), order < modes.values.len())
             }
             Tolerance::Frobenius(share) => {
                 let budget = share * weighted(response.iter().copied());
@@ -136,6 +141,21 @@ impl<E: Spectral> Modes<E> {
             u.mapv_inplace(|u| u.over(E::from_real(*value)));
         }
         Ok(Self { values: values.into_iter().map(to_f64).collect(), left, right })
+    }
+
+    /// The system of the leading `order` modes, without the last of those of values up to `doubtful` as long as that makes
+    /// the error smaller.
+    fn trimmed(&self, mut order: usize, doubtful: f64, response: ArrayView1<'_, E>) -> System<E> {
+        let mut system = self.system(order);
+        while order > 0 && self.values[order - 1] <= doubtful {
+            order -= 1;
+            let fewer = self.system(order);
+            if fewer.error(response) >= system.error(response) {
+                break;
+            }
+            system = fewer;
+        }
+        system
     }
 
     /// The system of the leading `order` modes, balanced: $`\Gamma \approx O R`$ with $`O = U S^{1/2}`$,
@@ -202,7 +222,8 @@ impl<E: Field> System<E> {
 /// Frobenius norm of the causal Toeplitz matrix with this response.
 fn weighted<E: Field>(response: impl ExactSizeIterator<Item = E>) -> f64 {
     let len = response.len();
-    response.enumerate().map(|(t, h)| (len - t) as f64 * to_f64(h.squared_modulus())).sum::<f64>().sqrt()
+    let squares = response.enumerate().map(|(t, h)| (len - t) as f64 * to_f64(h.squared_modulus()));
+    squares.fold(0.0, |sum, square| sum + square).sqrt()
 }
 
 fn finish<E: Field>(

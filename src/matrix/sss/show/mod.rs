@@ -18,7 +18,7 @@ use std::fmt;
 
 use ndarray::Array2;
 
-use super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Upper};
+use super::{Blocks, FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
 use crate::error::Result;
 use crate::matrix::StructuredMatrix;
 use crate::scalar::Field;
@@ -50,12 +50,12 @@ enum Turned {
 }
 
 /// Least, median and most of the orders between two steps, and the kind of the transition.
-fn orders<E: Field>(f: &mut fmt::Formatter<'_>, m: &Sss<E>) -> fmt::Result {
-    let mut inner = m.orders().get(1..m.len()).unwrap_or(&[]).to_vec();
+fn orders<E: Field>(f: &mut fmt::Formatter<'_>, all: &[usize], transition: &Transition<E>) -> fmt::Result {
+    let mut inner = all.get(1..all.len() - 1).unwrap_or(&[]).to_vec();
     inner.sort_unstable();
     let at = |i: usize| inner.get(i).copied().unwrap_or(0);
     let (least, median, most) = (at(0), at(inner.len() / 2), at(inner.len().saturating_sub(1)));
-    write!(f, "orders {least} {median} {most} (least, median, most), {}", m.transition().kind())
+    write!(f, "orders {least} {median} {most} (least, median, most), {}", transition.kind())
 }
 
 /// The first rows and columns of a matrix of this shape by its entries, with dots where it goes on.
@@ -88,17 +88,33 @@ impl<E: Field> fmt::Display for Sss<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         sizes(f, ("Sss", self.shape()), self.d_blocks(), Turned::No)?;
         write!(f, ", ")?;
-        orders(f, self)?;
+        orders(f, self.orders(), self.transition())?;
+        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
+    }
+}
+
+impl<E: Field> fmt::Display for Upper<&Sss<E>> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        sizes(f, ("Upper", self.shape()), self.0.d_blocks(), Turned::Yes)?;
+        write!(f, ", ")?;
+        orders(f, self.0.orders(), self.0.transition())?;
         if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }
 
 impl<E: Field> fmt::Display for Upper<Sss<E>> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        sizes(f, ("Upper", self.shape()), self.0.d_blocks(), Turned::Yes)?;
+        Upper(&self.0).fmt(f)
+    }
+}
+
+impl<E: Field> fmt::Display for FilterForm<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let predictor = self.predictor();
+        sizes(f, ("FilterForm", self.shape()), predictor.d_blocks(), Turned::No)?;
         write!(f, ", ")?;
-        orders(f, &self.0)?;
-        if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
+        orders(f, self.orders(), self.transition())?;
+        if f.alternate() { corner(f, self.shape(), |i, j| predictor.entry(i, j)) } else { Ok(()) }
     }
 }
 
@@ -106,9 +122,9 @@ impl<E: Field> fmt::Display for Quasiseparable<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         sizes(f, ("Quasiseparable", self.shape()), self.diagonal_blocks(), Turned::No)?;
         write!(f, ", lower ")?;
-        orders(f, self.lower())?;
+        orders(f, self.lower().orders(), self.lower().transition())?;
         write!(f, ", upper ")?;
-        orders(f, self.upper())?;
+        orders(f, self.upper().orders(), self.upper().transition())?;
         if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }
@@ -117,7 +133,7 @@ impl<E: Field> fmt::Display for HermitianQuasiseparable<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         sizes(f, ("HermitianQuasiseparable", self.shape()), self.diagonal_blocks(), Turned::No)?;
         write!(f, ", ")?;
-        orders(f, self.lower())?;
+        orders(f, self.lower().orders(), self.lower().transition())?;
         if f.alternate() { corner(f, self.shape(), |i, j| self.entry(i, j)) } else { Ok(()) }
     }
 }

@@ -4,7 +4,9 @@ use ndarray::{Array1, Array2};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::matrix::sss::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
+use crate::matrix::sss::{
+    Blocks, FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper,
+};
 use crate::scalar::Field;
 
 /// Blocks as sizes, one for all or one for each, and numbers in a row. Empty blocks have a size each, so that what is
@@ -17,7 +19,8 @@ struct BlocksData<E> {
     values: Vec<E>,
 }
 
-/// Rows or columns of an empty block that is read: nothing else says that so many states, inputs or outputs are meant.
+/// Rows or columns of an empty block that is read, or states that no number of it belongs to: nothing else says that so
+/// many states, inputs or outputs are meant.
 const LONGEST: usize = 1 << 20;
 
 impl<E: Field + Serialize> Serialize for Blocks<E> {
@@ -121,6 +124,36 @@ impl<'de, E: Field + Deserialize<'de>> Deserialize<'de> for Sss<E> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let SssData { a, b, c, d } = SssData::<E>::deserialize(deserializer)?;
         Self::new(a, b, c, d).map_err(D::Error::custom)
+    }
+}
+
+/// The generators of a filter form by their names, and the states before the first step.
+#[derive(Serialize, Deserialize)]
+#[serde(
+    rename = "FilterForm",
+    bound(deserialize = "E: Field + Deserialize<'de>", serialize = "E: Field + Serialize")
+)]
+struct FilterData<E> {
+    first: usize,
+    a: Transition<E>,
+    b: Blocks<E>,
+    c: Blocks<E>,
+}
+
+impl<E: Field + Serialize> Serialize for FilterForm<E> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (a, b, c) = (self.transition().clone(), self.b_blocks().clone(), self.c_blocks().clone());
+        FilterData { first: self.orders()[0], a, b, c }.serialize(serializer)
+    }
+}
+
+impl<'de, E: Field + Deserialize<'de>> Deserialize<'de> for FilterForm<E> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let FilterData { first, a, b, c } = FilterData::<E>::deserialize(deserializer)?;
+        if first > LONGEST {
+            return Err(D::Error::custom(format!("filter form: {first} states before the first step")));
+        }
+        Self::new(first, a, b, c).map_err(D::Error::custom)
     }
 }
 
