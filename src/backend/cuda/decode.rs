@@ -1,8 +1,11 @@
 //! One decoding step of a batch: every sequence's state advances by one position, in place.
 #![allow(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::check;
 use super::exact::WIDEST;
+use super::extent::{Extent, apart};
 use super::kernels::Shape;
 use super::launch::{Grid, Parameters, Start};
 use super::source::Program;
@@ -44,27 +47,27 @@ impl Slots {
     /// # Errors
     /// [`Error::Value`] if a number is not below `pool` or two sequences own one state, and those of an upload.
     pub fn new(stream: &Stream, numbers: &[usize], pool: usize) -> Result<Self> {
-        let mut owner = vec![None; pool];
-        let mut narrow = Vec::with_capacity(numbers.len());
-        for (k, &slot) in numbers.iter().enumerate() {
-            let wrong = |expected, found| Err(Error::Value { tensor: "slots", expected, found });
-            match (owner.get_mut(slot), i32::try_from(slot)) {
-                (Some(free @ None), Ok(slot)) => {
-                    *free = Some(k);
-                    narrow.push(slot);
-                }
-                (Some(Some(first)), _) => {
-                    return wrong(
-                        "a slot of its own for each sequence",
-                        format!("{slot} at {first} and {k}"),
-                    );
-                }
-                _ => return wrong("slots of the pool", format!("{slot} at {k} of a pool of {pool}")),
-            }
-        }
+        let narrow = narrowed(numbers, pool)?;
         let numbers = CudaTensor::upload(stream, ndarray::ArrayView1::from(&narrow))?;
         Ok(Self { numbers, pool })
     }
+}
+
+/// The numbers as a kernel takes them, all of them below `pool` and no two alike.
+fn narrowed(numbers: &[usize], pool: usize) -> Result<Vec<i32>> {
+    let wrong = |expected, found| Err(Error::Value { tensor: "slots", expected, found });
+    let mut owner = HashMap::with_capacity(numbers.len());
+    let mut narrow = Vec::with_capacity(numbers.len());
+    for (k, &slot) in numbers.iter().enumerate() {
+        match i32::try_from(slot) {
+            Ok(number) if slot < pool => narrow.push(number),
+            _ => return wrong("slots of the pool", format!("{slot} at {k} of a pool of {pool}")),
+        }
+        if let Some(first) = owner.insert(slot, k) {
+            return wrong("a slot of its own for each sequence", format!("{slot} at {first} and {k}"));
+        }
+    }
+    Ok(narrow)
 }
 
 /// The generators of one position of every sequence of a batch, on a device.
@@ -188,7 +191,8 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     /// The same into memory that is there, as a graph that is captured once and replayed needs it.
     ///
     /// # Errors
-    /// As [`DecodeStep::step`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    /// As [`DecodeStep::step`], [`Error::Shape`] if `y` is not shaped like `x`, and [`Error::Value`] if `y` or `state` shares
+    /// memory with what is read or with one another.
     pub fn step_into<S: StateElement>(
         &self,
         x: &CudaTensor<T>,
@@ -203,6 +207,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         let states = self.slots.map_or(batch, |slots| slots.pool);
         let axes = "(batch or pool, heads, head_dim, state_dim)";
         check::aligned("state", axes, state, &[states, heads, head_dim, state_dim], stream)?;
+        self.check_apart(x, Extent::of(state), y)?;
 
         let (bias, softplus, dt_min, dt_max) = self.rule.arguments();
         let arguments = Arguments {
@@ -239,6 +244,22 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
         // slots to be below the number of states and no two alike.
         unsafe { kernel.launch(stream, grid, &[&arguments]) }
+    }
+
+    /// What is written is nothing that is read: the blocks of a sequence all read x, b and c whole.
+    fn check_apart(&self, x: &CudaTensor<T>, state: Extent, y: &CudaTensor<T>) -> Result<()> {
+        let read = [
+            Some(("x", Extent::of(x))),
+            Some(("b", Extent::of(self.b))),
+            Some(("c", Extent::of(self.c))),
+            Some(("dt", Extent::of(self.dt))),
+            Some(("A", Extent::of(self.a))),
+            self.d.map(|d| ("d", Extent::of(d))),
+            self.rule.bias.as_ref().map(|bias| ("dt_bias", Extent::of(bias))),
+            self.slots.map(|slots| ("slots", Extent::of(&slots.numbers))),
+        ];
+        apart("state", state, read.into_iter().flatten())?;
+        apart("y", Extent::of(y), read.into_iter().chain([Some(("state", state))]).flatten())
     }
 
     fn stream(&self) -> &'a Stream {
@@ -315,4 +336,21 @@ fn program<S: StateElement>(stored: &'static str, shape: Shape, parts: Parts) ->
         .define("WARPS", WARPS)
         .define("STEPS", parts.steps(bytes))
         .define("RESIDENT", parts.resident(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrowed;
+    use crate::error::Error;
+
+    #[test]
+    fn slots_are_of_the_pool_and_given_once_whatever_its_size() {
+        assert_eq!(narrowed(&[5, 0, 2], 6).unwrap(), [5, 0, 2]);
+        assert_eq!(narrowed(&[7], usize::MAX).unwrap(), [7]);
+        assert!(narrowed(&[], 0).unwrap().is_empty());
+        for (slots, pool) in [(&[6usize][..], 6), (&[1, 2, 1], 6), (&[1 << 31], usize::MAX), (&[0], 0)] {
+            let wrong = narrowed(slots, pool);
+            assert!(matches!(wrong, Err(Error::Value { tensor: "slots", .. })), "{slots:?}: {wrong:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::check;
 use super::exact::{self, Operands, blocks, discretize, recurrent};
+use super::extent::{Extent, apart};
 use super::generators::{Steps, StepsGrad};
 use super::plan::{Plan, plan};
 use super::portable;
@@ -160,7 +161,8 @@ impl<T: Stored> CudaSsd<T> {
     /// `y = M x` into memory of the caller, the states read from and written to `state`.
     ///
     /// # Errors
-    /// As [`CudaSsd::matmul`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    /// As [`CudaSsd::matmul`], [`Error::Shape`] if `y` is not shaped like `x`, and [`Error::Value`] if `y` or `state` shares
+    /// memory with what is read or with one another.
     pub fn matmul_into(
         &self,
         x: &CudaTensor<T>,
@@ -170,6 +172,7 @@ impl<T: Stored> CudaSsd<T> {
     ) -> Result<()> {
         self.check(x, Some(state), how)?;
         check::shaped("y", "(batch, len, heads, head_dim)", y, x.shape(), self.b.stream())?;
+        self.check_apart(x, state, y)?;
         let travels = self.sequences.spans().iter().all(|span| span.enters == span.leaves);
         if travels {
             return self.multiply(x, Some(state), state, y, how);
@@ -331,6 +334,16 @@ impl<T: Stored> CudaSsd<T> {
         let spans = Spans::new(self.b.stream(), &self.sequences, chunk)?;
         tables.push((chunk, spans.clone()));
         Ok(spans)
+    }
+
+    /// What is written is nothing that is read.
+    fn check_apart(&self, x: &CudaTensor<T>, state: &CudaTensor<T::Acc>, y: &CudaTensor<T>) -> Result<()> {
+        let mut read = vec![("x", Extent::of(x)), ("b", Extent::of(&self.b)), ("c", Extent::of(&self.c))];
+        read.extend(self.steps.extents());
+        read.extend(self.d.as_ref().map(|d| ("d", Extent::of(d))));
+        apart("state", Extent::of(state), read.clone())?;
+        read.push(("state", Extent::of(state)));
+        apart("y", Extent::of(y), read)
     }
 
     /// Everything that `new` could not know; returns the shape of the states.

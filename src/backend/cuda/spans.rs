@@ -67,7 +67,11 @@ impl Spans {
             ranges.push(chunks.len() as i32);
             for start in (span.start..span.end).step_by(chunk) {
                 let own = chunks.len() as i32;
-                chunks.push(Row { enters: own, leaves: own, ..row(start, span.end.min(start + chunk)) });
+                chunks.push(Row {
+                    enters: own,
+                    leaves: own,
+                    ..row(start, span.end.min(start.saturating_add(chunk)))
+                });
             }
             ranges.push(chunks.len() as i32);
         }

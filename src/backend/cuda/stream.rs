@@ -9,7 +9,7 @@ use cudarc::driver::result::{self, event, stream as raw};
 use cudarc::driver::sys;
 
 use super::device::{Device, driver};
-use crate::error::Result;
+use crate::error::{DeviceError, Result};
 
 /// A queue of work, done in the order it was put there; cheap to clone.
 ///
@@ -110,6 +110,17 @@ impl Stream {
         let mut all = (0..times.max(1)).map(|_| replay()).collect::<Result<Vec<_>>>()?;
         all.sort_by(f64::total_cmp);
         Ok(all[all.len() / 2])
+    }
+
+    /// `call` would be recorded with memory of the host that is gone when the recording is replayed.
+    pub(super) fn check_not_recording(&self, call: &'static str) -> Result<()> {
+        self.inner.device.bind()?;
+        // SAFETY: the stream exists for as long as `inner`.
+        let status = unsafe { raw::is_capturing(self.inner.raw) }.map_err(|e| driver(call, e))?;
+        if status == sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            return Ok(());
+        }
+        Err(DeviceError::Driver { call, reason: "not while work of the stream is recorded".into() }.into())
     }
 
     pub(super) fn raw(&self) -> sys::CUstream {
