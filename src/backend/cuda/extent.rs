@@ -15,7 +15,7 @@ pub(super) struct Extent {
 impl Extent {
     pub fn of<T: Element>(tensor: &CudaTensor<T>) -> Self {
         let (bytes, rows) = (size_of::<T>() as u64, tensor.rows() as u64);
-        let row = if rows == 0 { 0 } else { tensor.len() as u64 / rows * bytes };
+        let row = (tensor.len() as u64).checked_div(rows).unwrap_or(0) * bytes;
         Self { first: *tensor.pointer(), rows, row, pitch: tensor.pitch() as u64 * bytes }
     }
 
