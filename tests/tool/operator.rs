@@ -375,6 +375,14 @@ fn a_gpu_that_cannot_be_used_is_one_line_on_standard_error() {
 
 #[cfg(feature = "cuda")]
 #[test]
+fn what_bench_does_not_measure_on_a_gpu_is_refused() {
+    fails(&["bench", "--device", "cuda", "--suite", "matrix"], &["--suite"]);
+    fails(&["bench", "--device", "cuda", "--suite", "mamba2"], &["--suite"]);
+    fails(&["bench", "--device", "cuda", "--lengths", "64"], &["--lengths"]);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
 fn kernels_needs_architectures_and_shapes_that_exist() {
     fails(&["kernels"], &["--arch"]);
     fails(&["kernels", "--arch", "sm_75"], &["sm_75"]);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::check;
+use super::check::{self, MOST_BLOCKS};
 use super::exact::WIDEST;
 use super::extent::{Extent, apart};
 use super::kernels::Shape;
@@ -12,7 +12,7 @@ use super::source::Program;
 use super::steps::StepRule;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 
 /// Warps of a block.
 const WARPS: usize = 4;
@@ -50,6 +50,17 @@ impl Slots {
         let narrow = narrowed(numbers, pool)?;
         let numbers = CudaTensor::upload(stream, ndarray::ArrayView1::from(&narrow))?;
         Ok(Self { numbers, pool })
+    }
+
+    /// Gives the sequences other states of the same pool, in the same memory, so that a recorded step finds them.
+    ///
+    /// # Errors
+    /// As [`Slots::new`], and [`Error::Shape`] if there are more or fewer sequences than before.
+    pub fn assign(&mut self, numbers: &[usize]) -> Result<()> {
+        let narrow = narrowed(numbers, self.pool)?;
+        check_shape("slots", "(batch)", self.numbers.shape(), &[numbers.len()])?;
+        let stream = self.numbers.stream();
+        self.numbers.copy_from(&CudaTensor::upload(stream, ndarray::ArrayView1::from(&narrow))?)
     }
 }
 
@@ -134,8 +145,9 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
         check::single::<T>("the decoding step")?;
-        let [batch, 1, heads @ (1..)] = *dt.shape() else {
-            return Err(Error::shape("dt", "(batch, 1, heads) with at least one head", dt.shape()));
+        let [batch @ ..=MOST_BLOCKS, 1, heads @ 1..=MOST_BLOCKS] = *dt.shape() else {
+            let expected = format!("(batch, 1, heads) = [at most {MOST_BLOCKS}, 1, 1 to {MOST_BLOCKS}]");
+            return Err(Error::shape("dt", expected, dt.shape()));
         };
         check::flat("A", "(heads)", a, &[heads], dt.stream())?;
         check::generators(b, c, [batch, 1, heads], 1..=WIDEST, dt.stream())?;

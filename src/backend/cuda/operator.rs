@@ -32,6 +32,7 @@ pub struct CudaSsd<T: Stored> {
     pub(super) tf32: bool,                   // whether products may round; of f32 alone
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
     hopper: Arc<Mutex<Option<sm90::Tables>>>,
+    pieces: Arc<Mutex<Option<sm90::Pieces>>>,
 }
 
 /// Twin of [`crate::ssd::Output`].
@@ -96,6 +97,7 @@ impl<T: Stored> CudaSsd<T> {
             tf32: false,
             tables: Arc::default(),
             hopper: Arc::default(),
+            pieces: Arc::default(),
         })
     }
 
@@ -116,7 +118,8 @@ impl<T: Stored> CudaSsd<T> {
     pub fn with_sequences(self, sequences: Sequences) -> Result<Self> {
         let (rows, positions) = sequences.shape();
         check_shape("sequences", "(batch, len)", &self.steps.shape()[..2], &[rows, positions])?;
-        Ok(Self { sequences, tables: Arc::default(), hopper: Arc::default(), ..self })
+        let (tables, hopper, pieces) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { sequences, tables, hopper, pieces, ..self })
     }
 
     /// Chooses what stands on the diagonal besides `d`.
@@ -229,13 +232,7 @@ impl<T: Stored> CudaSsd<T> {
         dy: &CudaTensor<T>,
         dlast: &CudaTensor<T::Acc>,
     ) -> Result<CudaGrad<T>> {
-        let tables = {
-            let mut made = self.hopper.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*made {
-                Some(tables) => tables.clone(),
-                None => made.insert(sm90::Tables::new(self.b.stream(), &self.sequences)?).clone(),
-            }
-        };
+        let tables = once(&self.hopper, || sm90::Tables::new(self.b.stream(), &self.sequences))?;
         let operands = backward::Operands {
             steps: &self.steps,
             b: &self.b,
@@ -278,6 +275,7 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
+                let pieces = once(&self.pieces, || forward::pieces(self.b.stream(), &self.sequences))?;
                 let operands = forward::Operands {
                     steps: &self.steps,
                     b: &self.b,
@@ -285,7 +283,7 @@ impl<T: Stored> CudaSsd<T> {
                     d: self.d.as_ref(),
                     x,
                     y,
-                    sequences: &self.sequences,
+                    pieces: &pieces,
                 };
                 forward::forward(&operands, initial, last)
             }
@@ -364,5 +362,14 @@ impl<T: Stored> CudaSsd<T> {
             check::aligned("initial_state", STATES, initial, &shape, self.b.stream())?;
         }
         Ok(shape)
+    }
+}
+
+/// What is in `place`, made the first time.
+fn once<V: Clone>(place: &Mutex<Option<V>>, make: impl FnOnce() -> Result<V>) -> Result<V> {
+    let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*made {
+        Some(found) => Ok(found.clone()),
+        None => Ok(made.insert(make()?).clone()),
     }
 }
