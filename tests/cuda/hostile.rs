@@ -90,6 +90,12 @@ fn a_chunk_of_any_length_is_a_chunk() {
     let cuda = Cuda::<f64>::on(stream);
     let found = case.found(&cuda, Algorithm::Chunked { chunk: usize::MAX });
     assert_eq!(found, case.found(&cuda, Algorithm::Quadratic));
+
+    let long = |shape: &[usize]| CudaTensor::<f32>::filled(cuda.stream(), shape, 0.5).unwrap();
+    let len = 32 * 65535 + 1;
+    let (scalars, wide) = (long(&[1, len, 1]), long(&[1, len, 1, 1]));
+    let m = CudaSsd::new(Steps::Given { log_a: scalars.clone(), dt: scalars }, wide.clone(), wide.clone());
+    assert_eq!(refused(m.unwrap().matmul(&wide, None, Algorithm::Quadratic).map(drop)), "chunk");
 }
 
 /// y of raw steps of which one is NaN.

@@ -388,4 +388,5 @@ fn kernels_needs_architectures_and_shapes_that_exist() {
     fails(&["kernels", "--arch", "sm_75"], &["sm_75"]);
     fails(&["kernels", "--arch", "sm_80", "--shape", "64"], &["head_dim"]);
     fails(&["kernels", "--arch", "sm_80", "--shape", "64,300"], &["256"]);
+    fails(&["kernels", "--arch", "sm_80", "--out", "Cargo.toml/below"], &["Cargo.toml/below"]);
 }

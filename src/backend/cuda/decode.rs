@@ -89,6 +89,32 @@ fn narrowed(numbers: &[usize], pool: usize) -> Result<Vec<i32>> {
 ///
 /// All tensors are those of [`Ssd`](crate::ssd::Ssd) with `len` = 1. A sequence's result does not depend on the others, bit
 /// for bit.
+///
+/// # Examples
+/// Two sequences of a pool of eight, recorded once and replayed:
+/// ```no_run
+/// use half::bf16;
+/// use semisep::backend::cuda::{CudaTensor, DecodeStep, Device, Slots, StepRule, Stream};
+/// use semisep::ssd::Squash;
+///
+/// let stream = Stream::new(&Device::new(0)?)?;
+/// let noise = |shape: [usize; 4]| CudaTensor::<bf16>::noise(&stream, &shape, 0, -1.0, 1.0);
+/// let (x, y, b, c) =
+///     (noise([2, 1, 24, 64])?, noise([2, 1, 24, 64])?, noise([2, 1, 1, 128])?, noise([2, 1, 1, 128])?);
+/// let (dt, a) = (CudaTensor::filled(&stream, &[2, 1, 24], 0.1)?, CudaTensor::filled(&stream, &[24], -1.0)?);
+/// let mut pool = CudaTensor::<f32>::filled(&stream, &[8, 24, 64, 128], 0.0)?;
+/// let mut slots = Slots::new(&stream, &[5, 0], 8)?;
+/// let graph = {
+///     let step = DecodeStep::new(&dt, &a, &b, &c)?.with_slots(&slots)?;
+///     let step = step.with_rule(StepRule::default().squash(Squash::Softplus))?;
+///     step.step_into(&x, &mut pool, &y)?; // loads its kernel
+///     stream.record(|| step.step_into(&x, &mut pool, &y))?
+/// };
+/// slots.assign(&[3, 0])?; // the first sequence is another one now
+/// // SAFETY: all tensors are still here.
+/// unsafe { graph.launch() }?;
+/// # Ok::<(), semisep::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct DecodeStep<'a, T> {
     dt: &'a CudaTensor<f32>,        // (batch, 1, heads)

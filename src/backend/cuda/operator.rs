@@ -20,7 +20,33 @@ const STATES: &str = "(batch or sequences, heads, head_dim, state_dim)";
 /// The SSD matrix of every batch row and head, by generators on a device: twin of [`crate::ssd::Ssd`].
 ///
 /// b, c, x and y may be parts of wider tensors; states and the skip begin at multiples of 16 bytes. Sums are taken in a fixed order, so that the same call gives the same bits; by a
-/// fixed algorithm (any but [`Algorithm::Automatic`]) a sequence gets the same bits in whatever batch or row it stands.
+/// fixed algorithm (any but [`Algorithm::Automatic`], and that one too by [`CudaSsd::with_batch_invariance`]) a sequence gets the
+/// same bits in whatever batch or row it stands.
+///
+/// # Examples
+/// A layer's inputs as parts of one projection, raw steps included, and results that stay on the device:
+/// ```no_run
+/// use half::bf16;
+/// use semisep::backend::cuda::{CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, Stream};
+/// use semisep::ssd::{Algorithm, Squash};
+///
+/// let stream = Stream::new(&Device::new(0)?)?;
+/// let (batch, len, heads, head_dim, state_dim) = (2, 4096, 24, 64, 128);
+/// let width = heads * head_dim;
+/// let row = [batch, len, width + 2 * state_dim + heads];
+/// let projected = CudaTensor::<bf16>::noise(&stream, &row, 0, -1.0, 1.0)?;
+/// let x = projected.part(0, &[batch, len, heads, head_dim])?;
+/// let b = projected.part(width, &[batch, len, 1, state_dim])?;
+/// let c = projected.part(width + state_dim, &[batch, len, 1, state_dim])?;
+/// let dt = Raw::Stored(projected.part(width + 2 * state_dim, &[batch, len, heads])?);
+/// let a = CudaTensor::filled(&stream, &[heads], -1.0)?;
+/// let rule = StepRule::default().squash(Squash::Softplus);
+/// let m = CudaSsd::new(Steps::Raw { dt, a, rule }, b, c)?;
+/// println!("{}", m.plan(Algorithm::Automatic, &x, &x)?);
+/// let out = m.matmul(&x, None, Algorithm::Automatic)?;
+/// let grad = m.vjp(&x, None, Algorithm::Automatic, &out)?;
+/// # Ok::<(), semisep::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct CudaSsd<T: Stored> {
     steps: Steps<T>,
@@ -30,6 +56,7 @@ pub struct CudaSsd<T: Stored> {
     diagonal: Diagonal,
     sequences: Sequences,
     pub(super) tf32: bool,                   // whether products may round; of f32 alone
+    pub(super) invariant: bool,              // whether the batch has no say in how rows are cut
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
     hopper: Arc<Mutex<Option<sm90::Tables>>>,
     pieces: Arc<Mutex<Option<sm90::Pieces>>>,
@@ -95,6 +122,7 @@ impl<T: Stored> CudaSsd<T> {
             diagonal: Diagonal::Scores,
             sequences,
             tf32: false,
+            invariant: false,
             tables: Arc::default(),
             hopper: Arc::default(),
             pieces: Arc::default(),
@@ -127,6 +155,14 @@ impl<T: Stored> CudaSsd<T> {
         Self { diagonal, ..self }
     }
 
+    /// Makes products by [`Algorithm::Automatic`] batch-invariant too: with more than [`Algorithm::SHORT`] positions in its row a
+    /// sequence gets the same bits in whatever batch or row it stands, as its gradients do anyway. On Hopper rows are then
+    /// walked whole, which takes longer where batch and heads do not fill the device; elsewhere nothing changes. Rows that are
+    /// cut leave out what has decayed below 2⁻⁶⁴ before a segment begins, which takes no decay to exceed one; whole ones do not.
+    pub fn with_batch_invariance(self) -> Self {
+        Self { invariant: true, ..self }
+    }
+
     /// Number of heads.
     pub fn heads(&self) -> usize {
         self.steps.shape()[2]
@@ -145,7 +181,8 @@ impl<T: Stored> CudaSsd<T> {
     /// `y = M x` and the final states, from the given initial states or from zero.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] and
+    /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] for a chunk
+    /// of none or, in the exact tier, of more than 2097120 positions, and
     /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) before anything is started; then
     /// [`DeviceError::OutOfMemory`](crate::DeviceError::OutOfMemory) and those of compiling and starting kernels.
     pub fn matmul(
@@ -284,6 +321,7 @@ impl<T: Stored> CudaSsd<T> {
                     x,
                     y,
                     pieces: &pieces,
+                    whole_rows: self.invariant,
                 };
                 forward::forward(&operands, initial, last)
             }

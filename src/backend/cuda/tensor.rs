@@ -309,16 +309,14 @@ fn fill_grid<T: Element>(tensor: &CudaTensor<T>) -> Grid {
 
 /// Whether host memory is page-locked or managed, so that copies of it are done later than they are asked for.
 fn is_known_to_driver<T>(values: &[T]) -> bool {
-    let (mut kind, which) = (0u32, sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE);
-    // SAFETY: the attribute is an integer of 32 bits; the address is not read from.
+    let mut kind = 0u32; // that of no memory of the driver's, which this call does not take for an error
+    let mut which = sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
+    let mut place = ptr::from_mut(&mut kind).cast();
+    // SAFETY: one attribute is asked for, an integer of 32 bits; the address is not read from.
     let found = unsafe {
-        sys::cuPointerGetAttribute(
-            ptr::from_mut(&mut kind).cast(),
-            which,
-            values.as_ptr() as sys::CUdeviceptr,
-        )
+        sys::cuPointerGetAttributes(1, &mut which, &mut place, values.as_ptr() as sys::CUdeviceptr)
     };
-    found.result().is_ok()
+    found.result().is_ok() && kind != 0
 }
 
 /// A tensor of the caller's can be where it is said to be.

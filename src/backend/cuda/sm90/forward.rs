@@ -69,6 +69,7 @@ pub(crate) struct Operands<'a, T: Stored> {
     pub x: &'a CudaTensor<T>,
     pub y: &'a CudaTensor<T>,
     pub pieces: &'a Pieces,
+    pub whole_rows: bool, // not cut into segments, whose number depends on the batch
 }
 
 /// The sequences as this kernel walks them.
@@ -231,7 +232,7 @@ pub(crate) fn forward<T: Stored>(
     let (blocks, multiprocessors) = (sizes.head_blocks(), device.multiprocessors() as usize);
     let whole = m.pieces.rows.is_none();
     let row_chunks = len.div_ceil(CHUNK);
-    let cut = if whole {
+    let cut = if whole && !m.whole_rows {
         Cut::of(row_chunks, batch * blocks, multiprocessors)
     } else {
         Cut { segments: 1, segment_chunks: row_chunks, entry: Entry::Joined }
