@@ -322,10 +322,9 @@ fn is_known_to_driver<T>(values: &[T]) -> bool {
 /// A tensor of the caller's can be where it is said to be.
 fn check_borrowed<T: Element>(pointer: u64, shape: &[usize], pitch: usize) -> Result<()> {
     let most = isize::MAX as usize / size_of::<T>();
-    let rows = count_of(shape).filter(|&count| count <= most).map(|_| (rows_of(shape), row_of(shape)));
-    let reach = rows.and_then(|(rows, row)| match row {
+    let reach = count_of(shape).filter(|&count| count <= most).and_then(|count| match count {
         0 => Some(0),
-        _ => rows.saturating_sub(1).checked_mul(pitch)?.checked_add(row),
+        _ => (rows_of(shape) - 1).checked_mul(pitch)?.checked_add(row_of(shape)),
     });
     let Some(reach) = reach.filter(|&reach| reach <= most && pitch <= most) else {
         let expected = format!("rows {pitch} elements apart within {most} elements");
