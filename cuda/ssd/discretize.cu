@@ -25,7 +25,8 @@ __device__ Acc slope(const Rule &rule, Acc v) {
     return v >= 0 ? 1 / (1 + e) : e / (1 + e);
 }
 
-__device__ Acc clamped(const Rule &rule, Acc v) { return min(max(v, (Acc)rule.lower), (Acc)rule.upper); }
+// NaN stays NaN.
+__device__ Acc clamped(const Rule &rule, Acc v) { return v != v ? v : min(max(v, (Acc)rule.lower), (Acc)rule.upper); }
 
 __device__ Acc shifted(const Rule &rule, const Acc *raw, const Stored *raw_stored, const Acc *bias, i64 row, int h) {
     const i64 k = row * rule.pitch + h;

@@ -89,6 +89,10 @@ algorithm really spends: 4 len heads state_dim head_dim forward, three times as 
 to a matrix product timed in turn with it. Steps and scans are compared with copying, by the bytes that must at least be
 read and written.
 
+With --device cuda: the operator forward and backward, decoding steps and selective scans on shapes of published models,
+as ms, GB/s, TFLOP/s and the ratio to the roof, which is the larger of the time of the least traffic at the rate of a copy
+and that of the products at the rate of matrix products.
+
 JSON (--json): `ceilings` holds gemm_f32 and gemm_f64 in GFLOP/s by thread count, copy in GB/s; `rows` holds name, dtype,
 threads, len, seconds, ratio and more; null where a number cannot be had.
 

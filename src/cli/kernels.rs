@@ -1,12 +1,13 @@
 //! `semisep kernels`: machine code for GPUs, ahead of time.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use super::progress::bar;
-use super::put;
 use super::table::Table;
+use super::{in_file, put};
 use crate::backend::cuda::kernels::{Shape, programs};
 use crate::backend::cuda::{Architecture, Compiler, KernelCache, Program};
 use crate::error::{DeviceError, Error, Result};
@@ -43,15 +44,18 @@ fn shape(text: &str) -> std::result::Result<Shape, String> {
 /// Compiles what the cache lacks, and prints what was done.
 ///
 /// # Errors
-/// [`DeviceError::NoCompiler`], [`DeviceError::Compile`], and [`Error::Config`] if a kernel spills or there is no
-/// cache folder.
+/// [`Error::Config`] if there is no cache folder, [`Error::File`] if it cannot be written to, [`DeviceError::NoCompiler`], and
+/// [`DeviceError::Compile`], also if a kernel of the Hopper tier spills.
 pub fn kernels(options: &Options) -> Result<()> {
-    let compiler = Compiler::find()?;
     let cache = options.out.as_ref().map_or_else(KernelCache::default, KernelCache::at);
     let folder = cache.folder().ok_or_else(|| Error::Config {
         field: "--out",
         reason: "expected a folder, since this user has no cache folder".into(),
     })?;
+    // Programs go without a folder that cannot be written to; here it is what is asked for.
+    let room = fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+    room.map_err(|e| in_file(folder, e))?;
+    let compiler = Compiler::find()?;
     let shapes = if options.shape.is_empty() { vec![Shape::default()] } else { options.shape.clone() };
     let mut all: Vec<(Architecture, Program)> = Vec::new();
     for &arch in &options.arch {

@@ -110,6 +110,25 @@ fn the_same_call_gives_the_same_bits_and_a_full_device_those_of_each_row() {
     }
 }
 
+/// Few heads, which are cut into segments unless that is asked for.
+#[test]
+fn a_sequence_gets_the_same_bits_in_any_batch_alone_or_packed_where_that_is_asked_for() {
+    let Some(device) = device() else { return };
+    let cuda = Cuda::<bf16>::on(Stream::new(&device).unwrap()).with_batch_invariance();
+    let case = Rounded::<bf16>::new(&row(700, |s| s.batch = 20), Decay::Mild);
+    let all = product(&cuda, &case);
+    for rows in [0..1, 3..5, 7..20] {
+        let out = product(&cuda, &case.rows(rows.clone()));
+        assert_eq!(out.y, all.y.slice_axis(Axis(0), rows.clone().into()));
+        assert_eq!(out.state, all.state.slice_axis(Axis(0), rows.into()));
+    }
+    let packed = row(2000, |s| (s.batch, s.cuts, s.per_sequence) = (1, vec![20, 150], true));
+    let case = Rounded::<bf16>::new(&packed, Decay::Mild);
+    let (all, alone) = (product(&cuda, &case), product(&cuda, &case.part(150..2000, 2)));
+    assert_eq!(alone.y, all.y.slice_axis(Axis(1), (150..2000).into()));
+    assert_eq!(alone.state, all.state.slice_axis(Axis(0), (2..3).into()));
+}
+
 #[test]
 fn the_tier_is_chosen_by_device_type_widths_alignment_diagonal_and_sequences() {
     let Some(device) = device() else { return };

@@ -101,6 +101,18 @@ fn a_damaged_entry_is_compiled_again() {
 }
 
 #[test]
+fn an_entry_that_holds_no_object_file_is_compiled_again() {
+    let Some(compiler) = compiler() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let cache = KernelCache::at(folder.path());
+    for image in [&b""[..], b"nonsense that is whole"] {
+        cache.keep(&program(), hopper(), compiler, image);
+        assert_eq!(cache.image(&program(), hopper()).unwrap().1, Origin::Compiled);
+        assert_eq!(cache.image(&program(), hopper()).unwrap().1, Origin::Disk);
+    }
+}
+
+#[test]
 fn entries_of_other_programs_and_architectures_are_others() {
     let cache = KernelCache::at("anywhere");
     let all: Vec<_> = (kernels::programs(kernels::Shape::default()).iter())
@@ -143,6 +155,10 @@ fn an_architecture_that_is_too_old_or_unknown_is_a_typed_error() {
     for text in ["sm_75", "sm_", "90", "sm_90b"] {
         let wrong = text.parse::<Architecture>().unwrap_err();
         assert!(matches!(wrong, Error::Device(DeviceError::Unsupported { .. })), "{text}: {wrong}");
+    }
+    for (major, minor) in [(7, 5), (0, 0), (8, 10), (u32::MAX, 0), (429_496_729, 9)] {
+        let wrong = Architecture::new(major, minor).unwrap_err();
+        assert!(matches!(wrong, Error::Device(DeviceError::Unsupported { .. })), "{major}.{minor}: {wrong}");
     }
     let Some(compiler) = compiler() else { return };
     let wrong = compiler.target("sm_990".parse().unwrap()).unwrap_err();

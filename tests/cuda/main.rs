@@ -5,9 +5,11 @@ mod backward;
 #[path = "../ssd/support.rs"]
 mod cases;
 mod forward;
+mod hostile;
 mod huge;
 mod kernels;
 mod parity;
 mod parts;
+mod raw;
 mod steps;
 mod support;

@@ -375,9 +375,18 @@ fn a_gpu_that_cannot_be_used_is_one_line_on_standard_error() {
 
 #[cfg(feature = "cuda")]
 #[test]
+fn what_bench_does_not_measure_on_a_gpu_is_refused() {
+    fails(&["bench", "--device", "cuda", "--suite", "matrix"], &["--suite"]);
+    fails(&["bench", "--device", "cuda", "--suite", "mamba2"], &["--suite"]);
+    fails(&["bench", "--device", "cuda", "--lengths", "64"], &["--lengths"]);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
 fn kernels_needs_architectures_and_shapes_that_exist() {
     fails(&["kernels"], &["--arch"]);
     fails(&["kernels", "--arch", "sm_75"], &["sm_75"]);
     fails(&["kernels", "--arch", "sm_80", "--shape", "64"], &["head_dim"]);
     fails(&["kernels", "--arch", "sm_80", "--shape", "64,300"], &["256"]);
+    fails(&["kernels", "--arch", "sm_80", "--out", "Cargo.toml/below"], &["Cargo.toml/below"]);
 }

@@ -48,7 +48,7 @@ DEVICE void add4(float (&to)[4], const float *from) {
     const float4 v = *(const float4 *)from;
     to[0] += v.x, to[1] += v.y, to[2] += v.z, to[3] += v.w;
 }
-DEVICE float clamp(float v, float lower, float upper) { return fminf(fmaxf(v, lower), upper); }
+DEVICE float clamp(float v, float lower, float upper) { return v != v ? v : fminf(fmaxf(v, lower), upper); } // NaN stays NaN
 
 // Grid (chunks, whole heads / 32), 256 threads.
 //   s, dt: [chunk][head][128], largest: [chunk][head]: the largest |dt_j| e^{s_Q - s_j}

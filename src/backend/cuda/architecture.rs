@@ -28,13 +28,13 @@ impl Architecture {
     /// The architecture of a compute capability.
     ///
     /// # Errors
-    /// [`DeviceError::Unsupported`] if it is older than 8.0.
+    /// [`DeviceError::Unsupported`] if it is older than 8.0 or there is no such number.
     pub fn new(major: u32, minor: u32) -> Result<Self> {
-        let number = 10 * major + minor;
-        if number < OLDEST {
-            return Err(unsupported(format!("sm_{number}")));
+        let number = major.checked_mul(10).filter(|_| minor < 10).and_then(|tens| tens.checked_add(minor));
+        match number {
+            Some(number @ OLDEST..) => Ok(Self { number }),
+            _ => Err(unsupported(format!("sm_{major}{minor}"))),
         }
-        Ok(Self { number })
     }
 
     /// Ten times the major version plus the minor one.

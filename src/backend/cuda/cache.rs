@@ -10,12 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, process};
 
 use super::architecture::Architecture;
-use super::compile::Compiler;
+use super::compile::{Compiler, options};
 use super::source::Program;
 use crate::error::Result;
 
 /// What every entry begins with; changes with the format.
 const MAGIC: &[u8] = b"semisep kernel 1\n";
+
+/// What every object file begins with; the driver would take another text for a program of its own.
+const OBJECT: &[u8] = b"\x7fELF";
 
 /// Where compiled kernels are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,10 +78,16 @@ impl KernelCache {
         if let Some(image) = path.as_ref().and_then(|path| read(path, program, target, version.as_deref())) {
             return Ok((image, Origin::Disk));
         }
-        let compiler = compiler?;
+        Ok((self.renew(program, device)?, Origin::Compiled))
+    }
+
+    /// The same, compiled whatever the disk has.
+    pub(super) fn renew(&self, program: &Program, device: Architecture) -> Result<Vec<u8>> {
+        let compiler = Compiler::find()?;
+        let target = compiler.target(device)?;
         let image = compiler.compile(program, target)?.image;
         self.keep(program, target, compiler, &image);
-        Ok((image, Origin::Compiled))
+        Ok(image)
     }
 
     /// Keeps machine code that `compiler` made, if the folder can be written to.
@@ -98,7 +107,7 @@ impl KernelCache {
 
 /// Everything that machine code depends on but the compiler's version.
 fn key(program: &Program, target: Architecture) -> String {
-    let mut key = format!("{target}\n{program}\n");
+    let mut key = format!("{program}\n{}\n", options(program, target).join(" "));
     for source in std::iter::once(program.source()).chain(program.headers()) {
         key.push_str(&format!("{} {:032x}\n", source.name, hash(source.text.as_bytes())));
     }
@@ -124,7 +133,7 @@ fn read(path: &Path, program: &Program, target: Architecture, version: Option<&s
         Some(_) => found == expected,
         None => found.starts_with(&expected[..expected.len() - 2]), // any version
     };
-    meant.then(|| image.to_owned())
+    (meant && image.starts_with(OBJECT)).then(|| image.to_owned())
 }
 
 /// Writes an entry beside its place and moves it there.

@@ -117,6 +117,19 @@ pub(super) fn skip_columns<E: Element>(d: Option<&CudaTensor<E>>, head_dim: usiz
     }
 }
 
+/// Most blocks along the second and third axes of a grid.
+pub(super) const MOST_BLOCKS: usize = 65535;
+
+/// Offsets inside a tile of 16 rows fit an `int`, which is what kernels of a scan count them in.
+pub(super) fn near_rows(name: &'static str, pitch: usize) -> Result<()> {
+    const MOST: usize = i32::MAX as usize / 16;
+    if pitch <= MOST {
+        return Ok(());
+    }
+    let expected = format!("(batch, len, ..) with rows at most {MOST} elements apart, found {pitch}");
+    Err(Error::shape(name, expected, &[pitch]))
+}
+
 /// Numbers stored as `T` are computed with in single precision, the only one that the kernel of `work` has.
 pub(super) fn single<T: Stored>(work: &str) -> Result<()> {
     if T::NAME != "f64" {

@@ -11,6 +11,9 @@ use super::architecture::Architecture;
 use super::source::Program;
 use crate::error::{DeviceError, Result};
 
+/// The newest of the functions used here, of CUDA 11.2.
+const NEWEST: &[u8] = b"nvrtcGetSupportedArchs";
+
 /// The run-time compiler, known to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiler {
@@ -67,7 +70,7 @@ impl Compiler {
     /// The compiler of this machine.
     ///
     /// # Errors
-    /// [`DeviceError::NoCompiler`] if its library is not found by the loader.
+    /// [`DeviceError::NoCompiler`] if its library is not found by the loader or older than CUDA 11.2.
     pub fn find() -> Result<&'static Self> {
         static FOUND: OnceLock<Option<Compiler>> = OnceLock::new();
         FOUND.get_or_init(Self::open).as_ref().ok_or(DeviceError::NoCompiler.into())
@@ -77,6 +80,10 @@ impl Compiler {
         // SAFETY: opens the library if the loader finds it; it has no initialiser that could misbehave.
         if !unsafe { nvrtc::is_culib_present() } {
             return None;
+        }
+        // SAFETY: the library is present; the symbol is looked for and not used.
+        if unsafe { nvrtc::culib().get::<*const ()>(NEWEST) }.is_err() {
+            return None; // of a version that is too old
         }
         let (mut major, mut minor, mut count) = (0, 0, 0);
         // SAFETY: the library is present; both calls write integers to the places given.
@@ -147,7 +154,7 @@ impl Compiler {
 }
 
 /// What the compiler is told. Products are fused with sums; divisions, roots and exponentials are exact to rounding.
-fn options(program: &Program, target: Architecture) -> Vec<String> {
+pub(super) fn options(program: &Program, target: Architecture) -> Vec<String> {
     let mut options = vec![
         format!("--gpu-architecture={target}"),
         "--std=c++17".into(),

@@ -1,15 +1,18 @@
 //! One decoding step of a batch: every sequence's state advances by one position, in place.
 #![allow(unsafe_code)]
 
-use super::check;
+use std::collections::HashMap;
+
+use super::check::{self, MOST_BLOCKS};
 use super::exact::WIDEST;
+use super::extent::{Extent, apart};
 use super::kernels::Shape;
 use super::launch::{Grid, Parameters, Start};
 use super::source::Program;
 use super::steps::StepRule;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_shape};
 
 /// Warps of a block.
 const WARPS: usize = 4;
@@ -44,27 +47,38 @@ impl Slots {
     /// # Errors
     /// [`Error::Value`] if a number is not below `pool` or two sequences own one state, and those of an upload.
     pub fn new(stream: &Stream, numbers: &[usize], pool: usize) -> Result<Self> {
-        let mut owner = vec![None; pool];
-        let mut narrow = Vec::with_capacity(numbers.len());
-        for (k, &slot) in numbers.iter().enumerate() {
-            let wrong = |expected, found| Err(Error::Value { tensor: "slots", expected, found });
-            match (owner.get_mut(slot), i32::try_from(slot)) {
-                (Some(free @ None), Ok(slot)) => {
-                    *free = Some(k);
-                    narrow.push(slot);
-                }
-                (Some(Some(first)), _) => {
-                    return wrong(
-                        "a slot of its own for each sequence",
-                        format!("{slot} at {first} and {k}"),
-                    );
-                }
-                _ => return wrong("slots of the pool", format!("{slot} at {k} of a pool of {pool}")),
-            }
-        }
+        let narrow = narrowed(numbers, pool)?;
         let numbers = CudaTensor::upload(stream, ndarray::ArrayView1::from(&narrow))?;
         Ok(Self { numbers, pool })
     }
+
+    /// Gives the sequences other states of the same pool, in the same memory, so that a recorded step finds them.
+    ///
+    /// # Errors
+    /// As [`Slots::new`], and [`Error::Shape`] if there are more or fewer sequences than before.
+    pub fn assign(&mut self, numbers: &[usize]) -> Result<()> {
+        let narrow = narrowed(numbers, self.pool)?;
+        check_shape("slots", "(batch)", self.numbers.shape(), &[numbers.len()])?;
+        let stream = self.numbers.stream();
+        self.numbers.copy_from(&CudaTensor::upload(stream, ndarray::ArrayView1::from(&narrow))?)
+    }
+}
+
+/// The numbers as a kernel takes them, all of them below `pool` and no two alike.
+fn narrowed(numbers: &[usize], pool: usize) -> Result<Vec<i32>> {
+    let wrong = |expected, found| Err(Error::Value { tensor: "slots", expected, found });
+    let mut owner = HashMap::with_capacity(numbers.len());
+    let mut narrow = Vec::with_capacity(numbers.len());
+    for (k, &slot) in numbers.iter().enumerate() {
+        match i32::try_from(slot) {
+            Ok(number) if slot < pool => narrow.push(number),
+            _ => return wrong("slots of the pool", format!("{slot} at {k} of a pool of {pool}")),
+        }
+        if let Some(first) = owner.insert(slot, k) {
+            return wrong("a slot of its own for each sequence", format!("{slot} at {first} and {k}"));
+        }
+    }
+    Ok(narrow)
 }
 
 /// The generators of one position of every sequence of a batch, on a device.
@@ -75,6 +89,32 @@ impl Slots {
 ///
 /// All tensors are those of [`Ssd`](crate::ssd::Ssd) with `len` = 1. A sequence's result does not depend on the others, bit
 /// for bit.
+///
+/// # Examples
+/// Two sequences of a pool of eight, recorded once and replayed:
+/// ```no_run
+/// use half::bf16;
+/// use semisep::backend::cuda::{CudaTensor, DecodeStep, Device, Slots, StepRule, Stream};
+/// use semisep::ssd::Squash;
+///
+/// let stream = Stream::new(&Device::new(0)?)?;
+/// let noise = |shape: [usize; 4]| CudaTensor::<bf16>::noise(&stream, &shape, 0, -1.0, 1.0);
+/// let (x, y, b, c) =
+///     (noise([2, 1, 24, 64])?, noise([2, 1, 24, 64])?, noise([2, 1, 1, 128])?, noise([2, 1, 1, 128])?);
+/// let (dt, a) = (CudaTensor::filled(&stream, &[2, 1, 24], 0.1)?, CudaTensor::filled(&stream, &[24], -1.0)?);
+/// let mut pool = CudaTensor::<f32>::filled(&stream, &[8, 24, 64, 128], 0.0)?;
+/// let mut slots = Slots::new(&stream, &[5, 0], 8)?;
+/// let graph = {
+///     let step = DecodeStep::new(&dt, &a, &b, &c)?.with_slots(&slots)?;
+///     let step = step.with_rule(StepRule::default().squash(Squash::Softplus))?;
+///     step.step_into(&x, &mut pool, &y)?; // loads its kernel
+///     stream.record(|| step.step_into(&x, &mut pool, &y))?
+/// };
+/// slots.assign(&[3, 0])?; // the first sequence is another one now
+/// // SAFETY: all tensors are still here.
+/// unsafe { graph.launch() }?;
+/// # Ok::<(), semisep::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct DecodeStep<'a, T> {
     dt: &'a CudaTensor<f32>,        // (batch, 1, heads)
@@ -131,8 +171,9 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
         check::single::<T>("the decoding step")?;
-        let [batch, 1, heads @ (1..)] = *dt.shape() else {
-            return Err(Error::shape("dt", "(batch, 1, heads) with at least one head", dt.shape()));
+        let [batch @ ..=MOST_BLOCKS, 1, heads @ 1..=MOST_BLOCKS] = *dt.shape() else {
+            let expected = format!("(batch, 1, heads) = [at most {MOST_BLOCKS}, 1, 1 to {MOST_BLOCKS}]");
+            return Err(Error::shape("dt", expected, dt.shape()));
         };
         check::flat("A", "(heads)", a, &[heads], dt.stream())?;
         check::generators(b, c, [batch, 1, heads], 1..=WIDEST, dt.stream())?;
@@ -188,7 +229,8 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     /// The same into memory that is there, as a graph that is captured once and replayed needs it.
     ///
     /// # Errors
-    /// As [`DecodeStep::step`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    /// As [`DecodeStep::step`], [`Error::Shape`] if `y` is not shaped like `x`, and [`Error::Value`] if `y` or `state` shares
+    /// memory with what is read or with one another.
     pub fn step_into<S: StateElement>(
         &self,
         x: &CudaTensor<T>,
@@ -203,6 +245,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         let states = self.slots.map_or(batch, |slots| slots.pool);
         let axes = "(batch or pool, heads, head_dim, state_dim)";
         check::aligned("state", axes, state, &[states, heads, head_dim, state_dim], stream)?;
+        self.check_apart(x, Extent::of(state), y)?;
 
         let (bias, softplus, dt_min, dt_max) = self.rule.arguments();
         let arguments = Arguments {
@@ -239,6 +282,22 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
         // slots to be below the number of states and no two alike.
         unsafe { kernel.launch(stream, grid, &[&arguments]) }
+    }
+
+    /// What is written is nothing that is read: the blocks of a sequence all read x, b and c whole.
+    fn check_apart(&self, x: &CudaTensor<T>, state: Extent, y: &CudaTensor<T>) -> Result<()> {
+        let read = [
+            Some(("x", Extent::of(x))),
+            Some(("b", Extent::of(self.b))),
+            Some(("c", Extent::of(self.c))),
+            Some(("dt", Extent::of(self.dt))),
+            Some(("A", Extent::of(self.a))),
+            self.d.map(|d| ("d", Extent::of(d))),
+            self.rule.bias.as_ref().map(|bias| ("dt_bias", Extent::of(bias))),
+            self.slots.map(|slots| ("slots", Extent::of(&slots.numbers))),
+        ];
+        apart("state", state, read.into_iter().flatten())?;
+        apart("y", Extent::of(y), read.into_iter().chain([Some(("state", state))]).flatten())
     }
 
     fn stream(&self) -> &'a Stream {
@@ -315,4 +374,21 @@ fn program<S: StateElement>(stored: &'static str, shape: Shape, parts: Parts) ->
         .define("WARPS", WARPS)
         .define("STEPS", parts.steps(bytes))
         .define("RESIDENT", parts.resident(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::narrowed;
+    use crate::error::Error;
+
+    #[test]
+    fn slots_are_of_the_pool_and_given_once_whatever_its_size() {
+        assert_eq!(narrowed(&[5, 0, 2], 6).unwrap(), [5, 0, 2]);
+        assert_eq!(narrowed(&[7], usize::MAX).unwrap(), [7]);
+        assert!(narrowed(&[], 0).unwrap().is_empty());
+        for (slots, pool) in [(&[6usize][..], 6), (&[1, 2, 1], 6), (&[1 << 31], usize::MAX), (&[0], 0)] {
+            let wrong = narrowed(slots, pool);
+            assert!(matches!(wrong, Err(Error::Value { tensor: "slots", .. })), "{slots:?}: {wrong:?}");
+        }
+    }
 }

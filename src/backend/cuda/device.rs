@@ -10,10 +10,13 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
 
 use super::architecture::Architecture;
-use super::cache::KernelCache;
+use super::cache::{KernelCache, Origin};
 use super::launch::Kernel;
 use super::source::Program;
 use crate::error::{DeviceError, Error, Result};
+
+/// The newest of the driver's functions used here.
+const NEWEST: &str = "cuTensorMapEncodeTiled";
 
 /// A CUDA device with its primary context; cheap to clone.
 #[derive(Clone)]
@@ -54,7 +57,7 @@ impl Device {
     ///
     /// # Errors
     /// [`DeviceError::NoDriver`], [`DeviceError::NoDevice`], [`DeviceError::Unsupported`] for an architecture before
-    /// sm_80, [`DeviceError::Driver`] for what the driver refuses.
+    /// sm_80, [`DeviceError::Driver`] for what the driver refuses or, being older than CUDA 12.0, lacks.
     pub fn new(ordinal: usize) -> Result<Self> {
         Self::with_cache(ordinal, KernelCache::default())
     }
@@ -67,6 +70,13 @@ impl Device {
         // SAFETY: opens the library if the loader finds it; the driver's own initialiser does nothing before `init`.
         if !unsafe { sys::is_culib_present() } {
             return Err(DeviceError::NoDriver.into());
+        }
+        if !has("cuInit") {
+            return Err(DeviceError::NoDriver.into()); // another library of that name
+        }
+        if !has(NEWEST) {
+            let reason = "expected a driver of CUDA 12.0 or later, found one without this function".into();
+            return Err(DeviceError::Driver { call: NEWEST, reason }.into());
         }
         let count = match result::init().and_then(|()| result::device::get_count()) {
             Err(DriverError(sys::CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
@@ -163,11 +173,18 @@ impl Device {
         if let Some(module) = modules.get(program) {
             return Ok(module.clone());
         }
-        let (image, _) = self.inner.cache.image(program, self.inner.architecture)?;
+        let (cache, architecture) = (&self.inner.cache, self.inner.architecture);
+        let (image, origin) = cache.image(program, architecture)?;
         self.bind()?;
-        // SAFETY: `image` is a whole object file, which the driver copies; its length stands in its header.
-        let raw = unsafe { result::module::load_data(image.as_ptr().cast::<c_void>()) };
-        let module = Arc::new(Module { raw: raw.map_err(|e| driver("cuModuleLoadData", e))? });
+        let raw = match load(&image) {
+            // Whole, but not for this driver: perhaps one that was replaced.
+            Err(wrong) if origin == Origin::Disk => match cache.renew(program, architecture) {
+                Ok(image) => load(&image),
+                Err(_) => Err(wrong),
+            },
+            found => found,
+        }?;
+        let module = Arc::new(Module { raw });
         modules.insert(program.clone(), module.clone());
         Ok(module)
     }
@@ -217,6 +234,19 @@ impl Drop for Inner {
     }
 }
 
+/// Loads an object file on the current device.
+fn load(image: &[u8]) -> Result<sys::CUmodule> {
+    // SAFETY: `image` is a whole object file, which the driver copies; its length stands in its header.
+    unsafe { result::module::load_data(image.as_ptr().cast::<c_void>()) }
+        .map_err(|e| driver("cuModuleLoadData", e))
+}
+
+/// Whether the driver's library, which is present, has a function.
+fn has(function: &str) -> bool {
+    // SAFETY: the library is present; the symbol is looked for and not used.
+    unsafe { sys::culib().get::<*const ()>(function.as_bytes()) }.is_ok()
+}
+
 /// What the driver said of `call`.
 pub(super) fn driver(call: &'static str, wrong: DriverError) -> Error {
     let reason = wrong.to_string();
@@ -232,6 +262,10 @@ pub(super) fn driver(call: &'static str, wrong: DriverError) -> Error {
         | sys::CUresult::CUDA_ERROR_LAUNCH_FAILED
         | sys::CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
         | sys::CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+        | sys::CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | sys::CUresult::CUDA_ERROR_INVALID_PC
+        | sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | sys::CUresult::CUDA_ERROR_ASSERT
         | sys::CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION => {
             DeviceError::Launch { kernel: call.into(), reason }
         }

@@ -1,6 +1,7 @@
 //! Steps and decays on a device: given, or raw.
 
 use super::check;
+use super::extent::Extent;
 use super::steps::StepRule;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Stored};
@@ -95,6 +96,21 @@ impl<T: Stored> Steps<T> {
         match self {
             Self::Given { dt, .. } => dt.shape(),
             Self::Raw { dt, .. } => dt.shape(),
+        }
+    }
+
+    /// Where all of them lie.
+    pub(super) fn extents(&self) -> Vec<(&'static str, Extent)> {
+        match self {
+            Self::Given { log_a, dt } => vec![("log_a", Extent::of(log_a)), ("dt", Extent::of(dt))],
+            Self::Raw { dt, a, rule } => {
+                let dt = match dt {
+                    Raw::Computed(tensor) => Extent::of(tensor),
+                    Raw::Stored(tensor) => Extent::of(tensor),
+                };
+                let bias = rule.bias.as_ref().map(|bias| ("dt_bias", Extent::of(bias)));
+                [("dt", dt), ("A", Extent::of(a))].into_iter().chain(bias).collect()
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 /// loop, where kernels are shorter than the host takes to start them.
 pub struct Graph {
     stream: Stream,
-    recorded: sys::CUgraph,
+    _recorded: Recorded,
     ready: sys::CUgraphExec,
 }
 
@@ -27,26 +27,53 @@ impl Stream {
     /// compiled meanwhile, and memory must be there already: calls that return tensors of their own do not fit.
     ///
     /// # Errors
-    /// Those of `work`; [`crate::DeviceError::Driver`] if something in it cannot be recorded.
+    /// Those of `work`, such as [`crate::DeviceError::Driver`] for copies to or from the host;
+    /// [`crate::DeviceError::Driver`] if something in it cannot be recorded or the stream is being recorded already.
     pub fn record(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
         self.device().bind()?;
         // SAFETY: the stream exists; the capture is ended below whatever `work` does.
         unsafe { raw::begin_capture(self.raw(), sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED) }
             .map_err(|e| driver("cuStreamBeginCapture", e))?;
-        let done = work();
+        let recording = Recording { stream: self };
+        work()?;
+        let recorded = Recorded(recording.end()?);
+        // SAFETY: the graph was recorded now and is not changed.
+        let ready = unsafe { graph::instantiate(recorded.0, sys::CUgraphInstantiate_flags(0)) }
+            .map_err(|e| driver("cuGraphInstantiate", e))?;
+        Ok(Graph { stream: self.clone(), _recorded: recorded, ready })
+    }
+}
+
+/// A recording under way: it ends however `record` does.
+struct Recording<'a> {
+    stream: &'a Stream,
+}
+
+impl Recording<'_> {
+    fn end(self) -> Result<sys::CUgraph> {
+        let stream = self.stream;
+        std::mem::forget(self);
+        stream.device().bind()?;
         // SAFETY: a capture is under way.
-        let recorded = unsafe { raw::end_capture(self.raw()) };
-        done?;
-        let recorded = recorded.map_err(|e| driver("cuStreamEndCapture", e))?;
-        // SAFETY: `recorded` is a graph that this function owns.
-        match unsafe { graph::instantiate(recorded, sys::CUgraphInstantiate_flags(0)) } {
-            Ok(ready) => Ok(Graph { stream: self.clone(), recorded, ready }),
-            Err(wrong) => {
-                // SAFETY: as above, and not used again.
-                let _ = unsafe { graph::destroy(recorded) };
-                Err(driver("cuGraphInstantiate", wrong))
-            }
+        unsafe { raw::end_capture(stream.raw()) }.map_err(|e| driver("cuStreamEndCapture", e))
+    }
+}
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        if let Ok(recorded) = (Recording { stream: self.stream }).end() {
+            drop(Recorded(recorded));
         }
+    }
+}
+
+/// A graph of the driver's that goes when it is not needed.
+struct Recorded(sys::CUgraph);
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // SAFETY: the graph is this value's own.
+        let _ = unsafe { graph::destroy(self.0) };
     }
 }
 
@@ -75,10 +102,7 @@ impl Drop for Graph {
     fn drop(&mut self) {
         if self.stream.device().bind().is_ok() {
             // SAFETY: made by `record` and not used again; the driver finishes what was started.
-            unsafe {
-                let _ = graph::exec_destroy(self.ready);
-                let _ = graph::destroy(self.recorded);
-            }
+            let _ = unsafe { graph::exec_destroy(self.ready) };
         }
     }
 }

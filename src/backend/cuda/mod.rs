@@ -14,6 +14,7 @@ mod compile;
 mod decode;
 mod device;
 mod exact;
+mod extent;
 mod generators;
 mod graph;
 pub mod kernels;

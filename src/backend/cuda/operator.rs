@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::check;
 use super::exact::{self, Operands, blocks, discretize, recurrent};
+use super::extent::{Extent, apart};
 use super::generators::{Steps, StepsGrad};
 use super::plan::{Plan, plan};
 use super::portable;
@@ -19,7 +20,33 @@ const STATES: &str = "(batch or sequences, heads, head_dim, state_dim)";
 /// The SSD matrix of every batch row and head, by generators on a device: twin of [`crate::ssd::Ssd`].
 ///
 /// b, c, x and y may be parts of wider tensors; states and the skip begin at multiples of 16 bytes. Sums are taken in a fixed order, so that the same call gives the same bits; by a
-/// fixed algorithm (any but [`Algorithm::Automatic`]) a sequence gets the same bits in whatever batch or row it stands.
+/// fixed algorithm (any but [`Algorithm::Automatic`], and that one too by [`CudaSsd::with_batch_invariance`]) a sequence gets the
+/// same bits in whatever batch or row it stands.
+///
+/// # Examples
+/// A layer's inputs as parts of one projection, raw steps included, and results that stay on the device:
+/// ```no_run
+/// use half::bf16;
+/// use semisep::backend::cuda::{CudaSsd, CudaTensor, Device, Raw, StepRule, Steps, Stream};
+/// use semisep::ssd::{Algorithm, Squash};
+///
+/// let stream = Stream::new(&Device::new(0)?)?;
+/// let (batch, len, heads, head_dim, state_dim) = (2, 4096, 24, 64, 128);
+/// let width = heads * head_dim;
+/// let row = [batch, len, width + 2 * state_dim + heads];
+/// let projected = CudaTensor::<bf16>::noise(&stream, &row, 0, -1.0, 1.0)?;
+/// let x = projected.part(0, &[batch, len, heads, head_dim])?;
+/// let b = projected.part(width, &[batch, len, 1, state_dim])?;
+/// let c = projected.part(width + state_dim, &[batch, len, 1, state_dim])?;
+/// let dt = Raw::Stored(projected.part(width + 2 * state_dim, &[batch, len, heads])?);
+/// let a = CudaTensor::filled(&stream, &[heads], -1.0)?;
+/// let rule = StepRule::default().squash(Squash::Softplus);
+/// let m = CudaSsd::new(Steps::Raw { dt, a, rule }, b, c)?;
+/// println!("{}", m.plan(Algorithm::Automatic, &x, &x)?);
+/// let out = m.matmul(&x, None, Algorithm::Automatic)?;
+/// let grad = m.vjp(&x, None, Algorithm::Automatic, &out)?;
+/// # Ok::<(), semisep::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct CudaSsd<T: Stored> {
     steps: Steps<T>,
@@ -29,8 +56,10 @@ pub struct CudaSsd<T: Stored> {
     diagonal: Diagonal,
     sequences: Sequences,
     pub(super) tf32: bool,                   // whether products may round; of f32 alone
+    pub(super) invariant: bool,              // whether the batch has no say in how rows are cut
     tables: Arc<Mutex<Vec<(usize, Spans)>>>, // by chunk, as far as they were needed
     hopper: Arc<Mutex<Option<sm90::Tables>>>,
+    pieces: Arc<Mutex<Option<sm90::Pieces>>>,
 }
 
 /// Twin of [`crate::ssd::Output`].
@@ -93,8 +122,10 @@ impl<T: Stored> CudaSsd<T> {
             diagonal: Diagonal::Scores,
             sequences,
             tf32: false,
+            invariant: false,
             tables: Arc::default(),
             hopper: Arc::default(),
+            pieces: Arc::default(),
         })
     }
 
@@ -115,12 +146,21 @@ impl<T: Stored> CudaSsd<T> {
     pub fn with_sequences(self, sequences: Sequences) -> Result<Self> {
         let (rows, positions) = sequences.shape();
         check_shape("sequences", "(batch, len)", &self.steps.shape()[..2], &[rows, positions])?;
-        Ok(Self { sequences, tables: Arc::default(), hopper: Arc::default(), ..self })
+        let (tables, hopper, pieces) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { sequences, tables, hopper, pieces, ..self })
     }
 
     /// Chooses what stands on the diagonal besides `d`.
     pub fn with_diagonal(self, diagonal: Diagonal) -> Self {
         Self { diagonal, ..self }
+    }
+
+    /// Makes products by [`Algorithm::Automatic`] batch-invariant too: with more than [`Algorithm::SHORT`] positions in its row a
+    /// sequence gets the same bits in whatever batch or row it stands, as its gradients do anyway. On Hopper rows are then
+    /// walked whole, which takes longer where batch and heads do not fill the device; elsewhere nothing changes. Rows that are
+    /// cut leave out what has decayed below 2⁻⁶⁴ before a segment begins, which takes no decay to exceed one; whole ones do not.
+    pub fn with_batch_invariance(self) -> Self {
+        Self { invariant: true, ..self }
     }
 
     /// Number of heads.
@@ -141,7 +181,8 @@ impl<T: Stored> CudaSsd<T> {
     /// `y = M x` and the final states, from the given initial states or from zero.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] and
+    /// [`Error::Shape`], [`Error::Value`] where states do not begin at a multiple of 16 bytes, [`Error::Config`] for a chunk
+    /// of none or, in the exact tier, of more than 2097120 positions, and
     /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) before anything is started; then
     /// [`DeviceError::OutOfMemory`](crate::DeviceError::OutOfMemory) and those of compiling and starting kernels.
     pub fn matmul(
@@ -160,7 +201,8 @@ impl<T: Stored> CudaSsd<T> {
     /// `y = M x` into memory of the caller, the states read from and written to `state`.
     ///
     /// # Errors
-    /// As [`CudaSsd::matmul`], and [`Error::Shape`] if `y` is not shaped like `x`.
+    /// As [`CudaSsd::matmul`], [`Error::Shape`] if `y` is not shaped like `x`, and [`Error::Value`] if `y` or `state` shares
+    /// memory with what is read or with one another.
     pub fn matmul_into(
         &self,
         x: &CudaTensor<T>,
@@ -170,6 +212,7 @@ impl<T: Stored> CudaSsd<T> {
     ) -> Result<()> {
         self.check(x, Some(state), how)?;
         check::shaped("y", "(batch, len, heads, head_dim)", y, x.shape(), self.b.stream())?;
+        self.check_apart(x, state, y)?;
         let travels = self.sequences.spans().iter().all(|span| span.enters == span.leaves);
         if travels {
             return self.multiply(x, Some(state), state, y, how);
@@ -226,13 +269,7 @@ impl<T: Stored> CudaSsd<T> {
         dy: &CudaTensor<T>,
         dlast: &CudaTensor<T::Acc>,
     ) -> Result<CudaGrad<T>> {
-        let tables = {
-            let mut made = self.hopper.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*made {
-                Some(tables) => tables.clone(),
-                None => made.insert(sm90::Tables::new(self.b.stream(), &self.sequences)?).clone(),
-            }
-        };
+        let tables = once(&self.hopper, || sm90::Tables::new(self.b.stream(), &self.sequences))?;
         let operands = backward::Operands {
             steps: &self.steps,
             b: &self.b,
@@ -275,6 +312,7 @@ impl<T: Stored> CudaSsd<T> {
                 self.with_operands(x, &spans, |m| portable::forward::forward(m, initial, last, y))
             }
             Plan::Hopper => {
+                let pieces = once(&self.pieces, || forward::pieces(self.b.stream(), &self.sequences))?;
                 let operands = forward::Operands {
                     steps: &self.steps,
                     b: &self.b,
@@ -282,7 +320,8 @@ impl<T: Stored> CudaSsd<T> {
                     d: self.d.as_ref(),
                     x,
                     y,
-                    sequences: &self.sequences,
+                    pieces: &pieces,
+                    whole_rows: self.invariant,
                 };
                 forward::forward(&operands, initial, last)
             }
@@ -333,6 +372,16 @@ impl<T: Stored> CudaSsd<T> {
         Ok(spans)
     }
 
+    /// What is written is nothing that is read.
+    fn check_apart(&self, x: &CudaTensor<T>, state: &CudaTensor<T::Acc>, y: &CudaTensor<T>) -> Result<()> {
+        let mut read = vec![("x", Extent::of(x)), ("b", Extent::of(&self.b)), ("c", Extent::of(&self.c))];
+        read.extend(self.steps.extents());
+        read.extend(self.d.as_ref().map(|d| ("d", Extent::of(d))));
+        apart("state", Extent::of(state), read.clone())?;
+        read.push(("state", Extent::of(state)));
+        apart("y", Extent::of(y), read)
+    }
+
     /// Everything that `new` could not know; returns the shape of the states.
     fn check(
         &self,
@@ -351,5 +400,14 @@ impl<T: Stored> CudaSsd<T> {
             check::aligned("initial_state", STATES, initial, &shape, self.b.stream())?;
         }
         Ok(shape)
+    }
+}
+
+/// What is in `place`, made the first time.
+fn once<V: Clone>(place: &Mutex<Option<V>>, make: impl FnOnce() -> Result<V>) -> Result<V> {
+    let mut made = place.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*made {
+        Some(found) => Ok(found.clone()),
+        None => Ok(made.insert(make()?).clone()),
     }
 }

@@ -30,7 +30,8 @@ use crate::ssd::{Algorithm, Grad, Output, Place, Ssd};
 #[derive(Debug, Clone)]
 pub struct Cuda<T> {
     stream: Stream,
-    tf32: bool, // whether products may round; of f32 alone
+    tf32: bool,      // whether products may round; of f32 alone
+    invariant: bool, // whether the batch has no say in how rows are cut
     numbers: PhantomData<T>,
 }
 
@@ -52,7 +53,12 @@ impl<T: Stored> Cuda<T> {
 
     /// A stream at hand.
     pub fn on(stream: Stream) -> Self {
-        Self { stream, tf32: false, numbers: PhantomData }
+        Self { stream, tf32: false, invariant: false, numbers: PhantomData }
+    }
+
+    /// The same place with batch-invariant products, as [`CudaSsd::with_batch_invariance`].
+    pub fn with_batch_invariance(self) -> Self {
+        Self { invariant: true, ..self }
     }
 
     /// The stream that work is put into.
@@ -71,7 +77,7 @@ impl<T: Stored> Cuda<T> {
         let [b, c] = [CudaTensor::upload(&self.stream, g.b)?, CudaTensor::upload(&self.stream, g.c)?];
         let mut there =
             CudaSsd::new(steps, b, c)?.with_sequences(m.sequences().clone())?.with_diagonal(g.diagonal);
-        there.tf32 = self.tf32;
+        (there.tf32, there.invariant) = (self.tf32, self.invariant);
         match g.d {
             Some(d) => there.with_skip(CudaTensor::upload(&self.stream, d)?),
             None => Ok(there),

@@ -1,7 +1,7 @@
 //! The selective scan of Mamba-1 on a device, and its vjp.
 #![allow(unsafe_code)]
 
-use super::check;
+use super::check::{self, MOST_BLOCKS};
 use super::exact::WIDEST;
 use super::launch::{Grid, Parameters};
 use super::source::Program;
@@ -84,11 +84,11 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
     /// The scan with these generators, the raw steps `dt` taken as steps, without a skip.
     ///
     /// # Shapes
-    /// `dt`: (batch, len, channels); `a`: (channels, state_dim), state_dim at most 256; `b`, `c`: (batch, len, groups,
-    /// state_dim).
+    /// `dt`: (batch, len, channels), batch at most 65535; `a`: (channels, state_dim), state_dim at most 256; `b`, `c`: (batch,
+    /// len, groups, state_dim).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they disagree or channels is not a multiple of groups; [`Error::Config`] for f64, which has no
+    /// [`Error::Shape`] if they disagree, are larger than the kernels are made for, or channels is not a multiple of groups; [`Error::Config`] for f64, which has no
     /// kernel; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if they are not on one stream.
     pub fn new(
         dt: &'a CudaTensor<f32>,
@@ -97,8 +97,10 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         c: &'a CudaTensor<T>,
     ) -> Result<Self> {
         check::single::<T>("the selective scan")?;
-        let [batch, len, channels @ (1..)] = *dt.shape() else {
-            return Err(Error::shape("dt", "(batch, len, channels), at least one channel", dt.shape()));
+        let [batch @ ..=MOST_BLOCKS, len, channels @ (1..)] = *dt.shape() else {
+            let expected =
+                format!("(batch, len, channels), batch at most {MOST_BLOCKS}, at least one channel");
+            return Err(Error::shape("dt", expected, dt.shape()));
         };
         let [_, state_dim @ 1..=WIDEST] = *a.shape() else {
             let expected = format!("(channels, state_dim) = [{channels}, 1 to {WIDEST}]");
@@ -106,6 +108,13 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         };
         check::flat("A", "(channels, state_dim)", a, &[channels, state_dim], dt.stream())?;
         check::generators(b, c, [batch, len, channels], state_dim..=state_dim, dt.stream())?;
+        if len > i32::MAX as usize || channels * state_dim.max(16) > i32::MAX as usize {
+            let expected = "fewer than 2³¹ positions, states of a row and channels of 16 positions";
+            return Err(Error::shape("dt", expected, dt.shape()));
+        }
+        for (name, pitch) in [("dt", dt.pitch()), ("b", b.pitch()), ("c", c.pitch())] {
+            check::near_rows(name, pitch)?;
+        }
         Ok(Self { dt, a, b, c, d: None, rule: StepRule::default() })
     }
 
@@ -154,6 +163,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
         let stream = self.stream();
         let (batch, len, channels, state_dim) = (self.batch(), self.len(), self.channels(), self.state_dim());
         check::shaped("dy", "(batch, len, channels)", &cotangent.y, x.shape(), stream)?;
+        check::near_rows("dy", cotangent.y.pitch())?;
         let states = [batch, channels, state_dim];
         check::flat("dfinal_state", "(batch, channels, state_dim)", &cotangent.state, &states, stream)?;
 
@@ -272,6 +282,7 @@ impl<'a, T: Stored> SelectiveScan<'a, T> {
     fn check(&self, x: &CudaTensor<T>, initial: Option<&CudaTensor<f32>>) -> Result<()> {
         let stream = self.stream();
         check::shaped("x", "(batch, len, channels)", x, self.dt.shape(), stream)?;
+        check::near_rows("x", x.pitch())?;
         let states = [self.batch(), self.channels(), self.state_dim()];
         match initial {
             Some(h) => check::flat("initial_state", "(batch, channels, state_dim)", h, &states, stream),

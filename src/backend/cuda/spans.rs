@@ -2,9 +2,10 @@
 
 use ndarray::ArrayView1;
 
+use super::check::MOST_BLOCKS;
 use super::stream::Stream;
 use super::tensor::CudaTensor;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ssd::Sequences;
 
 /// A stretch of positions; twin of `Span` in `cuda/common/exact.cuh`.
@@ -16,6 +17,9 @@ struct Row {
     leaves: i32,
     part_of: i32,
 }
+
+/// Most positions of a chunk: its tiles of 32 are counted in the third axis of a grid.
+const LONGEST: usize = 32 * MOST_BLOCKS;
 
 /// The numbers of a `Row` as they lie in memory.
 const ROW: usize = 6;
@@ -51,6 +55,9 @@ pub(crate) struct Spans {
 
 impl Spans {
     /// The tables of `sequences` with chunks of `chunk` positions, at least 1. A sequence boundary is a chunk boundary.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a chunk has more than [`LONGEST`] positions, and those of an upload.
     pub fn new(stream: &Stream, sequences: &Sequences, chunk: usize) -> Result<Self> {
         let (_, len) = sequences.shape();
         let number = |state: Option<usize>| state.map_or(-1, |k| k as i32);
@@ -67,9 +74,17 @@ impl Spans {
             ranges.push(chunks.len() as i32);
             for start in (span.start..span.end).step_by(chunk) {
                 let own = chunks.len() as i32;
-                chunks.push(Row { enters: own, leaves: own, ..row(start, span.end.min(start + chunk)) });
+                chunks.push(Row {
+                    enters: own,
+                    leaves: own,
+                    ..row(start, span.end.min(start.saturating_add(chunk)))
+                });
             }
             ranges.push(chunks.len() as i32);
+        }
+        if let Some(long) = chunks.iter().find(|chunk| chunk.len as usize > LONGEST) {
+            let reason = format!("expected blocks of at most {LONGEST} positions, found one of {}", long.len);
+            return Err(Error::Config { field: "chunk", reason });
         }
         Ok(Self {
             sequences: table(stream, &whole)?,

@@ -9,7 +9,7 @@ use cudarc::driver::result::{self, event, stream as raw};
 use cudarc::driver::sys;
 
 use super::device::{Device, driver};
-use crate::error::Result;
+use crate::error::{DeviceError, Result};
 
 /// A queue of work, done in the order it was put there; cheap to clone.
 ///
@@ -91,9 +91,7 @@ impl Stream {
         work()?;
         end.record(self)?;
         self.synchronize()?;
-        // SAFETY: both events exist, and are recorded and passed, since the stream was waited for.
-        let elapsed = unsafe { event::elapsed(start.0, end.0) };
-        elapsed.map(|ms| f64::from(ms) / 1e3).map_err(|e| driver("cuEventElapsedTime", e))
+        end.milliseconds_since(&start).map(|ms| f64::from(ms) / 1e3)
     }
 
     /// Seconds of device time of `work` recorded and replayed as a [`Graph`](super::Graph), the median of `times` replays. It
@@ -110,6 +108,17 @@ impl Stream {
         let mut all = (0..times.max(1)).map(|_| replay()).collect::<Result<Vec<_>>>()?;
         all.sort_by(f64::total_cmp);
         Ok(all[all.len() / 2])
+    }
+
+    /// `call` would be recorded with memory of the host that is gone when the recording is replayed.
+    pub(super) fn check_not_recording(&self, call: &'static str) -> Result<()> {
+        self.inner.device.bind()?;
+        // SAFETY: the stream exists for as long as `inner`.
+        let status = unsafe { raw::is_capturing(self.inner.raw) }.map_err(|e| driver(call, e))?;
+        if status == sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            return Ok(());
+        }
+        Err(DeviceError::Driver { call, reason: "not while work of the stream is recorded".into() }.into())
     }
 
     pub(super) fn raw(&self) -> sys::CUstream {
@@ -150,6 +159,22 @@ impl Event {
     fn record(&self, stream: &Stream) -> Result<()> {
         // SAFETY: the event and the stream exist, and the device is current.
         unsafe { event::record(self.0, stream.raw()) }.map_err(|e| driver("cuEventRecord", e))
+    }
+}
+
+impl Event {
+    /// Between two that were passed. By the function that every driver has: the bindings' is of CUDA 12.8.
+    fn milliseconds_since(&self, start: &Self) -> Result<f32> {
+        type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+        const NAME: &str = "cuEventElapsedTime";
+        let mut elapsed = 0.0;
+        // SAFETY: the driver is open, the type is that of its header, and both events exist.
+        unsafe {
+            let function = sys::culib().get::<Elapsed>(NAME.as_bytes());
+            let function = function.map_err(|e| DeviceError::Driver { call: NAME, reason: e.to_string() })?;
+            function(&mut elapsed, start.0, self.0).result().map_err(|e| driver(NAME, e))?;
+        }
+        Ok(elapsed)
     }
 }
 

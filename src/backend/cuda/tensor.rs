@@ -72,8 +72,8 @@ impl<T: Element> CudaTensor<T> {
     /// # Errors
     /// [`DeviceError::OutOfMemory`].
     pub(crate) fn room(stream: &Stream, shape: &[usize]) -> Result<Self> {
-        let count = shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis));
-        let bytes = count.and_then(|n| n.checked_mul(size_of::<T>())).filter(|&n| n <= isize::MAX as usize);
+        let bytes = count_of(shape).and_then(|n| n.checked_mul(size_of::<T>()));
+        let bytes = bytes.filter(|&n| n <= isize::MAX as usize);
         let bytes = bytes.ok_or(DeviceError::OutOfMemory { bytes: usize::MAX })?;
         stream.device().bind()?;
         let owned = match bytes {
@@ -92,16 +92,21 @@ impl<T: Element> CudaTensor<T> {
     /// A copy of a tensor of the host.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`], and [`DeviceError::Launch`] if earlier work on the stream failed.
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Launch`] if earlier work on the stream failed, and
+    /// [`DeviceError::Driver`] while work of the stream is recorded: a replay would read the numbers again.
     pub fn upload<D: Dimension>(stream: &Stream, values: ArrayView<'_, T, D>) -> Result<Self> {
+        stream.check_not_recording("cuMemcpyHtoD")?;
         let tensor = Self::room(stream, values.shape())?;
         let values = values.as_standard_layout();
         match values.as_slice() {
             Some(values) if !values.is_empty() => {
-                // SAFETY: the memory was made for as many elements, and pageable memory of the host is read before
-                // the call returns.
+                // SAFETY: the memory was made for as many elements; pageable memory of the host is read before the call
+                // returns, and other memory, which the driver knows, is waited for.
                 unsafe { result::memcpy_htod_async(tensor.pointer, values, stream.raw()) }
                     .map_err(|e| driver("cuMemcpyHtoD", e))?;
+                if is_known_to_driver(values) {
+                    stream.synchronize()?;
+                }
             }
             _ => {}
         }
@@ -111,10 +116,10 @@ impl<T: Element> CudaTensor<T> {
     /// A copy on the host, after all work of the stream so far.
     ///
     /// # Errors
-    /// [`DeviceError::Launch`] if some of that work failed.
+    /// [`DeviceError::Launch`] if some of that work failed, [`DeviceError::Driver`] while work of the stream is recorded.
     pub fn download(&self) -> Result<ArrayD<T>> {
         let stream = self.stream();
-        stream.device().bind()?;
+        stream.check_not_recording("cuMemcpyDtoH")?;
         let mut values = vec![T::default(); self.len()];
         let width = row_of(&self.shape) * size_of::<T>();
         if !values.is_empty() {
@@ -197,22 +202,14 @@ impl<T: Element> CudaTensor<T> {
     /// Memory of the caller's: row r begins at `pointer + r * pitch` elements.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `pitch` is less than a row; [`Error::Value`] if `pointer` is not aligned to the elements.
+    /// [`Error::Shape`] if `pitch` is less than a row or the tensor would be larger than memory can be; [`Error::Value`] if
+    /// `pointer` is not aligned to the elements, or null where there are any.
     ///
     /// # Safety
     /// `pointer` leads to memory of the stream's device that holds such a tensor, and is not freed before the work that
     /// this value and its clones are given to is done. Other streams do not write to it meanwhile.
     pub unsafe fn borrow(stream: &Stream, pointer: u64, shape: &[usize], pitch: usize) -> Result<Self> {
-        if pitch < row_of(shape) {
-            return Err(Error::shape("pitch", format!("at least a row, {}", row_of(shape)), &[pitch]));
-        }
-        if !pointer.is_multiple_of(align_of::<T>() as u64) {
-            return Err(Error::Value {
-                tensor: "pointer",
-                expected: "an address aligned to the elements",
-                found: format!("{pointer:#x}"),
-            });
-        }
+        check_borrowed::<T>(pointer, shape, pitch)?;
         let memory = Arc::new(Memory { stream: stream.clone(), owned: None });
         Ok(Self { memory, pointer, shape: shape.to_vec(), pitch, numbers: PhantomData })
     }
@@ -223,7 +220,10 @@ impl<T: Element> CudaTensor<T> {
     /// [`Error::Shape`] if the rows are others or the part reaches beyond the row.
     pub fn part(&self, first: usize, shape: &[usize]) -> Result<Self> {
         let row = row_of(&self.shape);
-        if rows_of(shape) != self.rows() || first + row_of(shape) > row {
+        let inside = count_of(shape).is_some()
+            && rows_of(shape) == self.rows()
+            && first.checked_add(row_of(shape)).is_some_and(|end| end <= row);
+        if !inside {
             let expected = format!("{} rows of at most {row} elements from element {first}", self.rows());
             return Err(Error::shape("part", expected, shape));
         }
@@ -305,6 +305,49 @@ fn fill_program<T: Stored>() -> Program {
 
 fn fill_grid<T: Element>(tensor: &CudaTensor<T>) -> Grid {
     Grid::new([tensor.len().div_ceil(256).min(4096), 1, 1], 256)
+}
+
+/// Whether host memory is page-locked or managed, so that copies of it are done later than they are asked for.
+fn is_known_to_driver<T>(values: &[T]) -> bool {
+    let mut kind = 0u32; // that of no memory of the driver's, which this call does not take for an error
+    let mut which = sys::CUpointer_attribute::CU_POINTER_ATTRIBUTE_MEMORY_TYPE;
+    let mut place = ptr::from_mut(&mut kind).cast();
+    // SAFETY: one attribute is asked for, an integer of 32 bits; the address is not read from.
+    let found = unsafe {
+        sys::cuPointerGetAttributes(1, &mut which, &mut place, values.as_ptr() as sys::CUdeviceptr)
+    };
+    found.result().is_ok() && kind != 0
+}
+
+/// A tensor of the caller's can be where it is said to be.
+fn check_borrowed<T: Element>(pointer: u64, shape: &[usize], pitch: usize) -> Result<()> {
+    let most = isize::MAX as usize / size_of::<T>();
+    let reach = count_of(shape).filter(|&count| count <= most).and_then(|count| match count {
+        0 => Some(0),
+        _ => (rows_of(shape) - 1).checked_mul(pitch)?.checked_add(row_of(shape)),
+    });
+    let Some(reach) = reach.filter(|&reach| reach <= most && pitch <= most) else {
+        let expected = format!("rows {pitch} elements apart within {most} elements");
+        return Err(Error::shape("shape", expected, shape));
+    };
+    if pitch < row_of(shape) {
+        return Err(Error::shape("pitch", format!("at least a row, {}", row_of(shape)), &[pitch]));
+    }
+    let end = pointer.checked_add((reach * size_of::<T>()) as u64);
+    if !pointer.is_multiple_of(align_of::<T>() as u64) || end.is_none() || (pointer == 0 && reach > 0) {
+        return Err(Error::Value {
+            tensor: "pointer",
+            expected: "an address aligned to the elements, and of memory where there are any",
+            found: format!("{pointer:#x}"),
+        });
+    }
+    Ok(())
+}
+
+/// Number of elements of a shape whose axes, empty ones apart, can be counted.
+fn count_of(shape: &[usize]) -> Option<usize> {
+    let all = shape.iter().try_fold(1usize, |n, &axis| n.checked_mul(axis.max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { all })
 }
 
 /// Number of rows of a shape.

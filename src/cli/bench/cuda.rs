@@ -6,14 +6,14 @@
 
 mod steps;
 
-use super::Options;
+use super::{Options, Subject};
 use crate::backend::cuda::{CudaOutput, CudaSsd, CudaTensor, Steps, Stored, Stream};
-use crate::cli::machine::Number;
+use crate::cli::machine::{Device, Number};
 use crate::cli::output::Pending;
 use crate::cli::progress::bar;
 use crate::cli::put;
 use crate::cli::table::Table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ssd::Algorithm;
 use half::bf16;
 use serde_json::{Value, json};
@@ -53,6 +53,24 @@ struct Row {
     bytes: f64,
     operations: f64,
     roof: Option<f64>,
+}
+
+/// On a GPU there is one suite, of fixed shapes.
+///
+/// # Errors
+/// [`Error::Config`] if the options ask for another one.
+pub(super) fn check(options: &Options) -> Result<()> {
+    let refused = |field, reason: &str| Err(Error::Config { field, reason: reason.into() });
+    match options.device {
+        Device::Cpu => Ok(()),
+        Device::Cuda if options.suite != Subject::Ssd => {
+            refused("--suite", "expected ssd, the one that is measured on a GPU")
+        }
+        Device::Cuda if !options.lengths.is_empty() => {
+            refused("--lengths", "expected none: the shapes that are measured on a GPU are fixed")
+        }
+        Device::Cuda => Ok(()),
+    }
 }
 
 /// Measures, prints, and writes the JSON file if asked.

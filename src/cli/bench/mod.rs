@@ -139,8 +139,10 @@ struct Measured {
 /// Measures, prints, and writes the JSON file if asked.
 ///
 /// # Errors
-/// [`crate::Error::File`] if the JSON file cannot be written.
+/// [`crate::Error::File`] if the JSON file cannot be written, [`crate::Error::Config`] for what is not measured on a GPU.
 pub fn bench(options: &Options) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    cuda::check(options)?;
     #[cfg(feature = "cuda")]
     if let Machine::Cuda(stream) = Machine::open(options.device)? {
         return cuda::bench(options, &stream);

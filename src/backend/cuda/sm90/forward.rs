@@ -1,12 +1,12 @@
 //! The product of the operator: `cuda/ssd/sm90/forward.cu` and `segment.cu`.
 #![allow(unsafe_code)]
 
-use ndarray::ArrayView1;
-
+use super::tables::Pieces;
 use super::tensor_map::tensor_map;
 use crate::backend::cuda::generators::Steps;
 use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
+use crate::backend::cuda::stream::Stream;
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::error::Result;
 use crate::ssd::Sequences;
@@ -68,7 +68,13 @@ pub(crate) struct Operands<'a, T: Stored> {
     pub d: Option<&'a CudaTensor<T::Acc>>,
     pub x: &'a CudaTensor<T>,
     pub y: &'a CudaTensor<T>,
-    pub sequences: &'a Sequences,
+    pub pieces: &'a Pieces,
+    pub whole_rows: bool, // not cut into segments, whose number depends on the batch
+}
+
+/// The sequences as this kernel walks them.
+pub(crate) fn pieces(stream: &Stream, sequences: &Sequences) -> Result<Pieces> {
+    Pieces::new(stream, sequences, CHUNK)
 }
 
 /// Sequences that the vjp's kernels can count in the second axis of a grid.
@@ -224,28 +230,15 @@ pub(crate) fn forward<T: Stored>(
     let widths = sizes.widths;
     let (batch, len) = (m.x.shape()[0], m.x.shape()[1]);
     let (blocks, multiprocessors) = (sizes.head_blocks(), device.multiprocessors() as usize);
-    let spans = m.sequences.spans();
-    let whole = spans.len() == batch;
+    let whole = m.pieces.rows.is_none();
     let row_chunks = len.div_ceil(CHUNK);
-    let cut = if whole {
+    let cut = if whole && !m.whole_rows {
         Cut::of(row_chunks, batch * blocks, multiprocessors)
     } else {
         Cut { segments: 1, segment_chunks: row_chunks, entry: Entry::Joined }
     };
 
-    let (mut pieces, mut chunks) = (Vec::new(), 0);
-    for span in &spans {
-        let number = |state: Option<usize>| state.map_or(-1, |k| k as i32);
-        let size = span.end - span.start;
-        let place = [span.row as i32, span.start as i32, size as i32, chunks as i32];
-        pieces.extend(place.into_iter().chain([number(span.enters), number(span.leaves), 0, 0]));
-        chunks += size.div_ceil(CHUNK);
-    }
-    let pieces = match whole {
-        true => None,
-        false => Some(CudaTensor::upload(stream, ArrayView1::from(&pieces))?),
-    };
-    let steps = chunks * blocks;
+    let steps = m.pieces.chunks * blocks;
     let units = if whole { batch * cut.segments * blocks } else { usize::MAX };
     let grid = units.min(multiprocessors).min(steps);
 
@@ -267,7 +260,7 @@ pub(crate) fn forward<T: Stored>(
         initial: address(initial),
         final_state: *last.pointer(),
         y: *m.y.pointer(),
-        pieces: pieces.as_ref().map_or(0, |pieces| *pieces.pointer()),
+        pieces: m.pieces.rows.as_ref().map_or(0, |rows| *rows.pointer()),
         handoff: *handoff.pointer(),
         flags: *flags.pointer(),
         local: if slots > 0 { *local.pointer() } else { 0 },
@@ -280,7 +273,7 @@ pub(crate) fn forward<T: Stored>(
         d_per_row: m.d.map_or(0, |d| i32::from(d.shape()[1] > 1)),
         segments: cut.segments as i32,
         segment_chunks: cut.segment_chunks as i32,
-        piece_count: spans.len() as i32,
+        piece_count: m.pieces.count as i32,
         steps: steps as i32,
         ..discretized(m.steps, sizes.heads)
     };

@@ -5,7 +5,7 @@ pub(crate) mod forward;
 mod tables;
 mod tensor_map;
 
-pub(crate) use tables::Tables;
+pub(crate) use tables::{Pieces, Tables};
 
 use crate::backend::cuda::tensor::{CudaTensor, Stored, stored_macro};
 use crate::ssd::Diagonal;

@@ -1,4 +1,5 @@
-//! Chunks, segments and sequences as tables on the device; twins of the structs of `cuda/ssd/sm90/backward.cuh`.
+//! Chunks, segments and sequences as tables on the device; twins of the structs of `cuda/ssd/sm90/backward.cuh` and, what
+//! the product walks, of `forward_plan.cuh`.
 
 use ndarray::ArrayView1;
 
@@ -60,6 +61,34 @@ impl Tables {
     /// Whether some sequence has more than one segment.
     pub(super) fn cut(&self) -> bool {
         self.segments.count > self.sequences.count
+    }
+}
+
+/// The sequences of a matrix as the product's kernel walks them.
+#[derive(Debug, Clone)]
+pub(crate) struct Pieces {
+    /// Rows of `Piece` in `forward_plan.cuh`; nothing where every row is one sequence.
+    pub(super) rows: Option<CudaTensor<i32>>,
+    /// How many there are.
+    pub(super) count: usize,
+    /// Their chunks.
+    pub(super) chunks: usize,
+}
+
+impl Pieces {
+    /// Of `sequences`, in chunks of `chunk` positions.
+    pub fn new(stream: &Stream, sequences: &Sequences, chunk: usize) -> Result<Self> {
+        let number = |state: Option<usize>| state.map_or(-1, |k| k as i32);
+        let (spans, mut rows, mut chunks) = (sequences.spans(), Vec::new(), 0);
+        for span in &spans {
+            let len = span.end - span.start;
+            let place = [span.row as i32, span.start as i32, len as i32, chunks as i32];
+            rows.extend(place.into_iter().chain([number(span.enters), number(span.leaves), 0, 0]));
+            chunks += len.div_ceil(chunk);
+        }
+        let packed = spans.len() != sequences.shape().0;
+        let rows = packed.then(|| CudaTensor::upload(stream, ArrayView1::from(&rows))).transpose()?;
+        Ok(Self { rows, count: spans.len(), chunks })
     }
 }
 
