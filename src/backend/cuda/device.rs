@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, ptr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, ptr, thread};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -158,18 +158,53 @@ impl Device {
         function.map(|raw| Kernel::new(name, raw)).map_err(|e| driver("cuModuleGetFunction", e))
     }
 
+    /// Loads programs that a call will start, those that must be compiled beside one another.
+    ///
+    /// # Errors
+    /// As [`Device::kernel`].
+    pub(crate) fn load(&self, programs: &[Program]) -> Result<()> {
+        let mut modules = self.modules();
+        let missing: Vec<_> = programs.iter().filter(|program| !modules.contains_key(program)).collect();
+        let Some((last, others)) = missing.split_last() else { return Ok(()) };
+        let image = |program: &Program| Ok(self.inner.cache.image(program, self.inner.architecture)?.0);
+        let images: Vec<Result<Vec<u8>>> = thread::scope(|scope| {
+            let beside: Vec<_> = others
+                .iter()
+                .map(|program| thread::Builder::new().spawn_scoped(scope, || image(program)))
+                .collect();
+            let own = image(last);
+            // Where no thread could be had, or it did not end, this one does its work.
+            let done = others.iter().zip(beside).map(|(program, thread)| {
+                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| image(program))
+            });
+            done.chain([own]).collect()
+        });
+        for (program, image) in missing.into_iter().zip(images) {
+            modules.insert(program.clone(), self.module_of(&image?)?);
+        }
+        Ok(())
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<Program, Arc<Module>>> {
+        self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn module(&self, program: &Program) -> Result<Arc<Module>> {
-        let mut modules = self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = self.modules();
         if let Some(module) = modules.get(program) {
             return Ok(module.clone());
         }
         let (image, _) = self.inner.cache.image(program, self.inner.architecture)?;
+        let module = self.module_of(&image)?;
+        modules.insert(program.clone(), module.clone());
+        Ok(module)
+    }
+
+    fn module_of(&self, image: &[u8]) -> Result<Arc<Module>> {
         self.bind()?;
         // SAFETY: `image` is a whole object file, which the driver copies; its length stands in its header.
         let raw = unsafe { result::module::load_data(image.as_ptr().cast::<c_void>()) };
-        let module = Arc::new(Module { raw: raw.map_err(|e| driver("cuModuleLoadData", e))? });
-        modules.insert(program.clone(), module.clone());
-        Ok(module)
+        Ok(Arc::new(Module { raw: raw.map_err(|e| driver("cuModuleLoadData", e))? }))
     }
 
     /// Memory that a tensor has given back stays with the process for the next one: asking the system for it anew takes
