@@ -112,11 +112,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int heads = whole_heads(shape), slices = 1 << shape.slice_bits;
     if (from.raw) { // v, read along heads
-#pragma unroll 1
+        const float bias = from.bias && first + lane < heads ? from.bias[first + lane] : 0.f;
+#pragma unroll 4
         for (int t = warp; t < k.len; t += THREADS / 32)
-            if (first + lane < heads)
-                first_out[t][lane] = from.read(shape.position(k, t), first + lane) +
-                                     (from.bias ? from.bias[first + lane] : 0.f);
+            if (first + lane < heads) first_out[t][lane] = from.read(shape.position(k, t), first + lane) + bias;
     }
     __syncthreads();
     for (int h = warp; h < HEADS && first + h < heads; h += THREADS / 32) {
@@ -190,7 +189,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
     }
     __syncthreads();
-#pragma unroll 1
     for (int t = warp; t < k.len; t += THREADS / 32) {
         if (first + lane >= heads) continue;
         long long at = shape.position(k, t) * heads + first + lane;
