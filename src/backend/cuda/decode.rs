@@ -270,7 +270,7 @@ impl Parts {
     fn of<S: StateElement>(states: usize, multiprocessors: usize) -> Self {
         match size_of::<S>() {
             4 => Self::WIDE,
-            _ if states >= 8 * multiprocessors => Self::MANY,
+            _ if states >= 2 * multiprocessors => Self::MANY,
             _ => Self::FEW,
         }
     }
