@@ -203,22 +203,25 @@ template <int ROWS, int COLUMNS, int PITCH>
 __device__ __forceinline__ void stage(Stored* to, const Stored* from, i64 from_pitch, int rows, int columns) {
     const bool wide = ((u64)from | (u64)(from_pitch * sizeof(Stored))) % 16 == 0 && columns % PIECE == 0;
     constexpr int PIECES = COLUMNS / PIECE;
+    if (wide) {
 #pragma unroll 4
+        for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
+            const int r = i / PIECES, k = i % PIECES * PIECE;
+            const bool inside = r < rows && k < columns;
+            copy_piece(to + r * PITCH + k, inside ? from + r * from_pitch + k : from, inside);
+        }
+        return;
+    }
+#pragma unroll 1
     for (int i = threadIdx.x; i < ROWS * PIECES; i += THREADS) {
         const int r = i / PIECES, k = i % PIECES * PIECE;
-        Stored* piece = to + r * PITCH + k;
-        if (wide) {
-            const bool inside = r < rows && k < columns;
-            copy_piece(piece, inside ? from + r * from_pitch + k : from, inside);
-        } else {
-            u32 words[4] = {};
+        u32 words[4] = {};
 #pragma unroll
-            for (int e = 0; e < PIECE; e++) {
-                const u32 bits = r < rows && k + e < columns ? bits_of(from[r * from_pitch + k + e]) : 0;
-                words[e * 4 / PIECE] |= bits << (e % (PIECE / 4) * 16);
-            }
-            *reinterpret_cast<uint4*>(piece) = make_uint4(words[0], words[1], words[2], words[3]);
+        for (int e = 0; e < PIECE; e++) {
+            const u32 bits = r < rows && k + e < columns ? bits_of(from[r * from_pitch + k + e]) : 0;
+            words[e * 4 / PIECE] |= bits << (e % (PIECE / 4) * 16);
         }
+        *reinterpret_cast<uint4*>(to + r * PITCH + k) = make_uint4(words[0], words[1], words[2], words[3]);
     }
 }
 

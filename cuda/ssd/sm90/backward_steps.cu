@@ -8,6 +8,7 @@
 //   dlog a_t = sum_{i>=t>j} K_ij + sum_{i>=t} <dY_i, e^{s_i} C_i H> + sum_{j<t} dt_j c_j + e^{s_Q} <dH, H>
 //   ddt_t    = sum_i (S L R)_it + c_t,    c_j = e^{s_Q - s_j} <X_j, dH B_j>
 //   draw_t   = (ddt_t + A dlog a_t) softplus'(v_t) inside the limits,   dA = sum dt dlog a,   dbias = sum draw
+#include "common/softplus.cuh"
 #include "ssd/sm90/backward.cuh"
 
 constexpr int HEADS = 32;    // heads a block
@@ -35,11 +36,6 @@ struct Steps {
     }
 };
 
-DEVICE float softplus(float v) { return fmaxf(v, 0.f) + log1pf(expf(-fabsf(v))); }
-DEVICE float logistic(float v) {
-    float e = expf(-fabsf(v));
-    return (v >= 0.f ? 1.f : e) / (1.f + e);
-}
 DEVICE void read4(float (&to)[4], const float *from) {
     const float4 v = *(const float4 *)from;
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
@@ -48,7 +44,6 @@ DEVICE void add4(float (&to)[4], const float *from) {
     const float4 v = *(const float4 *)from;
     to[0] += v.x, to[1] += v.y, to[2] += v.z, to[3] += v.w;
 }
-DEVICE float clamp(float v, float lower, float upper) { return v != v ? v : fminf(fmaxf(v, lower), upper); } // NaN stays NaN
 
 // Grid (chunks, whole heads / 32), 256 threads.
 //   s, dt: [chunk][head][128], largest: [chunk][head]: the largest |dt_j| e^{s_Q - s_j}
@@ -64,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             long long at = shape.position(k, t) * heads + head;
             if (from.raw) {
                 float v = from.read(shape.position(k, t), head) + (from.bias ? from.bias[head] : 0.f);
-                step = clamp(from.softplus ? softplus(v) : v, from.lower, from.upper);
+                step = squash_step(v, from.softplus, from.lower, from.upper).dt;
                 log_a = from.a[head] * step;
             } else {
                 step = from.dt[at];
@@ -117,10 +112,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int first = blockIdx.y * HEADS, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int heads = whole_heads(shape), slices = 1 << shape.slice_bits;
     if (from.raw) { // v, read along heads
+        const float bias = from.bias && first + lane < heads ? from.bias[first + lane] : 0.f;
+#pragma unroll 4
         for (int t = warp; t < k.len; t += THREADS / 32)
-            if (first + lane < heads)
-                first_out[t][lane] = from.read(shape.position(k, t), first + lane) +
-                                     (from.bias ? from.bias[first + lane] : 0.f);
+            if (first + lane < heads) first_out[t][lane] = from.read(shape.position(k, t), first + lane) + bias;
     }
     __syncthreads();
     for (int h = warp; h < HEADS && first + h < heads; h += THREADS / 32) {
@@ -171,10 +166,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             float dlog = (later + after[i]) + (earlier + before[i]) + through;
             float ddt = column[i] + same[i] * skip[i] + state[i];
             if (from.raw) {
-                float v = first_out[t][h], open = from.softplus ? softplus(v) : v;
-                bool inside = clamp(open, from.lower, from.upper) == open;
+                const float slope = squash_step(first_out[t][h], from.softplus, from.lower, from.upper).slope;
                 da += step[i] * dlog;
-                float draw = inside ? (ddt + from.a[head] * dlog) * (from.softplus ? logistic(v) : 1.f) : 0.f;
+                const float draw = slope != 0.f ? (ddt + from.a[head] * dlog) * slope : 0.f;
                 dbias += draw;
                 first_out[t][h] = draw;
             } else {

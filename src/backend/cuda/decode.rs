@@ -14,9 +14,6 @@ use super::stream::Stream;
 use super::tensor::{CudaTensor, Element, Stored, stored_macro};
 use crate::error::{Error, Result, check_shape};
 
-/// Warps of a block.
-const WARPS: usize = 4;
-
 /// A number that states can be kept in: `f32`, `bf16` or `f16`; they are computed with in `f32`.
 pub trait StateElement: Element {
     /// Its name in kernels.
@@ -271,14 +268,13 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
             dt_min: dt_min as f32,
             dt_max: dt_max as f32,
         };
-        // Few states leave multiprocessors idle unless each is shared out among more blocks.
-        let parts = Parts::of(batch * heads, stream.device().multiprocessors() as usize);
+        let parts = Parts::of::<S>(batch * heads, stream.device().multiprocessors() as usize);
         let program = program::<S>(stored_macro::<T>(), Shape { head_dim, state_dim }, parts);
         let kernel = stream.device().kernel(&program, "ssd_decode")?;
-        let blocks = head_dim.div_ceil(WARPS * parts.rows(size_of::<S>(), state_dim));
+        let blocks = head_dim.div_ceil(parts.warps * parts.rows::<S>(state_dim));
         let start =
             if stream.device().architecture().has_dependent_starts() { Start::Beside } else { Start::After };
-        let grid = Grid { start, ..Grid::new([blocks, heads, batch], (32 * WARPS) as u32) };
+        let grid = Grid { start, ..Grid::new([blocks, heads, batch], (32 * parts.warps) as u32) };
         // SAFETY: the argument is that of `ssd_decode`; all tensors were checked to be as long as their shapes say, the
         // slots to be below the number of states and no two alike.
         unsafe { kernel.launch(stream, grid, &[&arguments]) }
@@ -313,67 +309,69 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
     }
 }
 
-/// How finely states are shared out among threads.
+/// How states are shared out among threads, as measured (`docs/kernels.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Parts {
-    /// Enough states for every multiprocessor: many rows a thread, all of them on their way at once.
-    Coarse,
-    /// Few states: few rows a thread, many blocks.
-    Fine,
+struct Parts {
+    /// Warps of a block.
+    warps: usize,
+    /// Accesses of 16 bytes that a thread has on their way at once.
+    accesses: usize,
 }
 
 impl Parts {
-    fn of(states: usize, multiprocessors: usize) -> Self {
-        if states >= 8 * multiprocessors { Self::Coarse } else { Self::Fine }
-    }
+    /// States in f32.
+    const WIDE: Self = Self { warps: 8, accesses: 4 };
+    /// States in 16 bits, enough of them for every multiprocessor.
+    const MANY: Self = Self { warps: 4, accesses: 4 };
+    /// States in 16 bits, few of them.
+    const FEW: Self = Self { warps: 8, accesses: 2 };
 
-    /// Rows of a thread, as measured (`docs/kernels.md`): of 16-bit numbers eight are on their way at once, of wide ones four
-    /// suffice, and more threads have room.
-    fn steps(self, bytes: usize) -> usize {
-        match self {
-            Self::Coarse if bytes < 4 => 8,
-            Self::Coarse => 4,
-            Self::Fine => 2,
+    fn of<S: StateElement>(states: usize, multiprocessors: usize) -> Self {
+        match size_of::<S>() {
+            4 => Self::WIDE,
+            _ if states >= 2 * multiprocessors => Self::MANY,
+            _ => Self::FEW,
         }
     }
 
-    /// Blocks that a multiprocessor has registers for.
-    fn resident(self, bytes: usize) -> usize {
-        if self.steps(bytes) > 4 { 4 } else { 8 }
+    fn all<S: StateElement>() -> &'static [Self] {
+        if size_of::<S>() == 4 { &[Self::WIDE] } else { &[Self::MANY, Self::FEW] }
     }
 
-    /// Rows of a warp at a time, as the kernel finds it: lanes that share a row each move 16 bytes of it.
-    fn rows(self, bytes: usize, state_dim: usize) -> usize {
-        let mut width = 16 / bytes;
+    /// Rows of a thread at a time, and the lanes that share one of them, each with a 16-byte access to it or with several.
+    fn steps<S: StateElement>(self, state_dim: usize) -> (usize, usize) {
+        let mut width = 16 / size_of::<S>();
         while !state_dim.is_multiple_of(width) {
             width /= 2;
         }
         let lanes = state_dim.div_ceil(width).next_power_of_two().min(32);
-        self.steps(bytes).min(lanes) * (32 / lanes)
+        let own = state_dim.div_ceil(lanes * width); // accesses to one row
+        ((self.accesses / own).max(1), lanes)
+    }
+
+    /// Rows of a warp at a time, as the kernel finds it.
+    fn rows<S: StateElement>(self, state_dim: usize) -> usize {
+        let (steps, lanes) = self.steps::<S>(state_dim);
+        steps.min(lanes) * (32 / lanes)
     }
 }
 
 /// All programs of steps with inputs of one type.
 pub(super) fn programs(stored: &'static str, shape: Shape) -> impl Iterator<Item = Program> {
-    [Parts::Coarse, Parts::Fine].into_iter().flat_map(move |parts| {
-        [
-            program::<f32>(stored, shape, parts),
-            program::<half::bf16>(stored, shape, parts),
-            program::<half::f16>(stored, shape, parts),
-        ]
-    })
+    fn of<S: StateElement>(stored: &'static str, shape: Shape) -> impl Iterator<Item = Program> {
+        Parts::all::<S>().iter().map(move |&parts| program::<S>(stored, shape, parts))
+    }
+    of::<f32>(stored, shape).chain(of::<half::bf16>(stored, shape)).chain(of::<half::f16>(stored, shape))
 }
 
 fn program<S: StateElement>(stored: &'static str, shape: Shape, parts: Parts) -> Program {
-    let bytes = size_of::<S>();
     Program::new("ssd/decode.cu")
         .define(stored, 1)
         .define("STATE", S::KERNEL)
         .define("HEAD_DIM", shape.head_dim)
         .define("STATE_DIM", shape.state_dim)
-        .define("WARPS", WARPS)
-        .define("STEPS", parts.steps(bytes))
-        .define("RESIDENT", parts.resident(bytes))
+        .define("WARPS", parts.warps)
+        .define("STEPS", parts.steps::<S>(shape.state_dim).0)
 }
 
 #[cfg(test)]

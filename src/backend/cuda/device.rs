@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::{fmt, ptr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, ptr, thread};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute};
@@ -168,25 +168,65 @@ impl Device {
         function.map(|raw| Kernel::new(name, raw)).map_err(|e| driver("cuModuleGetFunction", e))
     }
 
+    /// Loads programs that a call will start, those that must be compiled beside one another.
+    ///
+    /// # Errors
+    /// As [`Device::kernel`].
+    pub(crate) fn load(&self, programs: &[Program]) -> Result<()> {
+        let mut modules = self.modules();
+        let missing: Vec<_> = programs.iter().filter(|program| !modules.contains_key(program)).collect();
+        let Some((last, others)) = missing.split_last() else { return Ok(()) };
+        let image = |program: &Program| self.image(program);
+        let images: Vec<Result<(Vec<u8>, Origin)>> = thread::scope(|scope| {
+            let beside: Vec<_> = others
+                .iter()
+                .map(|program| thread::Builder::new().spawn_scoped(scope, || image(program)))
+                .collect();
+            let own = image(last);
+            // Where no thread could be had, or it did not end, this one does its work.
+            let done = others.iter().zip(beside).map(|(program, thread)| {
+                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| image(program))
+            });
+            done.chain([own]).collect()
+        });
+        for (program, image) in missing.into_iter().zip(images) {
+            modules.insert(program.clone(), self.module_of(program, image?)?);
+        }
+        Ok(())
+    }
+
+    fn modules(&self) -> MutexGuard<'_, HashMap<Program, Arc<Module>>> {
+        self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn module(&self, program: &Program) -> Result<Arc<Module>> {
-        let mut modules = self.inner.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut modules = self.modules();
         if let Some(module) = modules.get(program) {
             return Ok(module.clone());
         }
-        let (cache, architecture) = (&self.inner.cache, self.inner.architecture);
-        let (image, origin) = cache.image(program, architecture)?;
+        let module = self.module_of(program, self.image(program)?)?;
+        modules.insert(program.clone(), module.clone());
+        Ok(module)
+    }
+
+    fn image(&self, program: &Program) -> Result<(Vec<u8>, Origin)> {
+        self.inner.cache.image(program, self.inner.architecture)
+    }
+
+    /// Loads machine code on the device.
+    fn module_of(&self, program: &Program, (image, origin): (Vec<u8>, Origin)) -> Result<Arc<Module>> {
         self.bind()?;
         let raw = match load(&image) {
             // Whole, but not for this driver: perhaps one that was replaced.
-            Err(wrong) if origin == Origin::Disk => match cache.renew(program, architecture) {
-                Ok(image) => load(&image),
-                Err(_) => Err(wrong),
-            },
+            Err(wrong) if origin == Origin::Disk => {
+                match self.inner.cache.renew(program, self.inner.architecture) {
+                    Ok(image) => load(&image),
+                    Err(_) => Err(wrong),
+                }
+            }
             found => found,
         }?;
-        let module = Arc::new(Module { raw });
-        modules.insert(program.clone(), module.clone());
-        Ok(module)
+        Ok(Arc::new(Module { raw }))
     }
 
     /// Memory that a tensor has given back stays with the process for the next one: asking the system for it anew takes

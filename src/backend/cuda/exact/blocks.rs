@@ -21,6 +21,7 @@ pub(crate) fn forward<T: Stored>(
     last: &CudaTensor<T::Acc>,
     y: &CudaTensor<T>,
 ) -> Result<()> {
+    m.load(["ssd/states.cu", "ssd/quadratic.cu"])?;
     let entering = entering(m, initial, Some(last))?;
     let kernel = m.stream().device().kernel(&m.program("ssd/quadratic.cu"), "quadratic_forward")?;
     let table = &m.spans.chunks;
@@ -44,6 +45,7 @@ pub(crate) fn vjp<T: Stored>(
     dlast: &CudaTensor<T::Acc>,
 ) -> Result<Cotangents<T>> {
     let (stream, device, table) = (m.stream(), m.stream().device(), &m.spans.chunks);
+    m.load(["ssd/states.cu", "ssd/quadratic_vjp.cu", "ssd/decays.cu"])?;
     let grad = m.cotangents(dlast.shape(), dy)?;
     let entering = entering(m, initial, None)?;
     let leaving = leaving(m, dy, dlast, &grad.state)?;

@@ -109,8 +109,13 @@ impl<T: Stored> Operands<'_, T> {
     }
 
     /// A program for these shapes.
-    fn program(&self, name: &'static str) -> Program {
+    pub(crate) fn program(&self, name: &'static str) -> Program {
         program(name, stored_macro::<T>(), (self.head_dim(), self.state_dim()), self.diagonal)
+    }
+
+    /// Loads the programs of these files before the first is needed.
+    fn load<const N: usize>(&self, names: [&'static str; N]) -> Result<()> {
+        self.stream().device().load(&names.map(|name| self.program(name)))
     }
 
     /// Room for a number for each position and head.

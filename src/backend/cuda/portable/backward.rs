@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::forward::entering;
-use super::{File, blocks_of_heads, start};
+use super::{File, blocks_of_heads, load, start};
 use crate::backend::cuda::exact::blocks::{Way, pass};
 use crate::backend::cuda::exact::{Cotangents, Operands, sums};
 use crate::backend::cuda::launch::Argument;
@@ -16,6 +16,7 @@ pub(crate) fn vjp<T: Stored>(
     dy: &CudaTensor<T>,
     dlast: &CudaTensor<T::Acc>,
 ) -> Result<Cotangents<T>> {
+    load(m, &File::ALL)?;
     let grad = m.cotangents(dlast.shape(), dy)?;
     let [entering, gamma] = entering(m, initial, None)?;
     let leaving = leaving(m, dy, dlast, &grad.state)?;

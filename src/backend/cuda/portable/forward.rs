@@ -1,7 +1,7 @@
 //! `y = M x` and the states between the chunks.
 #![allow(unsafe_code)]
 
-use super::{File, start};
+use super::{File, load, start};
 use crate::backend::cuda::exact::Operands;
 use crate::backend::cuda::exact::blocks::{Way, pass};
 use crate::backend::cuda::tensor::{CudaTensor, Stored};
@@ -14,6 +14,7 @@ pub(crate) fn forward<T: Stored>(
     last: &CudaTensor<T::Acc>,
     y: &CudaTensor<T>,
 ) -> Result<()> {
+    load(m, &[File::States, File::Channels])?;
     let [entering, _] = entering(m, initial, Some(last))?;
     let (chunks, dims) = (&m.spans.chunks.rows, m.dims(y, None));
     // SAFETY: the arguments are those of `portable_y`; each chunk has its own state in `entering`.

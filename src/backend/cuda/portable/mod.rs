@@ -97,6 +97,13 @@ pub(super) fn programs(stored: &'static str, size: (usize, usize)) -> impl Itera
     File::ALL.into_iter().map(move |file| file.program(stored, size))
 }
 
+/// Loads the programs of these files and that of passing states before the first is needed.
+fn load<T: Stored>(m: &Operands<'_, T>, files: &[File]) -> Result<()> {
+    let size = (m.head_dim(), m.state_dim());
+    let own = files.iter().map(|file| file.program(stored_macro::<T>(), size));
+    m.stream().device().load(&own.chain([m.program("ssd/states.cu")]).collect::<Vec<_>>())
+}
+
 /// Blocks of at most [`HEADS`] heads of one group.
 fn blocks_of_heads<T: Stored>(m: &Operands<'_, T>) -> usize {
     m.groups() * (m.heads() / m.groups()).div_ceil(HEADS)

@@ -170,6 +170,9 @@ pub(crate) fn vjp<T: Stored>(
 ) -> Result<CudaGrad<T>> {
     let (stream, chunks) = (m.x.stream(), m.tables.chunks.count);
     let [rows, slices, groups, state_dim] = m.sizes();
+    stream
+        .device()
+        .load(&[STEPS, STATES, CHUNKS].map(|name| program(name, stored_macro::<T>(), state_dim)))?;
     let (heads, bands) = (m.x.shape()[2], bands(state_dim));
     let splits = splits(m.x.shape()[1], slices / groups);
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);

@@ -279,8 +279,10 @@ pub(crate) fn forward<T: Stored>(
     };
     let [x, b, c] = [m.x, m.b, m.c].map(|tensor| tensor_map(tensor, CHUNK as u32));
     let (x, b, c, y) = (x?, b?, c?, tensor_map(m.y, OUT_ROWS)?);
-    let kernel = |name, entry| device.kernel(&widths.program(name, stored_macro::<T>()), entry);
+    let program = |name| widths.program(name, stored_macro::<T>());
+    let kernel = |name, entry| device.kernel(&program(name), entry);
     if slots > 0 {
+        device.load(&[SEGMENT, FORWARD].map(program))?;
         let grid =
             Grid { shared: widths.segment_shared(), ..Grid::new([slots.min(multiprocessors), 1, 1], 384) };
         // SAFETY: the arguments are those of `ssd_segment_sm90`; `local` and `local_decay` have a place for every segment of
