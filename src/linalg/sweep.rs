@@ -4,8 +4,9 @@
 //! y_k = c_k h + d_k x_k, \qquad h \leftarrow a_k h + b_k x_k
 //! ```
 //!
-//! A few numbers of the state for a tile of columns stay in registers for some steps. So each generator that is read goes into
-//! products with two vectors, and inputs and outputs are in the first cache when the next numbers of the state need them.
+//! A few numbers of the state for a tile of columns stay in registers for some steps. So each generator that is read goes
+//! into products with two vectors, and inputs and outputs are in the first cache when the next numbers of the state need
+//! them.
 
 use num_complex::Complex;
 use num_traits::Zero;
@@ -76,10 +77,8 @@ struct Piece<'a, E> {
     generators: Generators<'a, E>,
     /// The first number of the state.
     first: usize,
-    /// Steps, by rows.
-    lowest: usize,
-    count: usize,
-    direction: Direction,
+    /// The lowest row, how many, and the order of steps.
+    steps: (usize, usize, Direction),
     /// Inputs and outputs from the lowest row and the first column on, `stride` numbers from row to row.
     x: &'a [E],
     y: &'a mut [E],
@@ -101,7 +100,7 @@ struct Ahead<E> {
 }
 
 impl<E> Ahead<E> {
-    /// Asks at the step `i` of `N` numbers of the state and `width` columns.
+    /// Asks at step `i` of some numbers of the state for `width` columns.
     #[inline(always)]
     fn ask<const OWN: bool>(self, g: Generators<'_, E>, i: usize, width: usize, numbers: usize) {
         if let Some([x, y]) = self.operands {
@@ -128,10 +127,9 @@ fn ask<E>(from: *const E, numbers: usize) {
 }
 
 impl<E: Field> Sweep<'_, E> {
-    /// Rows of the steps from `position` on: the lowest, how many, and the lowest of those behind (which may be none).
+    /// Rows of the steps from `position` on: the lowest, how many, and the lowest of those behind, which may be none.
     #[inline(always)]
-    fn rows(&self, position: usize) -> (usize, usize, usize) {
-        let len = self.x.len() / self.width;
+    fn rows(&self, len: usize, position: usize) -> (usize, usize, usize) {
         let count = STRETCH.min(len - position);
         match self.direction {
             Direction::Forward => (position, count, position + STRETCH),
@@ -142,11 +140,13 @@ impl<E: Field> Sweep<'_, E> {
         }
     }
 
-    /// Where inputs and outputs stand that the tile of `columns` asks for.
+    /// What the numbers of the state from `first` on and the tile of `column` ask for of the rows from `next` on.
     #[inline(always)]
-    fn operands(&self, next: usize, column: usize) -> [*const E; 2] {
-        let start = next.wrapping_mul(self.width).wrapping_add(column * STRETCH);
-        [self.x.as_ptr().wrapping_add(start), self.y.as_ptr().wrapping_add(start)]
+    fn ahead(&self, next: usize, first: usize, column: usize) -> Ahead<E> {
+        let place = next.wrapping_mul(self.width).wrapping_add(column * STRETCH);
+        let operands = [self.x.as_ptr().wrapping_add(place), self.y.as_ptr().wrapping_add(place)];
+        let number = next.wrapping_mul(self.generators.order).wrapping_add(first * STRETCH);
+        Ahead { operands: (first == 0).then_some(operands), generators: (column == 0).then_some(number) }
     }
 }
 
@@ -191,7 +191,8 @@ impl<E: Field> Edge<E> {
 }
 
 macro_rules! impl_sweeps {
-    ($($t:ty: $complex:literal $lanes:ident $splat:ident $product:ident $fused:ident $slices:ident $slices_mut:ident;)*) => {$(
+    ($($t:ty: $complex:literal $lanes:ident $splat:ident $product:ident $fused:ident
+        $slices:ident $slices_mut:ident;)*) => {$(
         impl Sweeps for $t {
             fn sweep(sweep: Sweep<'_, $t>) {
                 Arch::new().dispatch(sweep);
@@ -203,16 +204,19 @@ macro_rules! impl_sweeps {
 
             #[inline(always)]
             fn with_simd<S: Simd>(mut self, simd: S) {
-                let (generators, width, into, direction) = (self.generators, self.width, self.into, self.direction);
+                let Self { generators, width, into, direction, .. } = self;
                 let (order, tile) = (generators.order, VECTORS * S::$lanes);
                 let size = width.next_multiple_of(tile) * order;
                 let mut state = vec![<$t>::zero(); size + LINE / size_of::<$t>()];
                 let aligned = state.as_ptr().align_offset(LINE).min(LINE / size_of::<$t>());
                 let state = &mut state[aligned..aligned + size];
                 let mut edge = Edge::new(width, tile);
-                for position in (0..self.x.len() / width).step_by(STRETCH) {
-                    let (lowest, count, next) = self.rows(position);
-                    edge.load(&self, lowest, count);
+                let (len, ragged) = (self.x.len() / width, width % tile > 0);
+                for position in (0..len).step_by(STRETCH) {
+                    let (lowest, count, next) = self.rows(len, position);
+                    if ragged {
+                        edge.load(&self, lowest, count);
+                    }
                     let mut first = 0;
                     while first < order {
                         let numbers = match order - first {
@@ -221,20 +225,17 @@ macro_rules! impl_sweeps {
                             2.. => 2,
                             _ => 1,
                         };
-                        for (tile_state, column) in state.chunks_exact_mut(tile * order).zip((0..width).step_by(tile)) {
-                            let ahead = Ahead {
-                                operands: if first == 0 { Some(self.operands(next, column)) } else { None },
-                                generators: if column == 0 { Some(next.wrapping_mul(order).wrapping_add(first * STRETCH)) } else { None },
-                            };
-                            let whole = column + tile <= width;
+                        for column in (0..width).step_by(tile) {
+                            let ahead = self.ahead(next, first, column);
                             let start = lowest * width + column;
-                            let (x, y, stride) = if whole {
+                            let (x, y, stride) = if column + tile <= width {
                                 (&self.x[start..], &mut self.y[start..], width)
                             } else {
                                 (&edge.x[..], &mut edge.y[..], tile)
                             };
-                            let state = tile_state;
-                            let piece = Piece { generators, first, lowest, count, direction, x, y, stride, into, state, ahead };
+                            let state = &mut state[column * order..][..tile * order];
+                            let steps = (lowest, count, direction);
+                            let piece = Piece { generators, first, steps, x, y, stride, into, state, ahead };
                             if column + S::$lanes < width {
                                 piece.take_numbers::<S, VECTORS>(simd, numbers);
                             } else {
@@ -243,7 +244,9 @@ macro_rules! impl_sweeps {
                         }
                         first += numbers;
                     }
-                    edge.store(&mut self, lowest, count);
+                    if ragged {
+                        edge.store(&mut self, lowest, count);
+                    }
                 }
             }
         }
@@ -270,16 +273,19 @@ macro_rules! impl_sweeps {
                 }
             }
 
-            /// The steps of `N` numbers of the state in `V` vectors of columns, with transitions that are its `OWN` or shared.
+            /// The steps of `N` numbers of the state in `V` vectors of columns, each with transitions of its `OWN` or not.
             #[inline(always)]
-            fn take<S: Simd, const V: usize, const N: usize, const OWN: bool, const CONJUGATE: bool>(self, simd: S) {
+            fn take<S: Simd, const V: usize, const N: usize, const OWN: bool, const CONJUGATE: bool>(
+                self,
+                simd: S,
+            ) {
                 #[inline(always)]
                 fn of<const CONJUGATE: bool>(value: $t) -> $t {
                     if CONJUGATE { Field::conj(value) } else { value }
                 }
 
-                let Self { generators: g, first, lowest, count, direction, x, y, stride, into, state, ahead } = self;
-                let width = V * S::$lanes;
+                let Self { generators: g, first, steps, x, y, stride, into, state, ahead } = self;
+                let ((lowest, count, direction), width) = (steps, V * S::$lanes);
                 let state = &mut S::$slices_mut(&mut state[first * width..(first + N) * width]).0[..N * V];
                 let mut h = [[simd.$splat(<$t>::zero()); V]; N];
                 for n in 0..N {
@@ -297,7 +303,8 @@ macro_rules! impl_sweeps {
                     if first > 0 {
                         sums.copy_from_slice(y);
                     } else {
-                        let d = simd.$splat(if let Some(d) = g.d { of::<CONJUGATE>(d[k]) } else { <$t>::zero() });
+                        let d = g.d.map_or(<$t>::zero(), |d| of::<CONJUGATE>(d[k]));
+                        let d = simd.$splat(d);
                         for v in 0..V {
                             sums[v] = match into {
                                 Into::Add => simd.$fused(d, x[v], y[v]),
