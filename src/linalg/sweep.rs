@@ -150,7 +150,7 @@ impl<E: Field> Sweep<'_, E> {
     }
 }
 
-/// The columns behind the last whole tile, as a tile.
+/// The columns behind the last whole tile, as a tile: what is not one whole vector.
 struct Edge<E> {
     x: Vec<E>,
     y: Vec<E>,
@@ -172,9 +172,9 @@ impl<E: Field> Edge<E> {
             self.x.chunks_exact_mut(self.tile).zip(self.y.chunks_exact_mut(self.tile)).take(count).enumerate()
         {
             let row = (lowest + j) * sweep.width;
-            for (i, column) in self.columns.clone().enumerate() {
-                (x[i], y[i]) = (sweep.x[row + column], sweep.y[row + column]);
-            }
+            let columns = row + self.columns.start..row + self.columns.end;
+            x[..columns.len()].copy_from_slice(&sweep.x[columns.clone()]);
+            y[..columns.len()].copy_from_slice(&sweep.y[columns]);
         }
     }
 
@@ -183,9 +183,8 @@ impl<E: Field> Edge<E> {
     fn store(&self, sweep: &mut Sweep<'_, E>, lowest: usize, count: usize) {
         for (j, y) in self.y.chunks_exact(self.tile).take(count).enumerate() {
             let row = (lowest + j) * sweep.width;
-            for (i, column) in self.columns.clone().enumerate() {
-                sweep.y[row + column] = y[i];
-            }
+            let columns = row + self.columns.start..row + self.columns.end;
+            sweep.y[columns.clone()].copy_from_slice(&y[..columns.len()]);
         }
     }
 }
@@ -211,7 +210,8 @@ macro_rules! impl_sweeps {
                 let aligned = state.as_ptr().align_offset(LINE).min(LINE / size_of::<$t>());
                 let state = &mut state[aligned..aligned + size];
                 let mut edge = Edge::new(width, tile);
-                let (len, ragged) = (self.x.len() / width, width % tile > 0);
+                let (len, rest) = (self.x.len() / width, width % tile);
+                let ragged = rest != 0 && rest != S::$lanes;
                 for position in (0..len).step_by(STRETCH) {
                     let (lowest, count, next) = self.rows(len, position);
                     if ragged {
@@ -228,7 +228,7 @@ macro_rules! impl_sweeps {
                         for column in (0..width).step_by(tile) {
                             let ahead = self.ahead(next, first, column);
                             let start = lowest * width + column;
-                            let (x, y, stride) = if column + tile <= width {
+                            let (x, y, stride) = if !ragged || column + tile <= width {
                                 (&self.x[start..], &mut self.y[start..], width)
                             } else {
                                 (&edge.x[..], &mut edge.y[..], tile)
