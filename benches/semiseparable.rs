@@ -66,7 +66,7 @@ fn columns(c: &mut Criterion) {
             let (x, mut y) = (operand(len, columns), operand(len, columns));
             group.throughput(Throughput::Elements((4 * order * columns * len) as u64));
             let id = |name: &str| BenchmarkId::new(name, format!("order {order}, columns {columns}"));
-            group.bench_function(id("merged in fours"), |b| {
+            group.bench_function(id("in registers"), |b| {
                 b.iter(|| m.matmul_into(black_box(x.view()), y.view_mut()).expect("shapes agree"));
             });
             for (name, how) in [

@@ -17,7 +17,7 @@ pub use fft::{Fft, Sign};
 pub use halves::Widening;
 pub use operator::Operator;
 pub use recurrence::{Inputs, Reads, Recurrence};
-pub(crate) use sweep::{Direction, FACTORS, GROUP, STEPS, StateTile, Sweep, Sweeps, TILE_COLUMNS};
+pub(crate) use sweep::{Direction, Generators, Sweep, Sweeps};
 
 mod jacobi;
 mod reflect;
@@ -134,29 +134,16 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
-/// Asks the machine to bring `count` numbers from `start` on into its first cache, as far as there are such.
-#[inline(always)]
-pub(crate) fn prefetch<E>(values: &[E], start: usize, count: usize) {
-    if let Some(values) = values.get(start..) {
-        let bytes = size_of_val(&values[..count.min(values.len())]);
-        (0..bytes).step_by(LINE).for_each(
-            #[inline(always)]
-            |line| prefetch_behind(values, line),
-        );
-    }
-}
-
 /// Bytes that a machine brings at once.
 pub(crate) const LINE: usize = 64;
 
-/// Asks the machine to bring the line that stands `bytes` behind the first of `values` into its first cache; that may be past
-/// their end.
+/// Asks the machine to bring the line that stands `bytes` behind `from` into its first cache; there may be nothing.
 #[inline(always)]
-pub(crate) fn prefetch_behind<E>(values: &[E], bytes: usize) {
+pub(crate) fn prefetch_behind<E>(from: *const E, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let address = values.as_ptr().cast::<i8>().wrapping_add(bytes);
+        let address = from.cast::<i8>().wrapping_add(bytes);
         // SAFETY: a hint, which faults at no address; nothing is read or written.
         #[allow(unsafe_code)]
         unsafe {
@@ -164,7 +151,7 @@ pub(crate) fn prefetch_behind<E>(values: &[E], bytes: usize) {
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (values, bytes);
+    let _ = (from, bytes);
 }
 
 /// Partial sums that a dot product keeps, so that additions do not wait for one another.

@@ -161,7 +161,7 @@ macro_rules! impl_dots {
                         let x = S::$vectors(x).0;
                         for j in 0..N {
                             let w = &w[j].0[k];
-                            prefetch_behind(w, AHEAD);
+                            prefetch_behind(w.as_ptr(), AHEAD);
                             let w = W::read_sixteen::<$t>(w, by);
                             for (&x, &w) in x.iter().zip(S::$vectors(&w).0) {
                                 sums[j] = simd.$mul_add(x, w, sums[j]);

@@ -109,7 +109,7 @@ macro_rules! impl_recurrence {
                             if once {
                                 let bytes = size_of_val(h);
                                 for line in (0..bytes).step_by(LINE) {
-                                    prefetch_behind(h, AHEAD * bytes + line);
+                                    prefetch_behind(h.as_ptr(), AHEAD * bytes + line);
                                 }
                             }
                             let (h, rest) = S::$vectors_mut(h);

@@ -1,50 +1,50 @@
-//! Merged steps of a recurrence on many columns, in vector registers.
+//! The recurrence on many columns, in vector registers: numbers as entries, elementwise transitions.
 //!
-//! Four steps on one number h of the state are nine products: h weighs into four outputs, and itself and four inputs
-//! make up the next h. Inputs and outputs of the four steps stay in registers while the numbers of the state pass by.
+//! ```math
+//! y_k = c_k h + d_k x_k, \qquad h \leftarrow a_k h + b_k x_k
+//! ```
+//!
+//! A few numbers of the state for a tile of columns stay in registers for some steps. So each generator that is read goes
+//! into products with two vectors, and inputs and outputs are in the first cache when the next numbers of the state need
+//! them.
 
 use num_complex::Complex;
-use pulp::{Simd, WithSimd};
+use num_traits::Zero;
+use pulp::{Arch, Simd, WithSimd};
 
-use super::{Into, prefetch};
+use super::{Into, LINE, prefetch_behind};
 use crate::scalar::Field;
 
-/// Steps that are merged.
-pub(crate) const STEPS: usize = 4;
-/// Weights of a number of the state: its passage, four of inputs, four of outputs.
-pub(crate) const FACTORS: usize = 1 + 2 * STEPS;
-/// Numbers of the state whose weights stand side by side: one vector of the widest machine for `f64`.
-pub(crate) const GROUP: usize = 8;
-/// Columns of a tile: at least one vector, for every type.
-pub(crate) const TILE_COLUMNS: usize = 16;
+/// Steps that some numbers of the state take before the next ones. What the steps behind them read is asked for meanwhile.
+const STRETCH: usize = 8;
 
-/// How many rows ahead memory is asked for: half a microsecond and more, while the rows take a share of the first cache.
-const AHEAD: usize = 4 * STEPS;
+/// Vectors of columns in a tile.
+const VECTORS: usize = 2;
 
-/// Columns of a tile in one row.
-pub(crate) type Tile<E> = [E; TILE_COLUMNS];
-
-/// One number of the state for the columns of a tile. A vector of it never crosses a cache line.
+/// Generators, a row for each step.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(64))]
-pub struct StateTile<E>(Tile<E>);
-
-impl<E: Field> StateTile<E> {
-    /// Before the first step.
-    pub(crate) const fn new(zero: E) -> Self {
-        Self([zero; TILE_COLUMNS])
-    }
-}
-
-/// Some merged steps on all columns.
-#[derive(Debug)]
-pub struct Sweep<'a, E> {
+pub struct Generators<'a, E> {
+    /// Transitions, `apart` numbers from one to the next.
+    pub a: &'a [E],
+    /// The order, or 1 where one number is all of a transition, or 0 where one transition is that of all steps.
+    pub apart: usize,
+    /// From input to state, (len, order).
+    pub b: &'a [E],
+    /// From state to output, (len, order).
+    pub c: &'a [E],
+    /// From input to output, (len), or zeros.
+    pub d: Option<&'a [E]>,
     /// Numbers of the state.
     pub order: usize,
-    /// Weights: a merged step after another, its groups of numbers one after another.
-    pub factors: &'a [[[E; GROUP]; FACTORS]],
-    /// How inputs of the four steps weigh into their outputs, one for each merged step.
-    pub diagonals: &'a [[[E; STEPS]; STEPS]],
+    /// Whether their complex conjugates are meant.
+    pub conjugate: bool,
+}
+
+/// All steps on all columns.
+#[derive(Debug)]
+pub struct Sweep<'a, E> {
+    /// The matrix.
+    pub generators: Generators<'a, E>,
     /// Inputs, (len, width).
     pub x: &'a [E],
     /// Outputs, (len, width).
@@ -53,15 +53,11 @@ pub struct Sweep<'a, E> {
     pub width: usize,
     /// What happens to outputs that are there.
     pub into: Into,
-    /// How many steps were taken before.
-    pub first: usize,
-    /// Which way the rows are taken.
+    /// Which way the steps are taken.
     pub direction: Direction,
-    /// The states, a tile of columns after another, one row for each number.
-    pub state: &'a mut [StateTile<E>],
 }
 
-/// The order in which rows are taken.
+/// The order in which steps are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// First row first.
@@ -76,109 +72,129 @@ pub trait Sweeps: Sized {
     fn sweep(sweep: Sweep<'_, Self>);
 }
 
-/// What four steps of one tile take and give.
-#[derive(Debug)]
-struct Steps<'a, E> {
-    factors: &'a [[[E; GROUP]; FACTORS]],
-    diagonal: &'a [[E; STEPS]; STEPS],
-    x: [&'a Tile<E>; STEPS],
-    y: [&'a mut Tile<E>; STEPS],
+/// Some numbers of the state, some steps and a tile of columns.
+struct Piece<'a, E> {
+    generators: Generators<'a, E>,
+    /// The first number of the state.
+    first: usize,
+    /// The lowest row, how many, and the order of steps.
+    steps: (usize, usize, Direction),
+    /// Inputs and outputs from the lowest row and the first column on, `stride` numbers from row to row.
+    x: &'a [E],
+    y: &'a mut [E],
+    stride: usize,
     into: Into,
-    state: &'a mut [StateTile<E>],
+    /// The tile, one row for each number of the state.
+    state: &'a mut [E],
+    ahead: Ahead<E>,
 }
 
-impl<E: Field> Sweep<'_, E> {
-    /// Takes the steps of every tile by `take`. Rows past the end and columns past the last are taken as zeros and not
-    /// written.
+/// What is asked for at each step, so that all that the next steps read is asked for in the order in which it stands in
+/// memory.
+#[derive(Clone, Copy)]
+struct Ahead<E> {
+    /// Inputs and outputs, if the first numbers of the state bring them.
+    operands: Option<[*const E; 2]>,
+    /// A number of the next rows of generators, if the first tile brings them.
+    generators: Option<usize>,
+}
+
+impl<E> Ahead<E> {
+    /// Asks at step `i` of some numbers of the state for `width` columns.
     #[inline(always)]
-    fn each(self, mut take: impl FnMut(Steps<'_, E>)) {
-        let Self { order, factors, diagonals, x, y, width, into, first, direction, state } = self;
-        let (groups, len) = (order.div_ceil(GROUP), x.len() / width);
-        for (merged, (factors, diagonal)) in factors.chunks_exact(groups).zip(diagonals).enumerate() {
-            let position = first + merged * STEPS;
-            let present = STEPS.min(len - position);
-            let lowest = match direction {
-                Direction::Forward => position,
-                Direction::Backward => len - present - position,
-            };
-            let rows = lowest * width..(lowest + present) * width;
-            let ahead = match direction {
-                Direction::Forward => rows.start + AHEAD * width,
-                Direction::Backward => rows.start.wrapping_sub(AHEAD * width),
-            };
-            let share = (STEPS * width).div_ceil(width.div_ceil(TILE_COLUMNS));
-            let place = |row: usize| if direction == Direction::Forward { row } else { present - 1 - row };
-            for (tile, state) in state.chunks_exact_mut(order).enumerate() {
-                // Tiles take pieces of rows, which the machine does not foresee: it is asked for whole rows in order.
-                prefetch(x, ahead.wrapping_add(tile * share), share);
-                prefetch(y, ahead.wrapping_add(tile * share), share);
-                let (x, y) = (&x[rows.clone()], &mut y[rows.clone()]);
-                let columns = tile * TILE_COLUMNS..width.min((tile + 1) * TILE_COLUMNS);
-                if let (Some(x), Some(y)) =
-                    (tiles(x, width, columns.start), tiles_mut(y, width, columns.start))
-                {
-                    let (x, y) = (in_order(direction, x), in_order(direction, y));
-                    take(Steps { factors, diagonal, x, y, into, state });
-                    continue;
-                }
-                let zero = [E::zero(); TILE_COLUMNS];
-                let (mut inputs, mut outputs) = ([zero; STEPS], [zero; STEPS]);
-                for (row, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact(width)).enumerate() {
-                    inputs[place(row)][..columns.len()].copy_from_slice(&x[columns.clone()]);
-                    outputs[place(row)][..columns.len()].copy_from_slice(&y[columns.clone()]);
-                }
-                let (x, y_tiles) = (inputs.each_ref(), outputs.each_mut());
-                take(Steps { factors, diagonal, x, y: y_tiles, into, state });
-                for (row, y) in y.chunks_exact_mut(width).enumerate() {
-                    y[columns.clone()].copy_from_slice(&outputs[place(row)][..columns.len()]);
-                }
+    fn ask<const OWN: bool>(self, g: Generators<'_, E>, i: usize, width: usize, numbers: usize) {
+        if let Some([x, y]) = self.operands {
+            ask(x.wrapping_add(i * width), width);
+            ask(y.wrapping_add(i * width), width);
+        }
+        if let Some(start) = self.generators {
+            let start = start.wrapping_add(i * numbers);
+            if OWN {
+                ask(g.a.as_ptr().wrapping_add(start), numbers);
             }
+            ask(g.b.as_ptr().wrapping_add(start), numbers);
+            ask(g.c.as_ptr().wrapping_add(start), numbers);
         }
     }
 }
 
-/// Columns `start..` of four rows, if there are four, and as many columns as a tile has.
+/// Asks for the lines in which some numbers begin.
 #[inline(always)]
-fn tiles<E>(x: &[E], width: usize, start: usize) -> Option<[&Tile<E>; STEPS]> {
-    let (a, x) = x.split_at_checked(width)?;
-    let (b, x) = x.split_at_checked(width)?;
-    let (c, d) = x.split_at_checked(width)?;
-    Some([
-        a.get(start..)?.first_chunk()?,
-        b.get(start..)?.first_chunk()?,
-        c.get(start..)?.first_chunk()?,
-        d.get(start..)?.first_chunk()?,
-    ])
+fn ask<E>(from: *const E, numbers: usize) {
+    for line in (0..numbers * size_of::<E>()).step_by(LINE) {
+        prefetch_behind(from, line);
+    }
 }
 
-/// The same, to be changed.
-#[inline(always)]
-fn tiles_mut<E>(y: &mut [E], width: usize, start: usize) -> Option<[&mut Tile<E>; STEPS]> {
-    let (a, y) = y.split_at_mut_checked(width)?;
-    let (b, y) = y.split_at_mut_checked(width)?;
-    let (c, d) = y.split_at_mut_checked(width)?;
-    Some([
-        a.get_mut(start..)?.first_chunk_mut()?,
-        b.get_mut(start..)?.first_chunk_mut()?,
-        c.get_mut(start..)?.first_chunk_mut()?,
-        d.get_mut(start..)?.first_chunk_mut()?,
-    ])
+impl<E: Field> Sweep<'_, E> {
+    /// Rows of the steps from `position` on: the lowest, how many, and the lowest of those behind, which may be none.
+    #[inline(always)]
+    fn rows(&self, len: usize, position: usize) -> (usize, usize, usize) {
+        let count = STRETCH.min(len - position);
+        match self.direction {
+            Direction::Forward => (position, count, position + STRETCH),
+            Direction::Backward => {
+                let lowest = len - position - count;
+                (lowest, count, lowest.wrapping_sub(STRETCH))
+            }
+        }
+    }
+
+    /// What the numbers of the state from `first` on and the tile of `column` ask for of the rows from `next` on.
+    #[inline(always)]
+    fn ahead(&self, next: usize, first: usize, column: usize) -> Ahead<E> {
+        let place = next.wrapping_mul(self.width).wrapping_add(column * STRETCH);
+        let operands = [self.x.as_ptr().wrapping_add(place), self.y.as_ptr().wrapping_add(place)];
+        let number = next.wrapping_mul(self.generators.order).wrapping_add(first * STRETCH);
+        Ahead { operands: (first == 0).then_some(operands), generators: (column == 0).then_some(number) }
+    }
 }
 
-#[inline(always)]
-fn in_order<T>(direction: Direction, rows: [T; STEPS]) -> [T; STEPS] {
-    let [a, b, c, d] = rows;
-    match direction {
-        Direction::Forward => [a, b, c, d],
-        Direction::Backward => [d, c, b, a],
+/// The columns behind the last whole tile, as a tile: what is not one whole vector.
+struct Edge<E> {
+    x: Vec<E>,
+    y: Vec<E>,
+    columns: std::ops::Range<usize>,
+    tile: usize,
+}
+
+impl<E: Field> Edge<E> {
+    fn new(width: usize, tile: usize) -> Self {
+        let columns = width / tile * tile..width;
+        let numbers = if columns.is_empty() { 0 } else { STRETCH * tile };
+        Self { x: vec![E::zero(); numbers], y: vec![E::zero(); numbers], columns, tile }
+    }
+
+    /// Takes inputs and outputs of these rows.
+    #[inline(always)]
+    fn load(&mut self, sweep: &Sweep<'_, E>, lowest: usize, count: usize) {
+        for (j, (x, y)) in
+            self.x.chunks_exact_mut(self.tile).zip(self.y.chunks_exact_mut(self.tile)).take(count).enumerate()
+        {
+            let row = (lowest + j) * sweep.width;
+            let columns = row + self.columns.start..row + self.columns.end;
+            x[..columns.len()].copy_from_slice(&sweep.x[columns.clone()]);
+            y[..columns.len()].copy_from_slice(&sweep.y[columns]);
+        }
+    }
+
+    /// Puts the outputs where they belong.
+    #[inline(always)]
+    fn store(&self, sweep: &mut Sweep<'_, E>, lowest: usize, count: usize) {
+        for (j, y) in self.y.chunks_exact(self.tile).take(count).enumerate() {
+            let row = (lowest + j) * sweep.width;
+            let columns = row + self.columns.start..row + self.columns.end;
+            sweep.y[columns.clone()].copy_from_slice(&y[..columns.len()]);
+        }
     }
 }
 
 macro_rules! impl_sweeps {
-    ($t:ty, $lanes:ident, $splat:ident, $fused:ident, $product:ident, $slices:ident, $slices_mut:ident) => {
+    ($($t:ty: $complex:literal $lanes:ident $splat:ident $product:ident $fused:ident
+        $slices:ident $slices_mut:ident;)*) => {$(
         impl Sweeps for $t {
             fn sweep(sweep: Sweep<'_, $t>) {
-                pulp::Arch::new().dispatch(sweep);
+                Arch::new().dispatch(sweep);
             }
         }
 
@@ -186,110 +202,136 @@ macro_rules! impl_sweeps {
             type Output = ();
 
             #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                self.each(
-                    #[inline(always)]
-                    |steps| {
-                        // Two vectors at once need 21 registers, and then share each weight that is read.
-                        if S::REGISTER_COUNT >= 32 && TILE_COLUMNS >= 2 * S::$lanes {
-                            steps.take::<S, 2>(simd);
-                        } else {
-                            steps.take::<S, 1>(simd);
-                        }
-                    },
-                );
-            }
-        }
-
-        impl Steps<'_, $t> {
-            /// The four steps, `V` vectors at once.
-            #[inline(always)]
-            fn take<S: Simd, const V: usize>(self, simd: S) {
-                let d = self.diagonal;
-                for part in 0..TILE_COLUMNS / (V * S::$lanes) {
-                    let mut x = [[simd.$splat(0.0); V]; STEPS];
-                    let mut y = x;
-                    for i in 0..STEPS {
-                        for v in 0..V {
-                            x[i][v] = S::$slices(self.x[i]).0[part * V + v];
-                            if self.into == Into::Add {
-                                y[i][v] = S::$slices(self.y[i]).0[part * V + v];
-                            }
-                        }
-                        for j in 0..=i {
-                            let weight = simd.$splat(d[i][j]);
-                            for v in 0..V {
-                                y[i][v] = simd.$fused(weight, x[j][v], y[i][v]);
-                            }
-                        }
+            fn with_simd<S: Simd>(mut self, simd: S) {
+                let Self { generators, width, into, direction, .. } = self;
+                let (order, tile) = (generators.order, VECTORS * S::$lanes);
+                let size = width.next_multiple_of(tile) * order;
+                let mut state = vec![<$t>::zero(); size + LINE / size_of::<$t>()];
+                let aligned = state.as_ptr().align_offset(LINE).min(LINE / size_of::<$t>());
+                let state = &mut state[aligned..aligned + size];
+                let mut edge = Edge::new(width, tile);
+                let (len, rest) = (self.x.len() / width, width % tile);
+                let ragged = rest != 0 && rest != S::$lanes;
+                for position in (0..len).step_by(STRETCH) {
+                    let (lowest, count, next) = self.rows(len, position);
+                    if ragged {
+                        edge.load(&self, lowest, count);
                     }
-                    for (factors, state) in self.factors.iter().zip(self.state.chunks_mut(GROUP)) {
-                        for (n, state) in state.iter_mut().enumerate() {
-                            let h = &mut S::$slices_mut(&mut state.0).0[part * V..(part + 1) * V];
-                            let mut now = [simd.$splat(0.0); V];
-                            now.copy_from_slice(h);
-                            let weight = simd.$splat(factors[0][n]);
-                            let mut next = now;
-                            for v in 0..V {
-                                next[v] = simd.$product(weight, now[v]);
+                    let mut first = 0;
+                    while first < order {
+                        let numbers = match order - first {
+                            8.. if S::REGISTER_COUNT >= 32 => 8,
+                            4.. => 4,
+                            2.. => 2,
+                            _ => 1,
+                        };
+                        for column in (0..width).step_by(tile) {
+                            let ahead = self.ahead(next, first, column);
+                            let start = lowest * width + column;
+                            let (x, y, stride) = if !ragged || column + tile <= width {
+                                (&self.x[start..], &mut self.y[start..], width)
+                            } else {
+                                (&edge.x[..], &mut edge.y[..], tile)
+                            };
+                            let state = &mut state[column * order..][..tile * order];
+                            let steps = (lowest, count, direction);
+                            let piece = Piece { generators, first, steps, x, y, stride, into, state, ahead };
+                            if column + S::$lanes < width {
+                                piece.take_numbers::<S, VECTORS>(simd, numbers);
+                            } else {
+                                piece.take_numbers::<S, 1>(simd, numbers);
                             }
-                            for i in 0..STEPS {
-                                let (from, to) =
-                                    (simd.$splat(factors[1 + i][n]), simd.$splat(factors[1 + STEPS + i][n]));
-                                for v in 0..V {
-                                    y[i][v] = simd.$fused(to, now[v], y[i][v]);
-                                    next[v] = simd.$fused(from, x[i][v], next[v]);
-                                }
-                            }
-                            h.copy_from_slice(&next);
                         }
+                        first += numbers;
                     }
-                    for i in 0..STEPS {
-                        S::$slices_mut(&mut self.y[i][..]).0[part * V..(part + 1) * V].copy_from_slice(&y[i]);
+                    if ragged {
+                        edge.store(&mut self, lowest, count);
                     }
                 }
             }
         }
-    };
-}
-impl_sweeps!(f64, F64_LANES, splat_f64s, mul_add_e_f64s, mul_f64s, as_simd_f64s, as_mut_simd_f64s);
-impl_sweeps!(f32, F32_LANES, splat_f32s, mul_add_e_f32s, mul_f32s, as_simd_f32s, as_mut_simd_f32s);
 
-macro_rules! impl_sweeps_by_loops {
-    ($($t:ty),*) => {$(
-        impl Sweeps for $t {
-            fn sweep(sweep: Sweep<'_, Self>) {
-                super::vectorize(
-                    #[inline(always)]
-                    || sweep.each(loops),
-                );
+        impl Piece<'_, $t> {
+            #[inline(always)]
+            fn take_numbers<S: Simd, const V: usize>(self, simd: S, numbers: usize) {
+                match numbers {
+                    8 => self.take_transitions::<S, V, 8>(simd),
+                    4 => self.take_transitions::<S, V, 4>(simd),
+                    2 => self.take_transitions::<S, V, 2>(simd),
+                    _ => self.take_transitions::<S, V, 1>(simd),
+                }
+            }
+
+            #[inline(always)]
+            fn take_transitions<S: Simd, const V: usize, const N: usize>(self, simd: S) {
+                let own = self.generators.apart == self.generators.order;
+                match ($complex && self.generators.conjugate, own) {
+                    (false, true) => self.take::<S, V, N, true, false>(simd),
+                    (false, false) => self.take::<S, V, N, false, false>(simd),
+                    (true, true) => self.take::<S, V, N, true, $complex>(simd),
+                    (true, false) => self.take::<S, V, N, false, $complex>(simd),
+                }
+            }
+
+            /// The steps of `N` numbers of the state in `V` vectors of columns, each with transitions of its `OWN` or not.
+            #[inline(always)]
+            fn take<S: Simd, const V: usize, const N: usize, const OWN: bool, const CONJUGATE: bool>(
+                self,
+                simd: S,
+            ) {
+                #[inline(always)]
+                fn of<const CONJUGATE: bool>(value: $t) -> $t {
+                    if CONJUGATE { Field::conj(value) } else { value }
+                }
+
+                let Self { generators: g, first, steps, x, y, stride, into, state, ahead } = self;
+                let ((lowest, count, direction), width) = (steps, V * S::$lanes);
+                let state = &mut S::$slices_mut(&mut state[first * width..(first + N) * width]).0[..N * V];
+                let mut h = [[simd.$splat(<$t>::zero()); V]; N];
+                for n in 0..N {
+                    h[n].copy_from_slice(&state[n * V..(n + 1) * V]);
+                }
+                for i in 0..count {
+                    let j = if direction == Direction::Forward { i } else { count - 1 - i };
+                    let k = lowest + j;
+                    ahead.ask::<OWN>(g, i, width, N);
+                    let x = &S::$slices(&x[j * stride..][..width]).0[..V];
+                    let y = &mut S::$slices_mut(&mut y[j * stride..][..width]).0[..V];
+                    let a = if OWN { &g.a[k * g.apart + first..][..N] } else { &g.a[k * g.apart..][..1] };
+                    let (b, c) = (&g.b[k * g.order + first..][..N], &g.c[k * g.order + first..][..N]);
+                    let mut sums = [simd.$splat(<$t>::zero()); V];
+                    if first > 0 {
+                        sums.copy_from_slice(y);
+                    } else {
+                        let d = g.d.map_or(<$t>::zero(), |d| of::<CONJUGATE>(d[k]));
+                        let d = simd.$splat(d);
+                        for v in 0..V {
+                            sums[v] = match into {
+                                Into::Add => simd.$fused(d, x[v], y[v]),
+                                Into::Replace => simd.$product(d, x[v]),
+                            };
+                        }
+                    }
+                    for n in 0..N {
+                        let a = simd.$splat(of::<CONJUGATE>(a[if OWN { n } else { 0 }]));
+                        let (b, c) = (simd.$splat(of::<CONJUGATE>(b[n])), simd.$splat(of::<CONJUGATE>(c[n])));
+                        for v in 0..V {
+                            sums[v] = simd.$fused(c, h[n][v], sums[v]);
+                            h[n][v] = simd.$fused(a, h[n][v], simd.$product(b, x[v]));
+                        }
+                    }
+                    y.copy_from_slice(&sums);
+                }
+                for n in 0..N {
+                    state[n * V..(n + 1) * V].copy_from_slice(&h[n]);
+                }
             }
         }
     )*};
 }
-impl_sweeps_by_loops!(Complex<f32>, Complex<f64>);
-
-/// The four steps by loops over the columns of the tile, for numbers that are no lanes of a vector.
-#[inline(always)]
-fn loops<E: Field>(steps: Steps<'_, E>) {
-    let Steps { factors, diagonal, x, mut y, into, state } = steps;
-    for (y, d) in y.iter_mut().zip(diagonal) {
-        if into == Into::Replace {
-            y.fill(E::zero());
-        }
-        for (d, x) in d.iter().zip(x) {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y += *d * *x);
-        }
-    }
-    for (factors, state) in factors.iter().zip(state.chunks_mut(GROUP)) {
-        for (n, StateTile(state)) in state.iter_mut().enumerate() {
-            for (y, c) in y.iter_mut().zip(&factors[1 + STEPS..]) {
-                y.iter_mut().zip(state.iter()).for_each(|(y, h)| *y += c[n] * *h);
-            }
-            state.iter_mut().for_each(|h| *h *= factors[0][n]);
-            for (x, b) in x.iter().zip(&factors[1..]) {
-                state.iter_mut().zip(x.iter()).for_each(|(h, x)| *h += b[n] * *x);
-            }
-        }
-    }
+impl_sweeps! {
+    f64: false F64_LANES splat_f64s mul_f64s mul_add_e_f64s as_simd_f64s as_mut_simd_f64s;
+    f32: false F32_LANES splat_f32s mul_f32s mul_add_e_f32s as_simd_f32s as_mut_simd_f32s;
+    Complex<f64>: true C64_LANES splat_c64s mul_c64s mul_add_c64s as_simd_c64s as_mut_simd_c64s;
+    Complex<f32>: true C32_LANES splat_c32s mul_c32s mul_add_c32s as_simd_c32s as_mut_simd_c32s;
 }

@@ -247,6 +247,20 @@ fn sizes_that_are_empty_or_overflow_are_answered() {
 }
 
 #[test]
+fn products_of_many_columns_survive_transitions_whose_products_overflow() {
+    let (len, columns) = (9, 20);
+    for order in [1, 8] {
+        let ones = Array2::<f64>::ones((len, order));
+        let a = Transition::diagonal(ones.mapv(|v| v * 1e200));
+        let m = Sss::uniform(a, ones.clone(), ones, Array1::zeros(len)).unwrap();
+        let (mut x, mut expected) = (Array2::zeros((len, columns)), Array2::zeros((len, columns)));
+        x.row_mut(len - 2).fill(1e-200);
+        expected.row_mut(len - 1).fill(order as f64 * 1e-200);
+        assert_eq!(m.matmul(x.view()).unwrap(), expected);
+    }
+}
+
+#[test]
 fn arrays_within_others_and_responses_without_a_shift_are_read_right() {
     let numbers = Array3::from_shape_fn((4, 1, 2), |(k, _, n)| (2 * k + n) as f64);
     let inner = Blocks::from(numbers.slice_move(s![1..3, .., ..]));

@@ -20,12 +20,12 @@ use uniform::Uniform;
 
 pub use partition::Partition;
 
-/// How to multiply by a semiseparable matrix; never changes the answer beyond rounding, unless products of transitions
-/// overflow: of four in a row with [`Automatic`](Self::Automatic), of blocks and pieces with those.
+/// How to multiply by a semiseparable matrix; never changes the answer beyond rounding, unless products of the transitions
+/// of a block or a piece overflow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Multiply {
-    /// [`Recurrent`](Self::Recurrent), with steps merged in fours where entries are numbers, transitions elementwise and
-    /// columns many.
+    /// [`Recurrent`](Self::Recurrent), in registers where entries are numbers, transitions elementwise and columns one or
+    /// many.
     #[default]
     Automatic,
     /// Forms the matrix: memory for all entries, for tests and short sequences.
@@ -43,7 +43,7 @@ pub enum Multiply {
     },
 }
 
-/// From this many columns on, steps are merged in fours: below, the merging costs more than it saves.
+/// From this many columns on they fill enough of a vector.
 const MANY_COLUMNS: usize = 4;
 
 /// `y = M x` or `y += M x`, or with the transposed or adjoint M, by the fastest recurrence.
