@@ -11,9 +11,9 @@
 //!
 //! and everything else follows from these columns.
 
-use super::reverse::{Backward, Out, Segment};
+use super::reverse::{Backward, Cotangents, Out, Segment};
 use super::{LANES, lane, put, unrolled};
-use crate::linalg::{Eight, Simd, WithSimd, dispatch};
+use crate::linalg::{Eight, Simd, WithSimd, dispatch, prefetch};
 use crate::scalar::Field;
 
 /// What the sweep carries from pair to pair and keeps of a segment: matrices by lanes of all columns.
@@ -353,6 +353,7 @@ impl<'a, E: Field> Work<'a, E> {
         for lane in 0..self.blocks {
             // There and back: what a pass leaves in the first cache is what the next one begins with.
             let i = if pair.is_multiple_of(2) { lane } else { self.blocks - 1 - lane };
+            self.ask_ahead((pair, i), out);
             let p = if pair == 0 { self.start } else { &self.p[(pair - 1) * matrix..] };
             let p = p[i * columns..(i + 1) * columns].as_chunks::<LANES>().0;
             let pi = self.pi[i * columns..(i + 1) * columns].as_chunks_mut::<LANES>().0;
@@ -384,6 +385,25 @@ impl<'a, E: Field> Work<'a, E> {
                 );
             }
             self.write(simd, (pair, i), numbers, met, out, da);
+        }
+    }
+
+    /// Asks for lanes i of what the pair before reads and writes, and of what the segment before reads when it begins: those
+    /// rows come from far while this pair computes.
+    #[inline(always)]
+    fn ask_ahead(&self, (pair, i): (usize, usize), out: &Out<'_, E>) {
+        for k in 2 * pair..2 * pair + 2 {
+            let lane = k * self.n + i * LANES;
+            if let Some(lane) = lane.checked_sub(2 * self.n) {
+                prefetch(self.segment.c, lane, LANES);
+                prefetch(out.b, lane, LANES);
+                prefetch(out.c, lane, LANES);
+                if let Cotangents::Each(a) = &out.a {
+                    prefetch(a, lane, LANES);
+                }
+            }
+            prefetch(self.segment.before[0], lane, LANES);
+            prefetch(self.segment.before[1], lane, LANES);
         }
     }
 
