@@ -1,5 +1,5 @@
-//! One segment of the elimination for any order, two steps at a time: forward to find P again before every pair of steps,
-//! and backward for the cotangents.
+//! One segment of the elimination for any order, two steps at a time: forward to find P again before pairs of steps, and
+//! backward for the cotangents.
 //!
 //! One pass over P and Π does for a pair what involves matrices. With A through both steps, U the halves of df, $`V = C^H`$
 //! and W the gains, those of the second step read before it and of the first carried behind the second,
@@ -280,7 +280,8 @@ impl<'a, E: Field> Work<'a, E> {
         }
     }
 
-    /// The pass over P, which is `KEPT` or follows from that before the pair before, and Π, and with it the cotangents of the generators of a pair.
+    /// The pass over P and Π, and with it the cotangents of the generators of a pair. P is `KEPT`, or follows from that
+    /// before the pair before.
     #[inline(always)]
     fn backward<S: Simd, const KEPT: bool>(
         &mut self,
