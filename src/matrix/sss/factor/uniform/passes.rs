@@ -79,36 +79,64 @@ pub(super) const fn every(blocks: usize) -> usize {
 #[inline(always)]
 pub(super) fn keep<E: Field, S: Simd, const EVERY: usize>(
     simd: S,
-    (start, p): (&[Eight<E>], &mut [Eight<E>]),
+    start: &[Eight<E>],
+    p: &mut [Eight<E>],
     passes: &[Pass<E>],
     pivots: &[E],
     blocks: usize,
 ) {
-    let columns = blocks * LANES;
-    for i in 0..blocks {
+    let matrix = blocks * blocks * LANES;
+    for i in (0..blocks).step_by(2) {
         for kept in 1..pivots.len().div_ceil(2 * EVERY) {
+            let (before, next) = p.split_at_mut((kept - 1) * matrix);
+            let before = if kept == 1 { start } else { &before[(kept - 2) * matrix..] };
             let first = (kept - 1) * EVERY;
             let passes = &passes[first * blocks..(first + EVERY) * blocks];
-            let mut rows = [Rows::new(simd, &passes[i], &pivots[2 * first..]); EVERY];
-            for (s, rows) in rows.iter_mut().enumerate().skip(1) {
-                *rows = Rows::new(simd, &passes[s * blocks + i], &pivots[2 * (first + s)..]);
-            }
-            let (before, next) = p.split_at_mut((kept - 1) * blocks * columns);
-            let before = if kept == 1 { start } else { &before[(kept - 2) * blocks * columns..] };
-            let before = before[i * columns..(i + 1) * columns].as_chunks::<LANES>().0;
-            let next = next[i * columns..(i + 1) * columns].as_chunks_mut::<LANES>().0;
-            for (j, (p, next)) in before.iter().zip(next).enumerate() {
-                unrolled::<LANES>(
-                    #[inline(always)]
-                    |n| {
-                        let mut value = E::load(simd, &p[n].0);
-                        for s in 0..EVERY {
-                            value = rows[s].through(simd, value, &passes[s * blocks + j], n);
-                        }
-                        E::store(simd, value, &mut next[n].0);
-                    },
-                );
+            let (before, next) = (&before[..matrix], &mut next[..matrix]);
+            if i + 1 < blocks {
+                rows_through::<E, S, EVERY, 2>(simd, before, next, passes, &pivots[2 * first..], i);
+            } else {
+                rows_through::<E, S, EVERY, 1>(simd, before, next, passes, &pivots[2 * first..], i);
             }
         }
+    }
+}
+
+/// Rows of lanes from number i on, `ROWS` of them, through `EVERY` pairs.
+#[inline(always)]
+fn rows_through<E: Field, S: Simd, const EVERY: usize, const ROWS: usize>(
+    simd: S,
+    before: &[Eight<E>],
+    next: &mut [Eight<E>],
+    passes: &[Pass<E>],
+    pivots: &[E],
+    i: usize,
+) {
+    let blocks = passes.len() / EVERY;
+    let mut rows = [[Rows::new(simd, &passes[i], pivots); EVERY]; ROWS];
+    for (r, rows) in rows.iter_mut().enumerate() {
+        for (s, rows) in rows.iter_mut().enumerate() {
+            *rows = Rows::new(simd, &passes[s * blocks + i + r], &pivots[2 * s..]);
+        }
+    }
+    let (before, next) = (before.as_chunks::<LANES>().0, next.as_chunks_mut::<LANES>().0);
+    for j in 0..blocks {
+        unrolled::<LANES>(
+            #[inline(always)]
+            |n| {
+                let mut values = [rows[0][0].a; ROWS];
+                for r in 0..ROWS {
+                    values[r] = E::load(simd, &before[(i + r) * blocks + j][n].0);
+                }
+                for s in 0..EVERY {
+                    for r in 0..ROWS {
+                        values[r] = rows[r][s].through(simd, values[r], &passes[s * blocks + j], n);
+                    }
+                }
+                for r in 0..ROWS {
+                    E::store(simd, values[r], &mut next[(i + r) * blocks + j][n].0);
+                }
+            },
+        );
     }
 }

@@ -129,9 +129,9 @@ impl<E: Field> Through<'_, E> {
         write_passes(simd, segment.a, segment.gains, (missing.a, missing.w), passes);
         let own = &passes[segment.lead / 2 * blocks..];
         if every == 1 {
-            keep::<E, S, 1>(simd, (start, p), own, segment.pivots, blocks);
+            keep::<E, S, 1>(simd, start, p, own, segment.pivots, blocks);
         } else {
-            keep::<E, S, 2>(simd, (start, p), own, segment.pivots, blocks);
+            keep::<E, S, 2>(simd, start, p, own, segment.pivots, blocks);
         }
         let mut work = Work { start, n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
         if let Some(z) = z {
