@@ -69,8 +69,8 @@ impl<V: Copy> Rows<V> {
     }
 }
 
-/// How many pairs P passes from one that is kept to the next. What is kept of large matrices goes to the second cache and
-/// comes from there; going on from the pair before takes less time.
+/// How many pairs P passes from one that is kept to the next. What is kept of large matrices does not stay in the first
+/// cache; going on from the pair before takes less time.
 pub(super) const fn every(blocks: usize) -> usize {
     if blocks > 2 { 2 } else { 1 }
 }
