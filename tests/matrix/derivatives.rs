@@ -218,7 +218,11 @@ fn likelihoods_longer_than_a_segment_have_dense_gradients_in_memory_of_others() 
             check_long(&numbers_of_order(37, order, kind), &mut memory);
         }
     }
-    for order in [2, 8, 11] {
+    // Of orders above 16 every second P is kept: lengths from one step to beyond two pairs.
+    for len in 1..8 {
+        check_long(&numbers_of_order(len, 19, Kind::Diagonal), &mut memory);
+    }
+    for order in [2, 8, 11, 19] {
         check_hermitian::<Complex<f64>>(&numbers_of_order(35, order, Kind::Diagonal), 1);
     }
 }

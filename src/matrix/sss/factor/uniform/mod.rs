@@ -6,6 +6,7 @@
 
 mod eliminate;
 mod fixed;
+mod passes;
 mod reverse;
 mod small;
 mod solve;

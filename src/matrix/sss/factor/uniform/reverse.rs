@@ -18,6 +18,7 @@ pub(super) struct Segment<'a, E> {
     pub(super) c: &'a [E],
     pub(super) pivots: &'a [E],
     pub(super) weight: E,
+    pub(super) before: [&'a [E]; 2], // what is read first of the segment before
 }
 
 /// Where cotangents of transitions go.
@@ -121,6 +122,11 @@ fn sweep<E: Field>(
         let rows = steps.start * n..steps.end * n;
         let lead = steps.start.min(2);
         let with_lead = steps.start - lead..steps.end;
+        let before = steps.start.saturating_sub(kept.length) * n..steps.start * n;
+        let transitions = match &l.transition {
+            Transition::Diagonal(a) => &a.flat()[before.clone()],
+            _ => &[],
+        };
         let segment = Segment {
             lead,
             a: diagonals(l, n, with_lead.clone(), &mut buffer),
@@ -128,6 +134,7 @@ fn sweep<E: Field>(
             c: &l.c.flat()[rows.clone()],
             pivots: &kept.pivots[steps.clone()],
             weight,
+            before: [transitions, &kept.gains[before]],
         };
         let state = z.is_some().then(|| &kept.states[s * n..(s + 1) * n]);
         let p = &kept.starts[s * size..(s + 1) * size];

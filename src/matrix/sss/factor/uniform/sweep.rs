@@ -1,5 +1,5 @@
-//! One segment of the elimination for any order, two steps at a time: forward to find P again before every pair of steps,
-//! and backward for the cotangents.
+//! One segment of the elimination for any order, two steps at a time: forward to find P again before pairs of steps, and
+//! backward for the cotangents.
 //!
 //! One pass over P and Π does for a pair what involves matrices. With A through both steps, U the halves of df, $`V = C^H`$
 //! and W the gains, those of the second step read before it and of the first carried behind the second,
@@ -11,15 +11,16 @@
 //!
 //! and everything else follows from these columns.
 
-use super::reverse::{Backward, Out, Segment};
+use super::passes::{Pass, Rows, every, keep, write_passes};
+use super::reverse::{Backward, Cotangents, Out, Segment};
 use super::{LANES, lane, put, unrolled};
-use crate::linalg::{Eight, Simd, WithSimd, dispatch};
+use crate::linalg::{Eight, Simd, WithSimd, dispatch, prefetch};
 use crate::scalar::Field;
 
 /// What the sweep carries from pair to pair and keeps of a segment: matrices by lanes of all columns.
 pub(super) struct Sweep<E> {
     n: usize,
-    p: Vec<Eight<E>>,  // P before each pair but the first
+    p: Vec<Eight<E>>,  // P before every pair, or every second, but the first
     pi: Vec<Eight<E>>, // cotangent of P behind the pair
     passes: Vec<Pass<E>>,
     states: Vec<Eight<E>>, // of the substitution before each step
@@ -27,13 +28,6 @@ pub(super) struct Sweep<E> {
     ones: Vec<E>,
     zeros: Vec<E>,
     da: [Vec<E>; 2],
-}
-
-/// One lane of what takes P through a pair.
-#[derive(Clone, Copy)]
-struct Pass<E> {
-    a: Eight<E>,
-    w: [Eight<E>; 2], // of the second step; of the first, behind the second
 }
 
 /// One lane of the vectors of a pair; those of the second step first.
@@ -81,7 +75,7 @@ impl<E: Field> Sweep<E> {
         let vectors = Vectors { u: two, v: two, product: two, dg: two, half_df: zero, lambda: two };
         Self {
             n,
-            p: vec![zero; matrix * (pairs - 1)],
+            p: vec![zero; matrix * (pairs.div_ceil(every(blocks)) - 1)],
             pi: vec![zero; matrix],
             passes: vec![Pass { a: zero, w: two }; blocks * (pairs + 1)],
             states: vec![zero; blocks * (2 * pairs + 1)],
@@ -131,13 +125,15 @@ impl<E: Field> Through<'_, E> {
         let steps = segment.pivots.len();
         let missing = Step { a: ones, c: zeros, w: zeros, pivot: E::one() };
         let z = out.column.as_deref();
-        write_passes(simd, &segment, missing, passes);
-        let mut work = Work { start, n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
-        for i in 0..blocks {
-            for pair in 1..steps.div_ceil(2) {
-                work.forward(simd, pair, i);
-            }
+        let every = every(blocks);
+        write_passes(simd, segment.a, segment.gains, (missing.a, missing.w), passes);
+        let own = &passes[segment.lead / 2 * blocks..];
+        if every == 1 {
+            keep::<E, S, 1>(simd, start, p, own, segment.pivots, blocks);
+        } else {
+            keep::<E, S, 2>(simd, start, p, own, segment.pivots, blocks);
         }
+        let mut work = Work { start, n, blocks, segment: &segment, missing, p, pi, passes, states, vectors };
         if let Some(z) = z {
             for (k, z) in z.iter().enumerate() {
                 work.state(simd, k, *z);
@@ -145,32 +141,14 @@ impl<E: Field> Through<'_, E> {
         }
         for pair in (0..steps.div_ceil(2)).rev() {
             let numbers = work.turn(simd, pair, &mut out);
-            work.backward(simd, pair, numbers, &mut out, da);
+            if pair.is_multiple_of(every) {
+                work.backward::<S, true>(simd, pair, numbers, &mut out, da);
+            } else {
+                work.backward::<S, false>(simd, pair, numbers, &mut out, da);
+            }
             for (k, da) in (2 * pair..steps).zip(&*da) {
                 out.a.write(k, da);
             }
-        }
-    }
-}
-
-/// What takes P through the pairs, the one before the segment among them.
-#[inline(always)]
-fn write_passes<E: Field, S: Simd>(
-    simd: S,
-    segment: &Segment<'_, E>,
-    missing: Step<'_, E>,
-    passes: &mut [Pass<E>],
-) {
-    let n = missing.a.len();
-    let pairs = segment.a.chunks(2 * n).zip(segment.gains.chunks(2 * n));
-    for ((a, w), passes) in pairs.zip(passes.chunks_mut(n.div_ceil(LANES))) {
-        let ((first, second), (early, late)) = (a.split_at(n), w.split_at(n));
-        let (second, late) = if second.is_empty() { (missing.a, missing.w) } else { (second, late) };
-        for (i, pass) in passes.iter_mut().enumerate() {
-            let a = lane(simd, second, i);
-            E::store(simd, E::times(simd, lane(simd, first, i), a), &mut pass.a.0);
-            E::store(simd, lane(simd, late, i), &mut pass.w[0].0);
-            E::store(simd, E::times(simd, lane(simd, early, i), a), &mut pass.w[1].0);
         }
     }
 }
@@ -205,37 +183,6 @@ impl<'a, E: Field> Work<'a, E> {
     #[inline(always)]
     fn pass(&self, pair: usize) -> usize {
         (pair + self.segment.lead / 2) * self.blocks
-    }
-
-    /// Lanes i of P before a pair, from those before the pair before.
-    #[inline(always)]
-    fn forward<S: Simd>(&mut self, simd: S, pair: usize, i: usize) {
-        let pivots = [self.segment.pivots[2 * pair - 1], self.segment.pivots[2 * pair - 2]];
-        let at = self.pass(pair - 1);
-        let passes = &self.passes[at..at + self.blocks];
-        let (columns, matrix) = (self.blocks * LANES, self.blocks * self.blocks * LANES);
-        let (before, next) = self.p.split_at_mut((pair - 1) * matrix);
-        let before = if pair == 1 { self.start } else { &before[(pair - 2) * matrix..] };
-        let before = &before[i * columns..(i + 1) * columns];
-        let next = &mut next[i * columns..(i + 1) * columns];
-        let a = E::load(simd, &passes[i].a.0);
-        let mut g = [a; 2];
-        for s in 0..2 {
-            g[s] = E::times(simd, E::load(simd, &passes[i].w[s].0), E::splat(simd, pivots[s]));
-        }
-        let tiles = before.as_chunks::<LANES>().0.iter().zip(next.as_chunks_mut::<LANES>().0);
-        for ((p, next), across) in tiles.zip(passes) {
-            unrolled::<LANES>(
-                #[inline(always)]
-                |n| {
-                    let by = |v: &Eight<E>| E::splat(simd, v.0[n].conj());
-                    let moved = E::times(simd, E::times(simd, E::load(simd, &p[n].0), a), by(&across.a));
-                    let value = E::add_times(simd, g[0], by(&across.w[0]), moved);
-                    let value = E::add_times(simd, g[1], by(&across.w[1]), value);
-                    E::store(simd, value, &mut next[n].0);
-                },
-            );
-        }
     }
 
     /// The state before step k + 1.
@@ -333,9 +280,10 @@ impl<'a, E: Field> Work<'a, E> {
         }
     }
 
-    /// The pass over P and Π, and with it the cotangents of the generators of a pair.
+    /// The pass over P and Π, and with it the cotangents of the generators of a pair. P is `KEPT`, or follows from that
+    /// before the pair before.
     #[inline(always)]
-    fn backward<S: Simd>(
+    fn backward<S: Simd, const KEPT: bool>(
         &mut self,
         simd: S,
         pair: usize,
@@ -353,7 +301,11 @@ impl<'a, E: Field> Work<'a, E> {
         for lane in 0..self.blocks {
             // There and back: what a pass leaves in the first cache is what the next one begins with.
             let i = if pair.is_multiple_of(2) { lane } else { self.blocks - 1 - lane };
-            let p = if pair == 0 { self.start } else { &self.p[(pair - 1) * matrix..] };
+            self.ask_ahead((pair, i), out);
+            let kept = pair / every(self.blocks);
+            let p = if kept == 0 { self.start } else { &self.p[(kept - 1) * matrix..] };
+            let pivots = if KEPT { &[E::one(); 2] } else { &self.segment.pivots[2 * pair - 2..2 * pair] };
+            let rows = Rows::new(simd, &earlier[i], pivots);
             let p = p[i * columns..(i + 1) * columns].as_chunks::<LANES>().0;
             let pi = self.pi[i * columns..(i + 1) * columns].as_chunks_mut::<LANES>().0;
             let (own, a) = (self.vectors[i], E::conjugate(simd, E::load(simd, &passes[i].a.0)));
@@ -366,7 +318,10 @@ impl<'a, E: Field> Work<'a, E> {
                     |n| {
                         let by = |v: &Eight<E>| E::splat(simd, v.0[n]);
                         let conjugate = |v: &Eight<E>| E::splat(simd, v.0[n].conj());
-                        let p = E::load(simd, &p[n].0);
+                        let mut p = E::load(simd, &p[n].0);
+                        if !KEPT {
+                            p = rows.through(simd, p, earlier, n);
+                        }
                         let moved = E::times(simd, E::load(simd, &pi[n].0), by(&pass.a));
                         met.rows = E::add_times(simd, moved, E::conjugate(simd, p), met.rows);
                         let mut value = E::times(simd, a, moved);
@@ -384,6 +339,25 @@ impl<'a, E: Field> Work<'a, E> {
                 );
             }
             self.write(simd, (pair, i), numbers, met, out, da);
+        }
+    }
+
+    /// Asks for lanes i of what the pair before reads and writes, and of what the segment before reads when it begins: those
+    /// rows come from far while this pair computes.
+    #[inline(always)]
+    fn ask_ahead(&self, (pair, i): (usize, usize), out: &Out<'_, E>) {
+        for k in 2 * pair..2 * pair + 2 {
+            let lane = k * self.n + i * LANES;
+            if let Some(lane) = lane.checked_sub(2 * self.n) {
+                prefetch(self.segment.c, lane, LANES);
+                prefetch(out.b, lane, LANES);
+                prefetch(out.c, lane, LANES);
+                if let Cotangents::Each(a) = &out.a {
+                    prefetch(a, lane, LANES);
+                }
+            }
+            prefetch(self.segment.before[0], lane, LANES);
+            prefetch(self.segment.before[1], lane, LANES);
         }
     }
 
