@@ -12,7 +12,7 @@ use num_complex::Complex;
 use num_traits::Zero;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{Into, LINE, prefetch_behind};
+use super::{Into, LINE, prefetch};
 use crate::scalar::Field;
 
 /// Steps that some numbers of the state take before the next ones. What the steps behind them read is asked for meanwhile.
@@ -104,25 +104,17 @@ impl<E> Ahead<E> {
     #[inline(always)]
     fn ask<const OWN: bool>(self, g: Generators<'_, E>, i: usize, width: usize, numbers: usize) {
         if let Some([x, y]) = self.operands {
-            ask(x.wrapping_add(i * width), width);
-            ask(y.wrapping_add(i * width), width);
+            prefetch(x.wrapping_add(i * width), width);
+            prefetch(y.wrapping_add(i * width), width);
         }
         if let Some(start) = self.generators {
             let start = start.wrapping_add(i * numbers);
             if OWN {
-                ask(g.a.as_ptr().wrapping_add(start), numbers);
+                prefetch(g.a.as_ptr().wrapping_add(start), numbers);
             }
-            ask(g.b.as_ptr().wrapping_add(start), numbers);
-            ask(g.c.as_ptr().wrapping_add(start), numbers);
+            prefetch(g.b.as_ptr().wrapping_add(start), numbers);
+            prefetch(g.c.as_ptr().wrapping_add(start), numbers);
         }
-    }
-}
-
-/// Asks for the lines in which some numbers begin.
-#[inline(always)]
-fn ask<E>(from: *const E, numbers: usize) {
-    for line in (0..numbers * size_of::<E>()).step_by(LINE) {
-        prefetch_behind(from, line);
     }
 }
 

@@ -346,18 +346,19 @@ impl<'a, E: Field> Work<'a, E> {
     /// rows come from far while this pair computes.
     #[inline(always)]
     fn ask_ahead(&self, (pair, i): (usize, usize), out: &Out<'_, E>) {
+        let prefetch = |values: &[E], lane: usize| prefetch(values.as_ptr().wrapping_add(lane), LANES);
         for k in 2 * pair..2 * pair + 2 {
             let lane = k * self.n + i * LANES;
             if let Some(lane) = lane.checked_sub(2 * self.n) {
-                prefetch(self.segment.c, lane, LANES);
-                prefetch(out.b, lane, LANES);
-                prefetch(out.c, lane, LANES);
+                prefetch(self.segment.c, lane);
+                prefetch(out.b, lane);
+                prefetch(out.c, lane);
                 if let Cotangents::Each(a) = &out.a {
-                    prefetch(a, lane, LANES);
+                    prefetch(a, lane);
                 }
             }
-            prefetch(self.segment.before[0], lane, LANES);
-            prefetch(self.segment.before[1], lane, LANES);
+            prefetch(self.segment.before[0], lane);
+            prefetch(self.segment.before[1], lane);
         }
     }
 
