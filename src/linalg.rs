@@ -8,6 +8,7 @@ mod fft;
 mod halves;
 mod operator;
 mod recurrence;
+mod small;
 mod sweep;
 
 pub(crate) use decompose::*;
@@ -17,6 +18,7 @@ pub use fft::{Fft, Sign};
 pub use halves::Widening;
 pub use operator::Operator;
 pub use recurrence::{Inputs, Reads, Recurrence};
+pub(crate) use small::*;
 pub(crate) use sweep::{Direction, Generators, Sweep, Sweeps};
 
 mod jacobi;

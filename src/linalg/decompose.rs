@@ -9,6 +9,7 @@ use ndarray::{Array2, ArrayView2, s};
 use num_complex::Complex;
 use num_traits::{Float, One, Zero};
 
+use super::small::rows_of;
 use crate::scalar::{Field, larger};
 
 /// Iterative decompositions of a scalar type; sealed, since this module is private.
@@ -102,42 +103,6 @@ pub(crate) fn eigh<E: Field>(a: ArrayView2<'_, E>) -> Option<Vec<f64>> {
     if a.is_empty() { Some(Vec::new()) } else { E::eigh(a) }
 }
 
-/// `Aᴴ`
-pub(crate) fn adjoint<E: Field>(a: ArrayView2<'_, E>) -> Array2<E> {
-    a.t().mapv(E::conj)
-}
-
-/// `a b` for small matrices: plain loops below the size from which a library call pays.
-pub(crate) fn product<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
-    const SMALL: usize = 512;
-    if a.nrows() * a.ncols() * b.ncols() > SMALL {
-        return super::matmul(a, b);
-    }
-    let mut dst = Array2::zeros((a.nrows(), b.ncols()));
-    for (a, mut dst) in a.rows().into_iter().zip(dst.rows_mut()) {
-        for (&a, b) in a.iter().zip(b.rows()) {
-            dst.zip_mut_with(&b, |dst, &b| *dst += a * b);
-        }
-    }
-    dst
-}
-
-/// Two blocks, one above the other.
-pub(crate) fn above<E: Field>(top: ArrayView2<'_, E>, bottom: ArrayView2<'_, E>) -> Array2<E> {
-    let mut both = Array2::zeros((top.nrows() + bottom.nrows(), top.ncols()));
-    both.slice_mut(s![..top.nrows(), ..]).assign(&top);
-    both.slice_mut(s![top.nrows().., ..]).assign(&bottom);
-    both
-}
-
-/// Two blocks, side by side.
-pub(crate) fn beside<E: Field>(left: ArrayView2<'_, E>, right: ArrayView2<'_, E>) -> Array2<E> {
-    let mut both = Array2::zeros((left.nrows(), left.ncols() + right.ncols()));
-    both.slice_mut(s![.., ..left.ncols()]).assign(&left);
-    both.slice_mut(s![.., left.ncols()..]).assign(&right);
-    both
-}
-
 /// `A = Q R` by reflections, `Q = H_0 H_1 ...`, `H = I - scale v vᴴ`.
 #[derive(Clone)]
 pub(crate) struct Qr<E: Field> {
@@ -155,7 +120,7 @@ impl<E: Field> Qr<E> {
         let (mut vectors, mut scales) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for j in 0..count {
             let (v, scale) = reflector(r.slice(s![j.., j]).iter().copied().collect());
-            reflect(&v, scale, &mut r.slice_mut(s![j.., j..]));
+            reflect(&v, scale, &mut rows_of(&mut r)[j * n..], n, j);
             r.slice_mut(s![j + 1.., j]).fill(E::zero());
             vectors.push(v);
             scales.push(scale);
@@ -180,15 +145,17 @@ impl<E: Field> Qr<E> {
 
     /// `b ← Qᴴ b`; `b`: (m, k).
     pub(crate) fn apply_adjoint(&self, b: &mut Array2<E>) {
+        let (width, rows) = (b.ncols(), rows_of(b));
         for (j, (v, &scale)) in self.vectors.iter().zip(&self.scales).enumerate() {
-            reflect(v, scale, &mut b.slice_mut(s![j.., ..]));
+            reflect(v, scale, &mut rows[j * width..], width, 0);
         }
     }
 
     /// `b ← Q b`; `b`: (m, k).
     pub(crate) fn apply(&self, b: &mut Array2<E>) {
+        let (width, rows) = (b.ncols(), rows_of(b));
         for (j, (v, &scale)) in self.vectors.iter().zip(&self.scales).enumerate().rev() {
-            reflect(v, scale, &mut b.slice_mut(s![j.., ..]));
+            reflect(v, scale, &mut rows[j * width..], width, 0);
         }
     }
 
@@ -225,19 +192,24 @@ fn reflector<E: Field>(mut x: Vec<E>) -> (Vec<E>, E) {
     (x, scale)
 }
 
-/// `a ← (I - scale v vᴴ) a`
-fn reflect<E: Field>(v: &[E], scale: E, a: &mut ndarray::ArrayViewMut2<'_, E>) {
-    if scale.is_zero() || a.ncols() == 0 {
+/// `a ← (I - scale v vᴴ) a` of the columns `from ..` of rows of `width` numbers.
+fn reflect<E: Field>(v: &[E], scale: E, a: &mut [E], width: usize, from: usize) {
+    if scale.is_zero() || width == from {
         return;
     }
-    let mut w = vec![E::zero(); a.ncols()];
-    for (v, row) in v.iter().zip(a.rows()) {
-        let v = v.conj() * scale;
-        w.iter_mut().zip(row).for_each(|(w, &a)| *w += v * a);
-    }
-    for (&v, mut row) in v.iter().zip(a.rows_mut()) {
-        row.iter_mut().zip(&w).for_each(|(a, &w)| *a -= v * w);
-    }
+    super::vectorize(
+        #[inline(always)]
+        || {
+            let mut w = vec![E::zero(); width - from];
+            for (v, row) in v.iter().zip(a.chunks_exact(width)) {
+                let v = v.conj() * scale;
+                w.iter_mut().zip(&row[from..]).for_each(|(w, &a)| *w += v * a);
+            }
+            for (&v, row) in v.iter().zip(a.chunks_exact_mut(width)) {
+                row[from..].iter_mut().zip(&w).for_each(|(a, &w)| *a -= v * w);
+            }
+        },
+    );
 }
 
 /// `P A = L U` with partial pivoting.
@@ -329,11 +301,18 @@ pub(crate) fn back_substitute<E: Field>(u: ArrayView2<'_, E>, x: &mut Array2<E>)
 
 /// `b A⁻¹`; `None` if `a` is singular.
 pub(crate) fn solve_right<E: Field>(b: ArrayView2<'_, E>, a: ArrayView2<'_, E>) -> Option<Array2<E>> {
+    if a.dim() == (1, 1) {
+        let (pivot, size) = (a[[0, 0]], a[[0, 0]].modulus());
+        return (size.is_finite() && !size.is_zero()).then(|| b.mapv(|b| b.over(pivot)));
+    }
     Some(Lu::new(a.t())?.solve(b.t()).reversed_axes())
 }
 
 /// `A⁻¹`; `None` if `a` is singular.
 pub(crate) fn inverse<E: Field>(a: ArrayView2<'_, E>) -> Option<Array2<E>> {
+    if a.dim() == (1, 1) {
+        return solve_right(Array2::eye(1).view(), a);
+    }
     Some(Lu::new(a)?.inverse())
 }
 
@@ -366,6 +345,7 @@ pub(crate) fn cholesky<E: Field>(a: ArrayView2<'_, E>) -> std::result::Result<Ar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::adjoint;
 
     fn random(m: usize, n: usize, seed: u64) -> Array2<Complex<f64>> {
         let mut state = seed.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(3_037_000_493);

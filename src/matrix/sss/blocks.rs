@@ -130,7 +130,10 @@ impl<E: Field> Blocks<E> {
         let (mut dims, mut data) = (Vec::new(), Vec::new());
         for array in arrays {
             dims.push(array.dim());
-            data.extend(array.iter().copied());
+            match array.as_slice() {
+                Some(values) => data.extend_from_slice(values),
+                None => data.extend(array.iter().copied()),
+            }
         }
         Self { layout: Layout::new(dims), data: Arc::new(data) }
     }

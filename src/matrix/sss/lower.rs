@@ -5,6 +5,7 @@ use ndarray::{Array1, Array2, ArrayView2};
 use super::transition::into_flat;
 use super::{Blocks, Transition};
 use crate::error::{Error, Result, check_shape};
+use crate::linalg::{adjoint, flat_rows, product};
 use crate::scalar::Field;
 
 /// A block lower triangular matrix in predictor form, by its generators A, B, C and a free block diagonal D.
@@ -229,11 +230,22 @@ impl<E: Field> Sss<E> {
     pub fn apply_a(&self, k: usize, h: ArrayView2<'_, E>) -> Array2<E> {
         assert_eq!(h.nrows(), self.orders[k], "rows of a state before step {k}");
         let (width, states) = (h.ncols(), self.orders[k + 1]);
-        let h = h.as_standard_layout();
         let mut out = Vec::new();
-        let flat = h.as_slice().expect("standard layout");
-        self.transition.apply(super::kernels::Apply::Plain, k, flat, width, states, &mut out);
+        self.transition.apply(super::kernels::Apply::Plain, k, &flat_rows(h), width, states, &mut out);
         Array2::from_shape_vec((states, width), out).expect("apply yields states * width numbers")
+    }
+
+    /// $`X A_k^H`$; `x`: $`(\text{any}, N_k)`$.
+    pub(super) fn times_adjoint_a(&self, k: usize, x: ArrayView2<'_, E>) -> Array2<E> {
+        let Some(diagonal) = self.chain().diagonal(k) else {
+            return product(x, adjoint(self.a(k).view()).view());
+        };
+        let mut moved = Array2::zeros((x.nrows(), self.orders[k + 1]));
+        for (mut moved, x) in moved.rows_mut().into_iter().zip(x.rows()) {
+            let numbers = moved.iter_mut().zip(x).zip(&diagonal);
+            numbers.for_each(|((moved, x), a)| *moved = *x * a.conj());
+        }
+        moved
     }
 
     /// Whether generators have the sizes and the kind of transition of those of `other`.

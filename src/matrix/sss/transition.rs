@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array, Array1, Array2, ArrayViewMut1, Dimension, s};
+use ndarray::{Array, Array1, Array2, ArrayViewMut1, ArrayViewMut2, Dimension, s};
 
 use super::blocks::{Blocks, BlocksMut};
 use super::kernels::{Apply, add_outer, add_product, dot_conj};
@@ -129,20 +129,26 @@ impl<E: Field> Transition<E> {
     /// As an index of a slice, if there is no such step or these are not the orders around it.
     pub fn step(&self, k: usize, after: usize, before: usize) -> Array2<E> {
         let mut dense = Array2::zeros((after, before));
-        let mut diagonal = dense.diag_mut();
+        self.write(k, dense.view_mut());
+        dense
+    }
+
+    /// Writes $`A_k`$ into a matrix of zeros.
+    pub(super) fn write(&self, k: usize, mut zeros: ArrayViewMut2<'_, E>) {
+        let mut diagonal = zeros.diag_mut();
         match self {
             Self::Identity => diagonal.fill(E::one()),
             Self::Scalar(a) => diagonal.fill(a[k]),
             Self::Diagonal(a) => diagonal.assign(&a.block(k).slice(s![.., 0])),
-            Self::Dense(a) => dense.assign(&a.block(k)),
+            Self::Dense(a) => zeros.assign(&a.block(k)),
         }
-        dense
     }
 
     /// `out = A_k h`, or with the transposed or adjoint `A_k`; `out` is resized to its (states, width) numbers.
     #[inline(always)]
     pub(super) fn apply(&self, how: Apply, k: usize, h: &[E], width: usize, states: usize, out: &mut Vec<E>) {
         out.clear();
+        out.reserve(states * width);
         match self {
             Self::Identity => out.extend(h.iter().take(states * width)),
             Self::Scalar(a) => {

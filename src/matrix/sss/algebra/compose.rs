@@ -5,7 +5,7 @@ use std::ops::Range;
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::super::Transition;
-use crate::linalg::matmul;
+use crate::linalg;
 use crate::scalar::Field;
 
 /// Transitions with the orders that they stand between.
@@ -30,7 +30,7 @@ impl<'a, E: Field> Chain<'a, E> {
     }
 
     /// The diagonal of step k, if it does not mix states.
-    fn diagonal(&self, k: usize) -> Option<Vec<E>> {
+    pub(in crate::matrix::sss) fn diagonal(&self, k: usize) -> Option<Vec<E>> {
         match self.transition {
             Transition::Identity => Some(vec![E::one(); self.carried(k)]),
             Transition::Scalar(a) => Some(vec![a[k]; self.carried(k)]),
@@ -154,7 +154,7 @@ impl<'a, E: Field> Chain<'a, E> {
         let (after, before) = (self.orders[range.end], self.orders[range.start]);
         match self.transition {
             Transition::Dense(a) => {
-                range.fold(Array2::eye(before), |product, k| matmul(a.block(k), product.view()))
+                range.fold(Array2::eye(before), |product, k| linalg::product(a.block(k), product.view()))
             }
             _ => {
                 let mut product = Array2::zeros((after, before));
@@ -196,7 +196,7 @@ impl<E: Field> Through<'_, E> {
         self.after = self.chain.orders[k + 1];
         match &mut self.product {
             Product::Diagonal(product) => self.chain.scale(k, product),
-            Product::Dense(product) => *product = matmul(self.chain.step(k).view(), product.view()),
+            Product::Dense(product) => *product = linalg::product(self.chain.step(k).view(), product.view()),
         }
     }
 
@@ -205,14 +205,14 @@ impl<E: Field> Through<'_, E> {
         self.before = self.chain.orders[k];
         match &mut self.product {
             Product::Diagonal(product) => self.chain.scale(k, product),
-            Product::Dense(product) => *product = matmul(product.view(), self.chain.step(k).view()),
+            Product::Dense(product) => *product = linalg::product(product.view(), self.chain.step(k).view()),
         }
     }
 
     /// `C` times the product.
     pub(in crate::matrix::sss) fn read(&self, c: ArrayView2<'_, E>) -> Array2<E> {
         match &self.product {
-            Product::Dense(product) => matmul(c, product.view()),
+            Product::Dense(product) => linalg::product(c, product.view()),
             Product::Diagonal(product) => {
                 let mut read = Array2::zeros((c.nrows(), self.before));
                 for ((n, p), column) in product.iter().enumerate().zip(c.columns()) {
@@ -226,7 +226,7 @@ impl<E: Field> Through<'_, E> {
     /// The product times `B`.
     pub(in crate::matrix::sss) fn enter(&self, b: ArrayView2<'_, E>) -> Array2<E> {
         match &self.product {
-            Product::Dense(product) => matmul(product.view(), b),
+            Product::Dense(product) => linalg::product(product.view(), b),
             Product::Diagonal(product) => {
                 let mut entered = Array2::zeros((self.after, b.ncols()));
                 for ((n, p), row) in product.iter().enumerate().zip(b.rows()) {
@@ -253,6 +253,12 @@ pub(in crate::matrix::sss) fn block_diagonal<E: Field>(a: Array2<E>, b: Array2<E
 
 /// `a ⊗ b`
 pub(in crate::matrix::sss) fn kronecker<E: Field>(a: &Array2<E>, b: &Array2<E>) -> Array2<E> {
-    let (m, n) = b.dim();
-    Array2::from_shape_fn((a.nrows() * m, a.ncols() * n), |(i, j)| a[[i / m, j / n]] * b[[i % m, j % n]])
+    let mut all = Vec::with_capacity(a.len() * b.len());
+    for a in a.rows() {
+        for b in b.rows() {
+            a.iter().for_each(|a| all.extend(b.iter().map(|b| *a * *b)));
+        }
+    }
+    Array2::from_shape_vec((a.nrows() * b.nrows(), a.ncols() * b.ncols()), all)
+        .expect("a number of each pair")
 }

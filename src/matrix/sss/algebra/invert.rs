@@ -4,7 +4,7 @@ use ndarray::Array2;
 
 use super::super::{Blocks, Sss, Transition, Upper};
 use crate::error::{Error, Result};
-use crate::linalg::{inverse, matmul};
+use crate::linalg::{inverse, product};
 use crate::scalar::Field;
 
 impl<E: Field> Sss<E> {
@@ -24,12 +24,12 @@ impl<E: Field> Sss<E> {
         let inverses = (0..len).map(|k| invert(self, k)).collect::<Result<Vec<_>>>()?;
         let mut c = Vec::with_capacity(len);
         let transition = Blocks::from_arrays((0..len).map(|k| {
-            let read = matmul(inverses[k].view(), self.c(k));
-            let a = self.a(k) - matmul(self.b(k), read.view());
+            let read = product(inverses[k].view(), self.c(k));
+            let a = self.a(k) - product(self.b(k), read.view());
             c.push(-read);
             a
         }));
-        let b = (0..len).map(|k| matmul(self.b(k), inverses[k].view())).collect();
+        let b = (0..len).map(|k| product(self.b(k), inverses[k].view())).collect();
         Ok(Self::from_parts(
             Transition::Dense(transition),
             b,

@@ -1,11 +1,10 @@
 //! Products of two structured matrices.
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, s};
 
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
-use super::sum::{above, beside};
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{add_matmul, matmul};
+use crate::linalg::{above, add_flat_product, adjoint, beside, product};
 use crate::scalar::Field;
 
 impl<E: Field> Sss<E> {
@@ -20,12 +19,23 @@ impl<E: Field> Sss<E> {
     /// [`Error::Shape`] naming the step at which the outputs of `other` are not the inputs of `self`.
     pub fn multiply_lower(&self, other: &Self) -> Result<Self> {
         check_inner(&self.d, &other.d)?;
-        let steps = 0..self.len();
-        let transition = cascade(self, other);
-        let b = steps.clone().map(|k| above(matmul(self.b(k), other.d(k)).view(), other.b(k))).collect();
-        let c = steps.clone().map(|k| beside(self.c(k), matmul(self.d(k), other.c(k)).view())).collect();
-        let d = steps.map(|k| matmul(self.d(k), other.d(k))).collect();
-        Ok(Self::from_parts(transition, b, c, d))
+        let (rows, columns) = (|k| self.d.dims(k).0, |k| other.d.dims(k).1);
+        let order = |k: usize| self.orders[k] + other.orders[k];
+        let mut b = Blocks::zeros((0..self.len()).map(|k| (order(k + 1), columns(k))));
+        let mut c = Blocks::zeros((0..self.len()).map(|k| (rows(k), order(k))));
+        let mut d = Blocks::zeros((0..self.len()).map(|k| (rows(k), columns(k))));
+        let (mut all_b, mut all_d) = (b.unshared(), d.unshared());
+        for k in 0..self.len() {
+            let (through, inputs) = (other.d.values(k), other.d.dims(k));
+            let (top, bottom) = all_b.values(k).split_at_mut(self.orders[k + 1] * inputs.1);
+            add_flat_product(top, self.b.values(k), through, inputs);
+            bottom.copy_from_slice(other.b.values(k));
+            add_flat_product(all_d.values(k), self.d.values(k), through, inputs);
+            let mut c = c.block_mut(k);
+            c.slice_mut(s![.., ..self.orders[k]]).assign(&self.c(k));
+            c.slice_mut(s![.., self.orders[k]..]).assign(&product(self.d(k), other.c(k)));
+        }
+        Ok(Self::from_parts(cascade(self, other), b, c, d))
     }
 
     /// The product with an upper matrix: a two-sided matrix of the orders of both, which do not grow.
@@ -83,34 +93,34 @@ impl<E: Field> Quasiseparable<E> {
         let carried: Vec<_> = steps.clone().map(|k| l1.apply_a(k, p[k].view())).collect();
 
         let lower_b = steps.clone().map(|k| {
-            let mut b = matmul(l1.b(k), l2.d(k));
-            add_matmul(b.view_mut(), carried[k].view(), adjoint(v2.c(k)).view());
+            let mut b = product(l1.b(k), l2.d(k));
+            b += &product(carried[k].view(), adjoint(v2.c(k)).view());
             above(b.view(), l2.b(k))
         });
         let lower_c = steps.clone().map(|k| {
-            let mut c = matmul(l1.d(k), l2.c(k));
-            let forward = matmul(q[k].view(), l2.a(k).view());
-            add_matmul(c.view_mut(), adjoint(v1.b(k)).view(), forward.view());
+            let mut c = product(l1.d(k), l2.c(k));
+            let forward = product(q[k].view(), l2.a(k).view());
+            c += &product(adjoint(v1.b(k)).view(), forward.view());
             beside(l1.c(k), c.view())
         });
         let upper_b = steps.clone().map(|k| {
-            let mut b = matmul(v2.b(k), adjoint(l1.d(k)).view());
-            let past = matmul(p[k].t().mapv(E::conj).view(), adjoint(l1.c(k)).view());
+            let mut b = product(v2.b(k), adjoint(l1.d(k)).view());
+            let past = product(adjoint(p[k].view()).view(), adjoint(l1.c(k)).view());
             b += &v2.apply_a(k, past.view());
             above(b.view(), v1.b(k))
         });
         let upper_c = steps.clone().map(|k| {
-            let mut c = matmul(adjoint(l2.d(k)).view(), v1.c(k));
-            let future = matmul(adjoint(l2.b(k)).view(), q[k].t().mapv(E::conj).view());
-            add_matmul(c.view_mut(), future.view(), v1.a(k).view());
+            let mut c = product(adjoint(l2.d(k)).view(), v1.c(k));
+            let future = product(adjoint(l2.b(k)).view(), adjoint(q[k].view()).view());
+            c += &product(future.view(), v1.a(k).view());
             beside(v2.c(k), c.view())
         });
         let d = steps.clone().map(|k| {
-            let mut d = matmul(l1.d(k), l2.d(k));
-            let past = matmul(l1.c(k), p[k].view());
-            add_matmul(d.view_mut(), past.view(), adjoint(v2.c(k)).view());
-            let future = matmul(q[k].view(), l2.b(k));
-            add_matmul(d.view_mut(), adjoint(v1.b(k)).view(), future.view());
+            let mut d = product(l1.d(k), l2.d(k));
+            let past = product(l1.c(k), p[k].view());
+            d += &product(past.view(), adjoint(v2.c(k)).view());
+            let future = product(q[k].view(), l2.b(k));
+            d += &product(adjoint(v1.b(k)).view(), future.view());
             d
         });
         let lower = Sss::from_parts(cascade(l1, l2), lower_b.collect(), lower_c.collect(), d.collect());
@@ -123,9 +133,8 @@ impl<E: Field> Quasiseparable<E> {
 impl<E: Field> HermitianQuasiseparable<E> {
     /// The Gram matrix $`T^H T`$ of a lower matrix, of the order of T.
     pub fn gram(lower: &Sss<E>) -> Self {
-        let product =
-            Upper(lower.clone()).multiply_lower(lower).expect("rows of a matrix are rows of itself");
-        let (mut lower, _) = product.into_parts();
+        let gram = Upper(lower.clone()).multiply_lower(lower).expect("rows of a matrix are rows of itself");
+        let (mut lower, _) = gram.into_parts();
         for k in 0..lower.len() {
             let adjoint = adjoint(lower.d(k));
             let half = E::one() / (E::one() + E::one());
@@ -151,15 +160,15 @@ impl<E: Field> Mixed<E> {
         let mut p = Array2::zeros((l1.orders[0], v2.orders[0]));
         for k in 0..len {
             let mut next = sandwich(l1, k, &p, v2);
-            add_matmul(next.view_mut(), l1.b(k), adjoint(v2.b(k)).view());
+            next += &product(l1.b(k), adjoint(v2.b(k)).view());
             before.push(std::mem::replace(&mut p, next));
         }
         let mut after = Vec::with_capacity(len);
         let mut q = Array2::zeros((v1.orders[len], l2.orders[len]));
         for k in (0..len).rev() {
             let mut previous =
-                matmul(adjoint(v1.a(k).view()).view(), matmul(q.view(), l2.a(k).view()).view());
-            add_matmul(previous.view_mut(), adjoint(v1.c(k)).view(), l2.c(k));
+                product(adjoint(v1.a(k).view()).view(), product(q.view(), l2.a(k).view()).view());
+            previous += &product(adjoint(v1.c(k)).view(), l2.c(k));
             after.push(std::mem::replace(&mut q, previous));
         }
         after.reverse();
@@ -174,9 +183,7 @@ pub(in crate::matrix::sss) fn sandwich<E: Field>(
     p: &Array2<E>,
     second: &Sss<E>,
 ) -> Array2<E> {
-    let left = first.apply_a(k, p.view());
-    let right = second.apply_a(k, left.t().mapv(E::conj).view());
-    right.t().mapv(E::conj)
+    second.times_adjoint_a(k, first.apply_a(k, p.view()).view())
 }
 
 /// `[[A_1, B_1 C_2], [0, A_2]]`: the output of the second drives the first.
@@ -187,21 +194,16 @@ fn cascade<E: Field>(first: &Sss<E>, second: &Sss<E>) -> Transition<E> {
     if second.orders.iter().all(|n| *n == 0) {
         return first.transition.clone();
     }
-    let step = |k: usize| {
-        let (a1, a2) = (first.a(k), second.a(k));
-        let (rows, columns) = a1.dim();
-        let mut a = Array2::zeros((rows + a2.nrows(), columns + a2.ncols()));
-        a.slice_mut(s![..rows, ..columns]).assign(&a1);
-        a.slice_mut(s![rows.., columns..]).assign(&a2);
-        a.slice_mut(s![..rows, columns..]).assign(&matmul(first.b(k), second.c(k)));
-        a
-    };
-    Transition::Dense((0..first.len()).map(step).collect())
-}
-
-/// The adjoint of a block.
-pub(in crate::matrix::sss) fn adjoint<E: Field>(a: ArrayView2<'_, E>) -> Array2<E> {
-    a.t().mapv(E::conj)
+    let orders: Vec<_> = first.orders.iter().zip(&second.orders).map(|(n, m)| n + m).collect();
+    let mut a = Blocks::zeros(orders.windows(2).map(|order| (order[1], order[0])));
+    for k in 0..first.len() {
+        let (rows, columns) = (first.orders[k + 1], first.orders[k]);
+        let mut a = a.block_mut(k);
+        first.transition.write(k, a.slice_mut(s![..rows, ..columns]));
+        second.transition.write(k, a.slice_mut(s![rows.., columns..]));
+        a.slice_mut(s![..rows, columns..]).assign(&product(first.b(k), second.c(k)));
+    }
+    Transition::Dense(a)
 }
 
 /// `Ok` if the inputs of the first are the outputs of the second, step by step.

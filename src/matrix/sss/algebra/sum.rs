@@ -1,10 +1,11 @@
 //! Sums, differences and multiples.
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2};
 
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Upper};
 use super::compose::Chain;
 use crate::error::{Error, Result, check_shape};
+use crate::linalg::{above, beside};
 use crate::scalar::Field;
 
 impl<E: Field> Sss<E> {
@@ -180,14 +181,4 @@ pub(in crate::matrix::sss) fn zip<E: Field>(
     f: impl Fn(ArrayView2<'_, E>, ArrayView2<'_, E>) -> Array2<E>,
 ) -> Blocks<E> {
     a.iter().zip(b.iter()).map(|(a, b)| f(a, b)).collect()
-}
-
-/// `[a; b]`
-pub(in crate::matrix::sss) fn above<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
-    concatenate(Axis(0), &[a, b]).expect("as many columns")
-}
-
-/// `[a b]`
-pub(in crate::matrix::sss) fn beside<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
-    concatenate(Axis(1), &[a, b]).expect("as many rows")
 }

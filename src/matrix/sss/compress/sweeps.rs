@@ -1,10 +1,10 @@
 //! The two sweeps of rounding: orthogonal states backwards, truncated singular value decompositions forwards.
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray::{Array2, s};
 use num_traits::Float;
 
 use super::steps::Steps;
-use crate::linalg::{RightSvd, product, right_svd, root_of_squares, thin_qr};
+use crate::linalg::{RightSvd, above, adjoint, beside, product, right_svd, root_of_squares, thin_qr};
 use crate::scalar::{Field, Real};
 
 /// Which singular values a truncation drops. Those that rounding alone can make are always dropped, except by
@@ -77,7 +77,7 @@ pub(in crate::matrix::sss) fn output_normal<E: Field>(m: &mut Steps<E>) -> Vec<f
     let mut sizes: Vec<_> = m.b.iter().map(norm).collect();
     for k in (1..m.len()).rev() {
         let outputs = m.c[k].nrows();
-        let (q, r) = thin_qr(stacked(m.c[k].view(), m.a[k].view(), Axis(0)).view());
+        let (q, r) = thin_qr(above(m.c[k].view(), m.a[k].view()).view());
         m.c[k] = q.slice(s![..outputs, ..]).to_owned();
         m.a[k] = q.slice(s![outputs.., ..]).to_owned();
         sizes[k - 1] = r.columns().into_iter().zip(m.b[k - 1].rows()).map(|(r, b)| norm(r) * norm(b)).sum();
@@ -114,7 +114,7 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
     let (mut noise, mut largest) = (0.0f64, 0.0f64);
     for (k, size) in sizes.iter().enumerate().take(len.saturating_sub(1)) {
         let states = m.a[k].ncols();
-        let w = stacked(m.a[k].view(), m.b[k].view(), Axis(1));
+        let w = beside(m.a[k].view(), m.b[k].view());
         let RightSvd { values, right } = right_svd(w.view());
         let values: Vec<f64> = values.into_iter().map(to_f64).collect();
         noise = noise.hypot(ROUNDING * epsilon * (largest + size));
@@ -122,7 +122,7 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
         let rank = cut.rank(&values, noise, (found.dropped, len - 1 - k));
         found.dropped = values[rank..].iter().copied().fold(found.dropped, f64::hypot);
         let right = right.slice(s![..rank, ..]);
-        let next = product(w.view(), right.t().mapv(E::conj).view()); // U_r S_r
+        let next = product(w.view(), adjoint(right).view()); // U_r S_r
         m.a[k] = right.slice(s![.., ..states]).to_owned();
         m.b[k] = right.slice(s![.., states..]).to_owned();
         m.a[k + 1] = product(m.a[k + 1].view(), next.view());
@@ -131,15 +131,6 @@ pub(in crate::matrix::sss) fn truncate<E: Field>(m: &mut Steps<E>, sizes: &[f64]
         found.kept.push(rank);
     }
     found
-}
-
-/// Two matrices one behind the other along an axis.
-pub(in crate::matrix::sss) fn stacked<E: Field>(
-    x: ArrayView2<'_, E>,
-    y: ArrayView2<'_, E>,
-    axis: Axis,
-) -> Array2<E> {
-    concatenate(axis, &[x, y]).expect("blocks of one step fit together")
 }
 
 /// `(Σ |x|²)^½`, also where squares over- or underflow.

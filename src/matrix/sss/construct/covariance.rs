@@ -2,11 +2,11 @@
 
 use ndarray::Array2;
 
-use super::super::algebra::product::{adjoint, sandwich};
+use super::super::algebra::product::sandwich;
 use super::super::finite::{check_blocks, check_transition};
 use super::super::{Blocks, HermitianQuasiseparable, Sss, Transition};
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{add_matmul, matmul};
+use crate::linalg::{add_matmul, adjoint, matmul};
 use crate::matrix::check;
 use crate::scalar::Field;
 

@@ -5,13 +5,12 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2};
 
 use super::super::algebra::compose::Chain;
-use super::super::algebra::sum::beside;
 use super::super::finite::check_finite;
 use super::super::kernels::{Apply, add_outer};
 use super::super::recurrent::{flat, flat_mut};
 use super::super::{Blocks, FactoredBlock, Sss, Transition};
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{matmul, svd};
+use crate::linalg::{above, beside, matmul, svd};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, maximal_block_ranks};
 use crate::scalar::Field;
 
@@ -274,7 +273,7 @@ impl<E: Field> FilterForm<E> {
 
 /// Rows of blocks, one above another.
 fn stack<E: Field>(blocks: impl Iterator<Item = Array2<E>>, columns: usize) -> Array2<E> {
-    blocks.fold(Array2::zeros((0, columns)), |all, b| super::super::algebra::sum::above(all.view(), b.view()))
+    blocks.fold(Array2::zeros((0, columns)), |all, b| above(all.view(), b.view()))
 }
 
 /// The smallest X with `X step = output`, if there is one to `tolerance`.

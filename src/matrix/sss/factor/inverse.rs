@@ -3,9 +3,11 @@
 use ndarray::Array2;
 
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition};
-use super::{hermitian_part, pivot};
+use super::scratch::{make_hermitian, refill, set_product, turn};
+use super::singular;
 use crate::error::Result;
-use crate::linalg::{adjoint, product};
+use crate::linalg::{add_flat_product, adjoint, flat_rows, inverse, product};
+use crate::matrix::sss::kernels::view_mut;
 use crate::scalar::Field;
 
 /// The inverse of `L U` from L with unit diagonal and the adjoint V of U.
@@ -25,7 +27,8 @@ pub(super) fn two_sided<E: Field>(l: &Sss<E>, v: &Sss<E>) -> Result<Quasiseparab
     let mut z = Array2::zeros((v.order_at(n), l.order_at(n)));
     let mut parts = Parts::with_capacity(n);
     for k in (0..n).rev() {
-        let h = pivot(adjoint(v.d(k)).view(), k)?.inverse();
+        let d = adjoint(v.d(k));
+        let h = inverse(d.view()).ok_or_else(|| singular(d.view(), k))?;
         let g = -product(h.view(), adjoint(v.b(k)).view());
         let f = product(adjoint(v.c(k)).view(), h.view());
         let e = adjoint(v.a(k).view()) + product(adjoint(v.c(k)).view(), g.view());
@@ -93,47 +96,97 @@ impl<E> Parts<E> {
 /// backwards from Z = 0; the inverse is the Hermitian matrix of the lower part $`(\ell, \tilde B, t)`$ and the
 /// diagonal λ.
 pub(super) fn hermitian<E: Field>(factor: &Sss<E>) -> Result<HermitianQuasiseparable<E>> {
-    let n = factor.len();
-    let (mut a, mut c, mut d) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
-    backward(factor, |step| {
-        a.push(step.ell);
-        c.push(step.reader);
-        d.push(step.diagonal);
+    let orders = factor.orders().windows(2).map(|order| (order[1], order[0]));
+    let (mut a, mut c, mut d) = (Blocks::zeros(orders), zeros(&factor.c), zeros(&factor.d));
+    let (mut all_a, mut all_c, mut all_d) = (a.unshared(), c.unshared(), d.unshared());
+    backward(factor, |k, step| {
+        all_a.values(k).copy_from_slice(&step.ell);
+        all_c.values(k).copy_from_slice(&step.reader);
+        all_d.values(k).copy_from_slice(&step.diagonal);
     })?;
-    let lower = Sss::from_parts(Transition::Dense(in_order(a)), factor.b.clone(), in_order(c), in_order(d));
+    let lower = Sss::from_parts(Transition::Dense(a), factor.b.clone(), c, d);
     Ok(HermitianQuasiseparable::from_lower(lower))
 }
 
 /// The diagonal blocks of that inverse.
 pub(super) fn hermitian_diagonal<E: Field>(factor: &Sss<E>) -> Result<Blocks<E>> {
-    let mut d = Vec::with_capacity(factor.len());
-    backward(factor, |step| d.push(step.diagonal))?;
-    Ok(in_order(d))
+    let mut d = zeros(&factor.d);
+    let mut all = d.unshared();
+    backward(factor, |k, step| all.values(k).copy_from_slice(&step.diagonal))?;
+    Ok(d)
 }
 
-struct Step<E> {
-    ell: Array2<E>,
-    reader: Array2<E>,
-    diagonal: Array2<E>,
-}
-
-fn backward<E: Field>(factor: &Sss<E>, mut each: impl FnMut(Step<E>)) -> Result<()> {
-    let order = factor.order_at(factor.len());
-    let mut z = Array2::zeros((order, order));
+/// Calls `each` for every step from the last on.
+fn backward<E: Field>(factor: &Sss<E>, mut each: impl FnMut(usize, &Step<E>)) -> Result<()> {
+    let mut step = Step::new(factor.order_at(factor.len()));
     for k in (0..factor.len()).rev() {
-        let (b, c) = (factor.b(k), factor.c(k));
-        let inverse = pivot(factor.d(k), k)?.inverse();
-        let ell = factor.a(k) - product(b, c);
-        let bz = product(adjoint(b).view(), z.view());
-        let scaled = product(inverse.view(), c);
-        let diagonal = hermitian_part(&(&inverse + &product(bz.view(), b)));
-        let reader = product(bz.view(), ell.view()) - &scaled;
-        let zl = product(z.view(), ell.view());
-        z = product(adjoint(ell.view()).view(), zl.view()) + product(adjoint(c).view(), scaled.view());
-        z = hermitian_part(&z);
-        each(Step { ell, reader, diagonal });
+        step.back(factor, k)?;
+        each(k, &step);
     }
     Ok(())
+}
+
+/// What a step makes of the factor, and Z, each row after row in memory that the next step uses again.
+struct Step<E> {
+    ell: Vec<E>,
+    reader: Vec<E>, // t
+    diagonal: Vec<E>,
+    z: Vec<E>,
+    minus_c: Vec<E>,
+    minus_scaled: Vec<E>, // -d⁻¹ C
+    turned: Vec<E>,       // an adjoint
+    bz: Vec<E>,           // B~ᴴ Z
+    zl: Vec<E>,           // Z ℓ
+}
+
+impl<E: Field> Step<E> {
+    fn new(order: usize) -> Self {
+        let empty = Vec::new;
+        Self {
+            ell: empty(),
+            reader: empty(),
+            diagonal: empty(),
+            z: vec![E::zero(); order * order],
+            minus_c: empty(),
+            minus_scaled: empty(),
+            turned: empty(),
+            bz: empty(),
+            zl: empty(),
+        }
+    }
+
+    fn back(&mut self, m: &Sss<E>, k: usize) -> Result<()> {
+        let (after, before, size) = (m.order_at(k + 1), m.order_at(k), m.inputs(k));
+        let inverse = inverse(m.d(k)).ok_or_else(|| singular(m.d(k), k))?;
+        let (inverse, b, c) = (flat_rows(inverse.view()), m.b.values(k), m.c.values(k));
+        self.minus_c.clear();
+        self.minus_c.extend(c.iter().map(|c| -*c));
+        set_product(&mut self.minus_scaled, &inverse, &self.minus_c, (size, before), size);
+
+        turn(b, size, &mut self.turned);
+        set_product(&mut self.bz, &self.turned, &self.z, (after, after), size);
+        set_product(&mut self.diagonal, &self.bz, b, (after, size), size);
+        self.diagonal.iter_mut().zip(&*inverse).for_each(|(d, i)| *d += *i);
+        make_hermitian(&mut self.diagonal, size);
+
+        refill(&mut self.ell, after * before);
+        m.transition.write(k, view_mut(&mut self.ell, after, before));
+        add_flat_product(&mut self.ell, b, &self.minus_c, (size, before));
+        set_product(&mut self.reader, &self.bz, &self.ell, (after, before), size);
+        self.reader.iter_mut().zip(&self.minus_scaled).for_each(|(r, s)| *r += *s);
+
+        set_product(&mut self.zl, &self.z, &self.ell, (after, before), after);
+        turn(&self.ell, before, &mut self.turned);
+        set_product(&mut self.z, &self.turned, &self.zl, (after, before), before);
+        turn(&self.minus_c, before, &mut self.turned); // the signs cancel
+        add_flat_product(&mut self.z, &self.turned, &self.minus_scaled, (size, before));
+        make_hermitian(&mut self.z, before);
+        Ok(())
+    }
+}
+
+fn zeros<E: Field>(blocks: &Blocks<E>) -> Blocks<E> {
+    blocks.map(|_| E::zero())
 }
 
 fn in_order<E: Field>(last_first: Vec<Array2<E>>) -> Blocks<E> {

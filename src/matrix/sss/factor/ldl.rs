@@ -7,7 +7,7 @@ use super::super::recurrent::standard;
 use super::super::{Blocks, HermitianQuasiseparable, Sss};
 use super::substitution::{divide, solve_lower, solve_reverse};
 use super::uniform::{self, Pivots};
-use super::{LogDeterminant, below, growth, hermitian_part, inverse, largest, singular, times_adjoint_a};
+use super::{LogDeterminant, below, growth, hermitian_part, inverse, largest, singular};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{adjoint, eigh, product, solve_right};
 use crate::matrix::check;
@@ -323,7 +323,7 @@ impl<E: Field> Step<E> {
         p: ArrayView2<'_, E>,
         gain: ArrayView2<'_, E>,
     ) -> Array2<E> {
-        let moved = times_adjoint_a(l, k, l.apply_a(k, p).view());
+        let moved = l.times_adjoint_a(k, l.apply_a(k, p).view());
         hermitian_part(&(moved + product(gain, adjoint(self.g.view()).view())))
     }
 }

@@ -4,13 +4,14 @@ use ndarray::{Array2, ArrayView2};
 
 use super::super::recurrent::standard;
 use super::super::{Blocks, Quasiseparable, Sss, Upper};
+use super::scratch::{set_product, turn};
 use super::substitution::{solve_lower, solve_reverse};
 use super::uniform::Pivots;
-use super::{LogDeterminant, below, check_square, growth, inverse, largest, singular, times_adjoint_a};
+use super::{LogDeterminant, below, check_square, growth, inverse, largest, singular};
 use crate::error::Result;
-use crate::linalg::{adjoint, product, solve_right};
+use crate::linalg::{add_flat_product, adjoint, flat_rows, solve_right};
 use crate::matrix::check;
-use crate::matrix::sss::kernels::Apply;
+use crate::matrix::sss::kernels::{Apply, view};
 use crate::scalar::{Field, larger};
 
 /// The factors of a two-sided matrix: L unit block lower triangular, U block upper triangular, of the same orders.
@@ -61,65 +62,94 @@ impl<E: Field> Quasiseparable<E> {
     pub fn lu(&self) -> Result<Lu<E>> {
         let (l, v) = (self.lower(), self.upper());
         check_square(l)?;
-        let mut p = Array2::zeros((l.order_at(0), v.order_at(0)));
-        let (mut gains, mut readers) = (Vec::with_capacity(l.len()), Vec::with_capacity(l.len()));
-        let (mut pivots, mut ones) = (Vec::with_capacity(l.len()), Vec::with_capacity(l.len()));
+        let zeros = |blocks: &Blocks<E>| blocks.map(|_| E::zero());
+        let (mut gains, mut readers) = (zeros(&l.b), zeros(&v.b));
+        let (mut pivots, mut ones) = (zeros(&l.d), zeros(&l.d));
         let (mut before, mut after) = (0.0, 0.0);
+        let mut step = Step::new(self);
         for k in 0..l.len() {
-            let step = Step::new(self, k, p.view());
+            step.eliminate(self, k);
+            let (d, g, reader) = (step.d(self, k), step.g(self, k), view_of(&step.reader, v.b(k)));
             let entries = [largest(l.d(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
             before = entries.into_iter().fold(before, larger);
-            let reader = adjoint(step.reader.view());
-            let entries = [largest(&step.d), below(l, k, step.g.view()), below(v, k, reader.view())];
+            let entries = [largest(d), below(l, k, g), below(v, k, reader)];
             after = entries.into_iter().fold(after, larger);
-            let gain = solve_right(step.g.view(), step.d.view()).ok_or_else(|| singular(step.d.view(), k))?;
-            p = step.next(self, k, p.view(), gain.view());
-            gains.push(gain);
-            readers.push(reader);
-            ones.push(Array2::eye(step.d.nrows()));
-            pivots.push(adjoint(step.d.view()));
+            let gain = solve_right(g, d).ok_or_else(|| singular(d, k))?;
+            gains.block_mut(k).assign(&gain);
+            readers.block_mut(k).assign(&reader);
+            ones.block_mut(k).diag_mut().fill(E::one());
+            pivots.block_mut(k).assign(&adjoint(d));
+            step.advance(self, k, &flat_rows(gain.view()));
         }
-        let from = |m: &Sss<E>, b: Vec<_>, d: Vec<_>| {
-            Sss::from_parts(m.transition.clone(), Blocks::from_arrays(b), m.c.clone(), Blocks::from_arrays(d))
-        };
+        let from = |m: &Sss<E>, b, d| Sss::from_parts(m.transition.clone(), b, m.c.clone(), d);
         Ok(Lu { lower: from(l, gains, ones), upper: from(v, readers, pivots), growth: growth(before, after) })
     }
 }
 
-/// What a step of the elimination makes of the generators, from the P before it.
+/// What a step of the elimination makes of the generators and P, in memory that the next step uses again.
 pub(super) struct Step<E> {
-    pub(super) d: Array2<E>,      // D - C P F
-    pub(super) g: Array2<E>,      // B - A P F
-    pub(super) reader: Array2<E>, // G - C P E
-    pub(super) pf: Array2<E>,     // P F
-    pub(super) cp: Array2<E>,     // C P
+    pub(super) p: Vec<E>,
+    pub(super) pf: Vec<E>, // P F
+    pub(super) cp: Vec<E>, // C P
+    d: Vec<E>,             // D - C P F
+    g: Vec<E>,             // B - A P F
+    reader: Vec<E>,        // (G - C P E)ᴴ
+    turned: Vec<E>,
+    moved: Vec<E>,
 }
 
 impl<E: Field> Step<E> {
-    pub(super) fn new(m: &Quasiseparable<E>, k: usize, p: ArrayView2<'_, E>) -> Self {
+    pub(super) fn new(m: &Quasiseparable<E>) -> Self {
+        let [pf, cp, d, g, reader, turned, moved] = [const { Vec::new() }; 7];
+        let p = vec![E::zero(); m.lower().order_at(0) * m.upper().order_at(0)];
+        Self { p, pf, cp, d, g, reader, turned, moved }
+    }
+
+    pub(super) fn d<'a>(&'a self, m: &Quasiseparable<E>, k: usize) -> ArrayView2<'a, E> {
+        view_of(&self.d, m.lower().d(k))
+    }
+
+    pub(super) fn g<'a>(&'a self, m: &Quasiseparable<E>, k: usize) -> ArrayView2<'a, E> {
+        view_of(&self.g, m.lower().b(k))
+    }
+
+    /// `G - C P E`
+    pub(super) fn reader(&self, m: &Quasiseparable<E>, k: usize) -> Array2<E> {
+        adjoint(view_of(&self.reader, m.upper().b(k)))
+    }
+
+    /// All but P, from P.
+    pub(super) fn eliminate(&mut self, m: &Quasiseparable<E>, k: usize) {
         let (l, v) = (m.lower(), m.upper());
-        let pf = product(p, adjoint(v.c(k)).view());
-        let cp = product(l.c(k), p);
-        Self {
-            d: &l.d(k) - &product(l.c(k), pf.view()),
-            g: &l.b(k) - &l.apply_a(k, pf.view()),
-            reader: adjoint(v.b(k)) - times_adjoint_a(v, k, cp.view()),
-            pf,
-            cp,
+        let (states, others, size) = (l.order_at(k), v.order_at(k), l.inputs(k));
+        turn(v.c.values(k), others, &mut self.turned);
+        set_product(&mut self.pf, &self.p, &self.turned, (others, size), states);
+        set_product(&mut self.cp, l.c.values(k), &self.p, (states, others), size);
+        set_product(&mut self.d, l.c.values(k), &self.pf, (states, size), size);
+        l.transition.apply(Apply::Plain, k, &self.pf, size, l.order_at(k + 1), &mut self.g);
+        turn(&self.cp, others, &mut self.turned);
+        v.transition.apply(Apply::Plain, k, &self.turned, size, v.order_at(k + 1), &mut self.reader);
+        for (new, old) in [(&mut self.d, &l.d), (&mut self.g, &l.b), (&mut self.reader, &v.b)] {
+            new.iter_mut().zip(old.values(k)).for_each(|(new, old)| *new = *old - *new);
         }
     }
 
     /// P after the step, `A P E + B~ G~`.
-    pub(super) fn next(
-        &self,
-        m: &Quasiseparable<E>,
-        k: usize,
-        p: ArrayView2<'_, E>,
-        gain: ArrayView2<'_, E>,
-    ) -> Array2<E> {
-        let moved = times_adjoint_a(m.upper(), k, m.lower().apply_a(k, p).view());
-        moved + product(gain, self.reader.view())
+    pub(super) fn advance(&mut self, m: &Quasiseparable<E>, k: usize, gain: &[E]) {
+        let (l, v) = (m.lower(), m.upper());
+        let (states, others, size) = (l.order_at(k + 1), v.order_at(k + 1), l.inputs(k));
+        l.transition.apply(Apply::Plain, k, &self.p, v.order_at(k), states, &mut self.moved);
+        turn(&self.moved, v.order_at(k), &mut self.turned);
+        v.transition.apply(Apply::Plain, k, &self.turned, states, others, &mut self.moved);
+        turn(&self.moved, states, &mut self.p);
+        turn(&self.reader, size, &mut self.turned);
+        add_flat_product(&mut self.p, gain, &self.turned, (size, others));
     }
+}
+
+/// Numbers as a matrix of the shape of another.
+fn view_of<'a, E>(values: &'a [E], like: ArrayView2<'_, E>) -> ArrayView2<'a, E> {
+    view(values, like.nrows(), like.ncols())
 }
 
 impl<E: Field> Lu<E> {

@@ -7,7 +7,8 @@ use super::ldl_vjp::{add_transition, segment_length};
 use super::lu::Step;
 use super::{check_square, singular};
 use crate::error::Result;
-use crate::linalg::{adjoint, inverse, product};
+use crate::linalg::{adjoint, flat_rows, inverse, product};
+use crate::matrix::sss::kernels::view;
 use crate::scalar::Field;
 
 impl<E: Field> Quasiseparable<E> {
@@ -22,29 +23,36 @@ impl<E: Field> Quasiseparable<E> {
         let (l, v) = (self.lower(), self.upper());
         check_square(l)?;
         let length = segment_length(&l.orders).max(segment_length(&v.orders));
-        let advance = |k: usize, p: &Array2<E>| -> Result<Array2<E>> {
-            let step = Step::new(self, k, p.view());
-            let inverse = inverse(step.d.view()).ok_or_else(|| singular(step.d.view(), k))?;
-            Ok(step.next(self, k, p.view(), product(step.g.view(), inverse.view()).view()))
+        let advance = |k: usize, step: &mut Step<E>| -> Result<()> {
+            step.eliminate(self, k);
+            let d = step.d(self, k);
+            let inverse = inverse(d).ok_or_else(|| singular(d, k))?;
+            let gain = product(step.g(self, k), inverse.view());
+            step.advance(self, k, &flat_rows(gain.view()));
+            Ok(())
         };
-        let mut p = Array2::zeros((l.order_at(0), v.order_at(0)));
+        let mut step = Step::new(self);
         let mut starts = Vec::with_capacity(l.len().div_ceil(length));
         for k in 0..l.len() {
             if k % length == 0 {
-                starts.push(p.clone());
+                starts.push(step.p.clone());
             }
-            p = advance(k, &p)?;
+            advance(k, &mut step)?;
         }
         let mut grad = (l.zeros_like(), v.zeros_like());
         let mut pi = Array2::zeros((l.order_at(l.len()), v.order_at(l.len())));
         for (segment, start) in starts.into_iter().enumerate().rev() {
             let steps = segment * length..((segment + 1) * length).min(l.len());
+            step.p.clone_from(&start);
             let mut states = vec![start];
             for k in steps.start..steps.end - 1 {
-                states.push(advance(k, &states[states.len() - 1])?);
+                advance(k, &mut step)?;
+                states.push(step.p.clone());
             }
-            for (k, p) in steps.zip(&states).rev() {
-                pi = reverse(self, k, p.view(), (pi.view(), E::from_real(weight)), &mut grad)?;
+            for (k, p) in steps.zip(states).rev() {
+                step.p = p;
+                step.eliminate(self, k);
+                pi = reverse(self, k, &step, (pi.view(), E::from_real(weight)), &mut grad)?;
             }
         }
         Self::new(grad.0, grad.1)
@@ -62,15 +70,18 @@ impl<E: Field> Quasiseparable<E> {
 fn reverse<E: Field>(
     m: &Quasiseparable<E>,
     k: usize,
-    p: ArrayView2<'_, E>,
+    step: &Step<E>,
     (pi, weight): (ArrayView2<'_, E>, E),
     grad: &mut (super::super::Sss<E>, super::super::Sss<E>),
 ) -> Result<Array2<E>> {
     let (l, v) = (m.lower(), m.upper());
-    let step = Step::new(m, k, p);
-    let inverse = inverse(step.d.view()).ok_or_else(|| singular(step.d.view(), k))?;
-    let gain = product(step.g.view(), inverse.view());
-    let scaled = product(inverse.view(), step.reader.view());
+    let (states, others, size) = (l.order_at(k), v.order_at(k), l.inputs(k));
+    let (p, d) = (view(&step.p, states, others), step.d(m, k));
+    let adjoint_pf = adjoint(view(&step.pf, states, size));
+    let adjoint_cp = adjoint(view(&step.cp, size, others));
+    let inverse = inverse(d).ok_or_else(|| singular(d, k))?;
+    let gain = product(step.g(m, k), inverse.view());
+    let scaled = product(inverse.view(), step.reader(m, k).view());
     let mul = |a: &Array2<E>, b: &Array2<E>| product(a.view(), b.view());
     let adj = |a: &Array2<E>| adjoint(a.view());
     let (a, c) = (l.a(k), l.c(k));
@@ -81,10 +92,10 @@ fn reverse<E: Field>(
     let dg = product(pi, adj(&scaled).view());
     let dreader = product(adj(&gain).view(), pi);
     let dd = adj(&inverse).mapv(|v| weight * v) - mul(&dreader, &adj(&scaled));
-    let da = product(pi, adj(&pe).view()) - mul(&dg, &adj(&step.pf));
-    let dc = -mul(&dreader, &adj(&pe)) - mul(&dd, &adj(&step.pf));
-    let de = product(adj(&ap).view(), pi) - mul(&adj(&step.cp), &dreader);
-    let df = -mul(&adj(&ap), &dg) - mul(&adj(&step.cp), &dd);
+    let da = product(pi, adj(&pe).view()) - mul(&dg, &adjoint_pf);
+    let dc = -mul(&dreader, &adj(&pe)) - mul(&dd, &adjoint_pf);
+    let de = product(adj(&ap).view(), pi) - mul(&adjoint_cp, &dreader);
+    let df = -mul(&adj(&ap), &dg) - mul(&adjoint_cp, &dd);
 
     add_transition(&mut grad.0, k, &da);
     add_transition(&mut grad.1, k, &adj(&de));

@@ -20,6 +20,7 @@ mod likelihood;
 mod lower_qr;
 mod lu;
 mod lu_vjp;
+mod scratch;
 mod substitution;
 mod two_sided_qr;
 mod uniform;
@@ -129,12 +130,6 @@ fn growth(largest_before: f64, largest_after: f64) -> f64 {
 /// The largest entry of the block below the diagonal block of step k, when `b` stands for B_k.
 fn below<E: Field>(m: &Sss<E>, k: usize, b: ArrayView2<'_, E>) -> f64 {
     if k + 1 < m.len() { largest(&crate::linalg::product(m.c(k + 1), b)) } else { 0.0 }
-}
-
-/// `X E` with `Eᴴ = A_k` of `m`.
-fn times_adjoint_a<E: Field>(m: &Sss<E>, k: usize, x: ArrayView2<'_, E>) -> Array2<E> {
-    use crate::linalg::adjoint;
-    adjoint(m.apply_a(k, adjoint(x).view()).view())
 }
 
 /// The Hermitian part of a block.

@@ -5,9 +5,9 @@ use std::ops::Range;
 use ndarray::{Array2, Axis, s};
 use num_traits::Float;
 
-use crate::linalg::{RightSvd, product, right_svd};
+use crate::linalg::{RightSvd, above, product, right_svd};
 use crate::matrix::sss::compress::steps::Steps;
-use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, norm, stacked, to_f64};
+use crate::matrix::sss::compress::sweeps::{Cut, ROUNDING, Truncation, norm, to_f64};
 use crate::matrix::sss::{HankelSpectrum, Rounded, Sss, Tolerance};
 use crate::scalar::Field;
 
@@ -102,7 +102,7 @@ impl<E: Field> Columns<'_, E> {
                 steps.b.push(Array2::zeros((0, inputs)));
                 break;
             }
-            let w = stacked(v.slice(s![.., outputs..]), column.slice(s![.., outputs..]), Axis(0));
+            let w = above(v.slice(s![.., outputs..]), column.slice(s![.., outputs..]));
             let RightSvd { values, right } = right_svd(w.t());
             let values: Vec<f64> = values.into_iter().map(to_f64).collect();
             let top = values.first().copied().unwrap_or(0.0);

@@ -1,0 +1,94 @@
+//! Products and other operations of small dense blocks, by plain loops.
+
+use std::borrow::Cow;
+
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+
+use crate::scalar::Field;
+
+/// `Aᴴ`
+pub(crate) fn adjoint<E: Field>(a: ArrayView2<'_, E>) -> Array2<E> {
+    a.t().mapv(E::conj)
+}
+
+/// Columns of a product that are summed side by side, and multiplications from which a library call pays.
+const SIDE: usize = 8;
+const LARGE: usize = 32 * 32 * 32;
+
+/// `a b` for small matrices: plain loops below the size from which a library call pays.
+pub(crate) fn product<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
+    assert_eq!(a.ncols(), b.nrows(), "columns of a, rows of b");
+    let shape = (a.nrows(), b.ncols());
+    let mut dst = vec![E::zero(); shape.0 * shape.1];
+    add_flat_product(&mut dst, &flat_rows(a), &flat_rows(b), b.dim());
+    Array2::from_shape_vec(shape, dst).expect("rows * columns numbers")
+}
+
+/// `dst += a b` with the numbers of each row after row; `b`: (inner, columns).
+pub(crate) fn add_flat_product<E: Field>(dst: &mut [E], a: &[E], b: &[E], (inner, columns): (usize, usize)) {
+    if dst.is_empty() || inner == 0 {
+        return;
+    }
+    if dst.len() * inner >= LARGE {
+        let rows = dst.len() / columns;
+        let matrix = |values, shape| ArrayView2::from_shape(shape, values).expect("numbers of a matrix");
+        let dst = ArrayViewMut2::from_shape((rows, columns), dst).expect("numbers of a matrix");
+        return super::add_matmul(dst, matrix(a, (rows, inner)), matrix(b, (inner, columns)));
+    }
+    super::vectorize(
+        #[inline(always)]
+        || {
+            for (dst, a) in dst.chunks_exact_mut(columns).zip(a.chunks_exact(inner)) {
+                let (whole, rest) = dst.as_chunks_mut::<SIDE>();
+                for (j, dst) in whole.iter_mut().enumerate() {
+                    let mut sums = *dst;
+                    for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
+                        let b = &b[j * SIDE..][..SIDE];
+                        (0..SIDE).for_each(|l| sums[l] += a * b[l]);
+                    }
+                    *dst = sums;
+                }
+                let done = columns - rest.len();
+                for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
+                    rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
+                }
+            }
+        },
+    );
+}
+
+/// The numbers of a matrix, row after row.
+pub(crate) fn flat_rows<E: Field>(a: ArrayView2<'_, E>) -> Cow<'_, [E]> {
+    match a.to_slice() {
+        Some(values) => Cow::Borrowed(values),
+        None => Cow::Owned(a.rows().into_iter().fold(Vec::with_capacity(a.len()), |mut values, row| {
+            values.extend(row);
+            values
+        })),
+    }
+}
+
+/// Two blocks, one above the other.
+pub(crate) fn above<E: Field>(top: ArrayView2<'_, E>, bottom: ArrayView2<'_, E>) -> Array2<E> {
+    let shape = (top.nrows() + bottom.nrows(), top.ncols());
+    let both = [flat_rows(top), flat_rows(bottom)].concat();
+    Array2::from_shape_vec(shape, both).expect("as many columns")
+}
+
+/// Two blocks, side by side.
+pub(crate) fn beside<E: Field>(left: ArrayView2<'_, E>, right: ArrayView2<'_, E>) -> Array2<E> {
+    let mut both = Vec::with_capacity(left.len() + right.len());
+    for (left, right) in left.rows().into_iter().zip(right.rows()) {
+        both.extend(left);
+        both.extend(right);
+    }
+    Array2::from_shape_vec((left.nrows(), left.ncols() + right.ncols()), both).expect("as many rows")
+}
+
+/// The numbers of a matrix, row after row, to be changed.
+pub(super) fn rows_of<E: Field>(a: &mut Array2<E>) -> &mut [E] {
+    if !a.is_standard_layout() {
+        *a = a.as_standard_layout().into_owned();
+    }
+    a.as_slice_mut().expect("standard layout")
+}
