@@ -27,7 +27,7 @@ constexpr int SIDE_BY_SIDE = 32 / LANES;                                   // ro
 constexpr int OWN = STEPS < LANES ? STEPS : LANES;                         // rows of a lane at a time
 constexpr int ROWS = OWN * SIDE_BY_SIDE;                                   // rows of a warp at a time
 constexpr bool ROWS_FIT = HEAD_DIM % (WARPS * ROWS) == 0, COLUMNS_FIT = STATE_DIM % (LANES * VEC) == 0;
-constexpr bool X_LAST = OWN * COLUMNS >= 4;                                // where states fill the device: x behind the step
+constexpr bool X_LAST = OWN * COLUMNS >= 4;                                // f32, and 16 bits where states fill the device: x behind the step
 constexpr int WARPS_THERE = sizeof(STATE) == 4 ? 40 : 32;                  // warps of a multiprocessor that there are registers for
 
 // What one access moves: VEC numbers, PER of them a word, so that 16-bit numbers take half of a register.
@@ -85,7 +85,7 @@ template <int COUNT> __device__ __forceinline__ void load_numbers(float (&to)[CO
     for (int v = 0; v < COUNT; v++) to[v] = widen(few.v[v]);
 }
 
-// A block's part of a state, if it is made of pieces of 16 bytes, on its way to the second-level cache. Nothing is read, so it does
+// A block's part of a state, if all its rows are there and it is made of pieces of 16 bytes, on its way to the second-level cache. Nothing is read, so it does
 // not matter whether a kernel before is still writing there.
 __device__ __forceinline__ void ask_for(const STATE* part) {
 #if __CUDA_ARCH__ >= 900
@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, decode::WARPS_THERE / W
     let_next_start();
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, head = blockIdx.y;
     const i64 sequence = blockIdx.z;
-    const i64 slot = in.slots ? in.slots[sequence] : sequence;  // written by the host, not by a kernel before
+    const i64 slot = in.slots ? in.slots[sequence] : sequence;  // written by copies, which a launch waits for, and by no kernel
     STATE* h = in.state + (slot * in.heads + head) * (HEAD_DIM * (i64)STATE_DIM);
     ask_for(h + blockIdx.x * (WARPS * ROWS * STATE_DIM));
     wait_for_former();

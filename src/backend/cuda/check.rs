@@ -126,7 +126,7 @@ pub(super) fn near_rows(name: &'static str, pitch: usize) -> Result<()> {
     if pitch <= MOST {
         return Ok(());
     }
-    let expected = format!("(batch, len, ..) with rows at most {MOST} elements apart, found {pitch}");
+    let expected = format!("(batch, len, ..) with rows at most {MOST} elements apart");
     Err(Error::shape(name, expected, &[pitch]))
 }
 

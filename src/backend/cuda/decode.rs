@@ -280,7 +280,7 @@ impl<'a, T: Stored> DecodeStep<'a, T> {
         unsafe { kernel.launch(stream, grid, &[&arguments]) }
     }
 
-    /// What is written is nothing that is read: the blocks of a sequence all read x, b and c whole.
+    /// What is written is nothing that is read: the blocks of a sequence all read b and c whole, and no order is kept between x and y.
     fn check_apart(&self, x: &CudaTensor<T>, state: Extent, y: &CudaTensor<T>) -> Result<()> {
         let read = [
             Some(("x", Extent::of(x))),

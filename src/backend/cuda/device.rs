@@ -15,6 +15,9 @@ use super::launch::Kernel;
 use super::source::Program;
 use crate::error::{DeviceError, Error, Result};
 
+/// Bytes of stack of a thread that compiles: as many as a program's first thread has.
+const STACK: usize = 8 << 20;
+
 /// The newest of the driver's functions used here.
 const NEWEST: &str = "cuTensorMapEncodeTiled";
 
@@ -180,7 +183,9 @@ impl Device {
         let images: Vec<Result<(Vec<u8>, Origin)>> = thread::scope(|scope| {
             let beside: Vec<_> = others
                 .iter()
-                .map(|program| thread::Builder::new().spawn_scoped(scope, || image(program)))
+                .map(|program| {
+                    thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || image(program))
+                })
                 .collect();
             let own = image(last);
             // Where no thread could be had, or it did not end, this one does its work.

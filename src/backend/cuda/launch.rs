@@ -7,6 +7,7 @@ use std::{fmt, ptr};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
+use super::check::MOST_BLOCKS;
 use super::device::driver;
 use super::stream::Stream;
 use super::tensor::{CudaTensor, Element};
@@ -72,7 +73,7 @@ impl Kernel {
             other => other,
         };
         let [x, y, z] = grid.blocks;
-        let limits = [i32::MAX as usize, 65535, 65535];
+        let limits = [i32::MAX as usize, MOST_BLOCKS, MOST_BLOCKS];
         if grid.blocks.iter().zip(limits).any(|(&blocks, limit)| blocks > limit) {
             return Err(wrong(format!("expected at most {limits:?} blocks, found {:?}", grid.blocks)));
         }

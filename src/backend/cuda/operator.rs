@@ -109,8 +109,8 @@ impl<T: Stored> CudaSsd<T> {
         let [batch, len, heads] = steps.check(b.stream())?;
         check::generators(&b, &c, [batch, len, heads], 1..=exact::WIDEST, b.stream())?;
         let most = i32::MAX as usize;
-        if heads > 65535 || len > most || batch > most {
-            let expected = format!("(batch, len, heads) at most [{most}, {most}, 65535]");
+        if heads > check::MOST_BLOCKS || len > most || batch > most {
+            let expected = format!("(batch, len, heads) at most [{most}, {most}, {}]", check::MOST_BLOCKS);
             return Err(Error::shape("dt", expected, steps.shape()));
         }
         let sequences = Sequences::whole(batch, len);
@@ -159,6 +159,7 @@ impl<T: Stored> CudaSsd<T> {
     /// sequence gets the same bits in whatever batch or row it stands, as its gradients do anyway. On Hopper rows are then
     /// walked whole, which takes longer where batch and heads do not fill the device; elsewhere nothing changes. Rows that are
     /// cut leave out what has decayed below 2⁻⁶⁴ before a segment begins, which takes no decay to exceed one; whole ones do not.
+    /// A batch with an empty sequence, or with more than 65535 of them, is served by another tier, whose bits are others.
     pub fn with_batch_invariance(self) -> Self {
         Self { invariant: true, ..self }
     }

@@ -3,6 +3,7 @@
 
 use super::tables::Pieces;
 use super::tensor_map::tensor_map;
+use crate::backend::cuda::check::MOST_BLOCKS;
 use crate::backend::cuda::generators::Steps;
 use crate::backend::cuda::launch::{Grid, Parameters, Start};
 use crate::backend::cuda::source::Program;
@@ -78,7 +79,7 @@ pub(crate) fn pieces(stream: &Stream, sequences: &Sequences) -> Result<Pieces> {
 }
 
 /// Sequences that the vjp's kernels can count in the second axis of a grid.
-const MOST_SEQUENCES: usize = 65535;
+const MOST_SEQUENCES: usize = MOST_BLOCKS;
 
 /// Whether the kernels, beyond what the tier asks for, can walk these sequences: none is empty, and there are not too many of them
 /// or of their chunks.
