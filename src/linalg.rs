@@ -136,7 +136,8 @@ pub(crate) fn vectorize<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
-/// Asks the machine to bring the lines in which `count` numbers from `from` on begin into its first cache; there may be nothing.
+/// Asks the machine to bring the lines at every 64 bytes of `count` numbers from `from` on into its first cache; there may
+/// be nothing.
 #[inline(always)]
 pub(crate) fn prefetch<E>(from: *const E, count: usize) {
     for line in (0..count * size_of::<E>()).step_by(LINE) {

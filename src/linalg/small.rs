@@ -11,11 +11,12 @@ pub(crate) fn adjoint<E: Field>(a: ArrayView2<'_, E>) -> Array2<E> {
     a.t().mapv(E::conj)
 }
 
-/// Columns of a product that are summed side by side, and multiplications from which a library call pays.
+/// Columns of a product that are summed side by side.
 const SIDE: usize = 8;
+/// Multiplications from which the library is called; not measured.
 const LARGE: usize = 32 * 32 * 32;
 
-/// `a b` for small matrices: plain loops below the size from which a library call pays.
+/// `a b` for small matrices: plain loops below the size from which the library is called.
 pub(crate) fn product<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> Array2<E> {
     assert_eq!(a.ncols(), b.nrows(), "columns of a, rows of b");
     let shape = (a.nrows(), b.ncols());
@@ -91,4 +92,26 @@ pub(super) fn rows_of<E: Field>(a: &mut Array2<E>) -> &mut [E] {
         *a = a.as_standard_layout().into_owned();
     }
     a.as_slice_mut().expect("standard layout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::add_flat_product;
+
+    #[test]
+    fn products_are_added_at_every_size() {
+        let sizes =
+            [(0, 3, 2), (2, 0, 3), (2, 3, 0), (3, 5, 7), (3, 5, 8), (3, 5, 19), (32, 32, 32), (33, 40, 35)];
+        for (rows, inner, columns) in sizes {
+            let a: Vec<f64> = (0..rows * inner).map(|i| (i % 7) as f64 - 3.0).collect();
+            let b: Vec<f64> = (0..inner * columns).map(|i| (i % 5) as f64 - 2.0).collect();
+            let mut dst = vec![1.0; rows * columns];
+            add_flat_product(&mut dst, &a, &b, (inner, columns));
+            for (at, found) in dst.iter().enumerate() {
+                let (i, j) = (at / columns, at % columns);
+                let sum: f64 = (0..inner).map(|k| a[i * inner + k] * b[k * columns + j]).sum();
+                assert_eq!(*found, 1.0 + sum, "{rows} {inner} {columns}: {i} {j}");
+            }
+        }
+    }
 }

@@ -32,9 +32,9 @@ pub struct Generators<'a, E> {
     pub b: &'a [E],
     /// From state to output, (len, order).
     pub c: &'a [E],
-    /// From input to output, (len), or zeros.
+    /// From input to output, (len), or nothing.
     pub d: Option<&'a [E]>,
-    /// Numbers of the state.
+    /// Numbers of the state, at least one.
     pub order: usize,
     /// Whether their complex conjugates are meant.
     pub conjugate: bool,
@@ -49,7 +49,7 @@ pub struct Sweep<'a, E> {
     pub x: &'a [E],
     /// Outputs, (len, width).
     pub y: &'a mut [E],
-    /// Columns of inputs and outputs.
+    /// Columns of inputs and outputs, at least one.
     pub width: usize,
     /// What happens to outputs that are there.
     pub into: Into,
@@ -142,7 +142,7 @@ impl<E: Field> Sweep<'_, E> {
     }
 }
 
-/// The columns behind the last whole tile, as a tile: what is not one whole vector.
+/// The columns behind the last whole tile, as a tile; used unless there are none or just a vector of them.
 struct Edge<E> {
     x: Vec<E>,
     y: Vec<E>,
@@ -294,15 +294,16 @@ macro_rules! impl_sweeps {
                     let mut sums = [simd.$splat(<$t>::zero()); V];
                     if first > 0 {
                         sums.copy_from_slice(y);
-                    } else {
-                        let d = g.d.map_or(<$t>::zero(), |d| of::<CONJUGATE>(d[k]));
-                        let d = simd.$splat(d);
+                    } else if let Some(d) = g.d {
+                        let d = simd.$splat(of::<CONJUGATE>(d[k]));
                         for v in 0..V {
                             sums[v] = match into {
                                 Into::Add => simd.$fused(d, x[v], y[v]),
                                 Into::Replace => simd.$product(d, x[v]),
                             };
                         }
+                    } else if into == Into::Add {
+                        sums.copy_from_slice(y);
                     }
                     for n in 0..N {
                         let a = simd.$splat(of::<CONJUGATE>(a[if OWN { n } else { 0 }]));

@@ -261,6 +261,23 @@ fn products_of_many_columns_survive_transitions_whose_products_overflow() {
 }
 
 #[test]
+fn an_infinite_input_makes_no_output_a_nan_that_it_reaches_by_one_term_alone() {
+    let len = 7;
+    for order in [1, 2, 3, 8, 11] {
+        let ones = Array2::<f64>::ones((len, order));
+        let a = Transition::diagonal(ones.mapv(|v| v * 0.5));
+        let lower = Sss::uniform(a, ones.clone(), ones, Array1::ones(len)).unwrap();
+        let m = HermitianQuasiseparable::new(lower).unwrap();
+        for columns in [1, 2, 3, 4, 8, 20] {
+            let mut x = Array2::zeros((len, columns));
+            x.row_mut(3).fill(f64::INFINITY);
+            let y = m.matmul(x.view()).unwrap();
+            assert!(y.iter().all(|v| *v == f64::INFINITY), "order {order}, {columns} columns: {y}");
+        }
+    }
+}
+
+#[test]
 fn arrays_within_others_and_responses_without_a_shift_are_read_right() {
     let numbers = Array3::from_shape_fn((4, 1, 2), |(k, _, n)| (2 * k + n) as f64);
     let inner = Blocks::from(numbers.slice_move(s![1..3, .., ..]));

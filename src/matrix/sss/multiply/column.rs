@@ -50,7 +50,7 @@ impl<E: Field> Column<'_, E> {
                 sums[n % L] += u.how.of(c[n]) * h[n];
                 h[n] = u.how.of(a[if W == 1 { 0 } else { n }]).fused(h[n], u.how.of(b[n]) * x);
             }
-            self.store(&mut y[k], total(sums) + u.skip(k) * x);
+            self.store(&mut y[k], total(sums) + u.skip(k, x));
         }
     }
 
@@ -65,7 +65,7 @@ impl<E: Field> Column<'_, E> {
             let (b, c, x) = (row(u.b, u.order, k), row(u.c, u.order, k), self.x[k]);
             let ((b, b_rest), (c, c_rest)) = (b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
             let mut sums = [E::zero(); LANES];
-            let mut rest = u.skip(k) * x;
+            let mut rest = u.skip(k, x);
             if let Numbers::Own(a) = u.a {
                 let (a, a_rest) = row(a, u.order, k).as_chunks::<LANES>();
                 for (((h, a), b), c) in h.iter_mut().zip(a).zip(b).zip(c) {

@@ -56,9 +56,9 @@ impl<'a, E: Field> Uniform<'a, E> {
         if self.how == Apply::Plain { position } else { self.len - 1 - position }
     }
 
-    /// The diagonal entry of step k, or zero where it is left out.
+    /// What the diagonal entry of step k makes of `x`; nothing where it is left out, even of an infinite one.
     #[inline(always)]
-    pub(super) fn skip(&self, k: usize) -> E {
-        if self.diagonal == MainDiagonal::Included { self.how.of(self.d[k]) } else { E::zero() }
+    pub(super) fn skip(&self, k: usize, x: E) -> E {
+        if self.diagonal == MainDiagonal::Included { self.how.of(self.d[k]) * x } else { E::zero() }
     }
 }

@@ -152,7 +152,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
         if bound == 0.0 {
             return Ok(vec![0.0; places.len()]);
         }
-        let edge = bound * (1.0 + rounding::<E>(1e3).max(1e-6)); // the bound is rounded itself
+        let edge = bound * (1.0 + rounding::<E>(1e3 + self.rows() as f64).max(1e-6)); // the bound is rounded itself
         let mut found = Vec::with_capacity(places.len());
         let mut counter = Counter { m: self, factor: None };
         let norm = norm_two_estimate(self)?.min(bound);

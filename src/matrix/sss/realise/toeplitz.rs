@@ -24,11 +24,13 @@ impl<E: Spectral> Sss<E> {
     /// The causal Toeplitz matrix $`M_{ij} = h_{i-j}`$ by generators that are the same at every step: a long convolution
     /// as a recurrence.
     ///
-    /// The order is that of the Hankel matrix $`\Gamma_{ij} = h_{1+i+j}`$ at the tolerance, less modes at the level of
-    /// rounding that would only make the error larger; A comes from its shifted left singular vectors. Unlike [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a
-    /// tolerance: [`Rounded::error`] is the Frobenius error that was reached. With a Frobenius tolerance the order is
+    /// The order is that of the Hankel matrix $`\Gamma_{ij} = h_{1+i+j}`$ at the tolerance, less modes of up to 10⁴ times the
+    /// level of rounding that would only make the error larger; A comes from its shifted left singular vectors. Unlike
+    /// [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a tolerance:
+    /// [`Rounded::error`] is the Frobenius error that was reached. With a Frobenius tolerance the order is
     /// raised until it is, to at most len / 2 - 1. [`Rounded::spectrum`] has the singular values of Γ that were
-    /// looked at. Products with Γ go through the FFT: O(len · order · log len + len · order²).
+    /// looked at. Products with Γ go through the FFT: O(len · order · log len + len · order²), and len · order² more for
+    /// each mode that is left out.
     ///
     /// # Shapes
     /// `response`: (len), h_0 on the diagonal.
@@ -146,14 +148,20 @@ impl<E: Spectral> Modes<E> {
     /// The system of the leading `order` modes, without the last of those of values up to `doubtful` as long as that makes
     /// the error smaller.
     fn trimmed(&self, mut order: usize, doubtful: f64, response: ArrayView1<'_, E>) -> System<E> {
+        let size = |system: &System<E>| match system.error(response) {
+            error if error.is_nan() => f64::INFINITY,
+            error => error,
+        };
         let mut system = self.system(order);
+        let mut error = size(&system);
         while order > 0 && self.values[order - 1] <= doubtful {
             order -= 1;
             let fewer = self.system(order);
-            if fewer.error(response) >= system.error(response) {
+            let other = size(&fewer);
+            if other >= error && error.is_finite() {
                 break;
             }
-            system = fewer;
+            (system, error) = (fewer, other);
         }
         system
     }
