@@ -66,10 +66,10 @@ fn check_blocks<E: Draw>(sizes: &Sizes) {
     assert!(matches!(m.sub_block(0..0, columns..columns + 2), Err(Error::Value { .. })));
 }
 
-/// Every block of a matrix, and whether those whose steps are all on one side of the diagonal are factored if both sides
-/// have entries.
+/// Every block of a matrix, and whether those and only those are factored whose steps are all above the diagonal, or all below it
+/// if there are entries; the others are `other`.
 macro_rules! check_two_sided_blocks {
-    ($m:expr, $dense:expr, ($row_offsets:expr, $column_offsets:expr), $factored:expr) => {{
+    ($m:expr, $dense:expr, ($row_offsets:expr, $column_offsets:expr), $below:expr, $other:pat) => {{
         let (m, dense) = (&$m, &$dense);
         let (rows, columns) = dense.dim();
         let step = |offsets: &[usize], at: usize| offsets.partition_point(|o| *o <= at) - 1;
@@ -77,10 +77,14 @@ macro_rules! check_two_sided_blocks {
             for (j, l) in (0..=columns).flat_map(|j| (j..=columns).map(move |l| (j, l))) {
                 let block = m.sub_block(i..k, j..l).unwrap();
                 assert_close(&block.to_dense(), dense.slice(s![i..k, j..l]), 1e-12);
-                if $factored && i < k && j < l {
+                if i < k && j < l {
                     let (r, q) = (&$row_offsets, &$column_offsets);
-                    let aside = step(q, l - 1) < step(r, i) || step(r, k - 1) < step(q, j);
-                    assert_eq!(matches!(block, SubBlock::LowRank(_)), aside);
+                    let aside = ($below && step(q, l - 1) < step(r, i)) || step(r, k - 1) < step(q, j);
+                    assert!(if aside {
+                        matches!(block, SubBlock::LowRank(_))
+                    } else {
+                        matches!(block, $other)
+                    });
                 }
             }
         }
@@ -92,13 +96,19 @@ macro_rules! check_two_sided_blocks {
 fn check_blocks_on_both_sides<E: Draw>(sizes: &Sizes) {
     let m = sizes.two_sided::<E>();
     let offsets = (m.lower().row_offsets(), m.lower().column_offsets());
-    check_two_sided_blocks!(m, dense_two_sided(&m), (offsets.0, offsets.1), true);
+    check_two_sided_blocks!(m, dense_two_sided(&m), (offsets.0, offsets.1), true, SubBlock::TwoSided(_));
     let m = sizes.hermitian::<E>();
     let offsets = m.lower().row_offsets();
-    check_two_sided_blocks!(m, dense_hermitian(&m), (offsets, offsets), true);
+    check_two_sided_blocks!(m, dense_hermitian(&m), (offsets, offsets), true, SubBlock::TwoSided(_));
     let m = Upper(sizes.lower::<E>());
     let offsets = (m.0.column_offsets(), m.0.row_offsets());
-    check_two_sided_blocks!(m, adjoint(&dense_lower(&m.0)), (offsets.0, offsets.1), false);
+    check_two_sided_blocks!(
+        m,
+        adjoint(&dense_lower(&m.0)),
+        (offsets.0, offsets.1),
+        false,
+        SubBlock::Upper(_)
+    );
 }
 
 proptest! {
