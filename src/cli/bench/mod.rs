@@ -45,6 +45,7 @@ pub struct Options {
     pub quick: bool,
     /// Lengths to measure, e.g. 2048,65536
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true)]
     pub lengths: Vec<u32>,
 }
 
