@@ -92,7 +92,8 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         Ok(grad)
     }
 
-    /// The same into memory of the caller, all of which is overwritten, by the algorithm of `kept`. If that holds what
+    /// The same into memory of the caller, all of which is overwritten (`grad.d` is made anew, or `None` without a skip), by
+    /// the algorithm of `kept`. If that holds what
     /// [`Ssd::matmul_keeping`] kept of the product with the same `x`, `initial` and generators, it need not be
     /// computed again.
     ///
