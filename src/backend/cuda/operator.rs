@@ -104,7 +104,8 @@ impl<T: Stored> CudaSsd<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] as [`crate::ssd::Ssd::new`] has it, or if steps or decays are not contiguous or an axis is longer
-    /// than the kernels are made for; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if tensors are of different streams.
+    /// than the kernels are made for (state_dim and, of x, head_dim 256, heads 65535);
+    /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if tensors are of different streams.
     pub fn new(steps: Steps<T>, b: CudaTensor<T>, c: CudaTensor<T>) -> Result<Self> {
         let [batch, len, heads] = steps.check(b.stream())?;
         check::generators(&b, &c, [batch, len, heads], 1..=exact::WIDEST, b.stream())?;
