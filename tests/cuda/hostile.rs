@@ -88,35 +88,35 @@ fn a_state_in_the_memory_of_an_input_is_refused() {
     let f32s = |shape: &[usize]| CudaTensor::<f32>::filled(&stream, shape, 0.5).unwrap();
     let room = f32s(&[2048]);
     // SAFETY: the room is longer than each of them, and is dropped last.
-    let inside = |first: u64, shape: &[usize], row| unsafe {
-        CudaTensor::<f32>::borrow(&stream, room.pointer() + 4 * first, shape, row).unwrap()
+    let inside = |first: usize, shape: &[usize]| unsafe {
+        let row = shape[shape.len().min(3) - 1..].iter().product();
+        CudaTensor::<f32>::borrow(&stream, room.pointer() + 4 * first as u64, shape, row).unwrap()
     };
-    let mut state = inside(1024, &[2, 4, 8, 8], 64);
+    let mut state = inside(1024, &[2, 4, 8, 8]);
     // One input after the other ends with the state's first number, or lies inside of it.
     for name in ["x", "b", "c", "d", "log_a", "dt", "A", "dt_bias"] {
-        let place = |own: &str, shape: &[usize], row: usize| match own == name {
-            true if shape.len() == 4 => inside(1025 - shape.iter().product::<usize>() as u64, shape, row),
-            true => inside(1100, shape, row),
+        let place = |own: &str, shape: &[usize]| match own == name {
+            true if shape.len() == 4 => inside(1025 - shape.iter().product::<usize>(), shape),
+            true => inside(1100, shape),
             false => f32s(shape),
         };
-        let raw = |dt| {
-            let rule = StepRule::default().bias(place("dt_bias", &[4], 1));
-            Steps::Raw { dt: Raw::Computed(dt), a: place("A", &[4], 1), rule }
-        };
         let steps = match name {
-            "A" | "dt_bias" => raw(place("dt", &[2, 9, 4], 4)),
-            _ => Steps::Given { log_a: place("log_a", &[2, 9, 4], 4), dt: place("dt", &[2, 9, 4], 4) },
+            "A" | "dt_bias" => {
+                let rule = StepRule::default().bias(place("dt_bias", &[4]));
+                Steps::Raw { dt: Raw::Computed(f32s(&[2, 9, 4])), a: place("A", &[4]), rule }
+            }
+            _ => Steps::Given { log_a: place("log_a", &[2, 9, 4]), dt: place("dt", &[2, 9, 4]) },
         };
-        let (x, y) = (place("x", &[2, 9, 4, 8], 32), f32s(&[2, 9, 4, 8]));
-        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 9, 1, 8], 8));
-        let m = CudaSsd::new(steps, b, c).unwrap().with_skip(place("d", &[4, 1], 1)).unwrap();
+        let (x, y) = (place("x", &[2, 9, 4, 8]), f32s(&[2, 9, 4, 8]));
+        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 9, 1, 8]));
+        let m = CudaSsd::new(steps, b, c).unwrap().with_skip(place("d", &[4, 1])).unwrap();
         assert_eq!(overlap(m.matmul_into(&x, &state, &y, Algorithm::Recurrent)), ("state", name.into()));
 
-        let (dt, a, d) = (place("dt", &[2, 1, 4], 4), place("A", &[4], 1), place("d", &[4, 1], 1));
-        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 1, 1, 8], 8));
-        let (x, y) = (place("x", &[2, 1, 4, 8], 32), f32s(&[2, 1, 4, 8]));
+        let (dt, a, d) = (place("dt", &[2, 1, 4]), place("A", &[4]), place("d", &[4, 1]));
+        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 1, 1, 8]));
+        let (x, y) = (place("x", &[2, 1, 4, 8]), f32s(&[2, 1, 4, 8]));
         let step = DecodeStep::new(&dt, &a, &b, &c).unwrap().with_skip(&d).unwrap();
-        let step = step.with_rule(StepRule::default().bias(place("dt_bias", &[4], 1))).unwrap();
+        let step = step.with_rule(StepRule::default().bias(place("dt_bias", &[4]))).unwrap();
         match name {
             "log_a" => step.step_into(&x, &mut state, &y).unwrap(), // a step has none
             _ => assert_eq!(overlap(step.step_into(&x, &mut state, &y)), ("state", name.into())),

@@ -21,8 +21,8 @@ constexpr int N_PANELS = N / 64;
 constexpr u32 PANEL = Q * 128;                  // bytes of a panel of Q rows
 constexpr u32 STATE_PANEL = P * 128;            // bytes of a panel of a state, (head_dim rows, 64 columns)
 constexpr u32 STATE_BYTES = N_PANELS * STATE_PANEL;
-// A state is kept in f16, for f16 tensors as the sum of two such numbers, a term behind the other: where a sum of cotangents
-// cancels, what rounding to one adds is above the error allowed.
+// A number of a state is kept as one of f16, for tensors of f16 as the sum of two, and then one term lies behind the other: the
+// cotangents of rates are sums that may cancel, and what one rounding adds to them is more than f16 is allowed.
 #ifdef STORED_F16
 constexpr int TERMS = 2;
 #else

@@ -178,8 +178,8 @@ DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32
     copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
 }
 
-// A head's states into its stage by the copy engine: H, for columns behind dH, where two terms leave no room into the
-// second-level cache.
+// A head's states into its stage by the copy engine: H, for columns behind dH; where dH has two terms there is no room for it,
+// and it goes into the second-level cache.
 template <bool COLUMNS>
 DEVICE void copy_states(const Pass &pass, long long place, u32 stage, u32 full) {
     const u64 offset = place * KEPT_BYTES;
@@ -189,6 +189,7 @@ DEVICE void copy_states(const Pass &pass, long long place, u32 stage, u32 full) 
     else
         bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, KEPT_BYTES, full);
 }
+
 // Bytes of them that arrive in the stage.
 DEVICE constexpr u32 states_bytes(bool columns) { return columns ? 2 * STATE_BYTES : KEPT_BYTES; }
 

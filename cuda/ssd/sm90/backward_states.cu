@@ -6,7 +6,7 @@
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
 // product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power
 // of two: with the 8 bits of bf16 they alone would use up the error allowed to the cotangents of the decays, which are inner
-// products of two states.
+// products of two states. For f16 tensors, where less is allowed, they have two terms.
 //
 // With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
 // far as decays have not fallen below 2^LEAST: it costs the memory of a head, not the length of a segment.
