@@ -272,8 +272,10 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
         // Beside it a part of <dH, H>.
         const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;
         const unsigned char *h = dh + STATE_BYTES;
-        if constexpr (TERMS == 2)
-            h = (const unsigned char *)pass.h + pass.place(shape, at.again().chunk, at.head(i)) * KEPT_BYTES + (row * 2 + lane) * 16;
+        if constexpr (TERMS == 2) { // H is not in the stage
+            const long long place = pass.place(shape, at.again().chunk, at.head(i));
+            h = (const unsigned char *)pass.h + place * KEPT_BYTES + (row * 2 + lane) * 16;
+        }
         float passed[4] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
         for (int part = 0; part < N / 32; part++) {
