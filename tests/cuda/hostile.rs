@@ -1,11 +1,11 @@
 //! What nobody should ask for, and what is easily got wrong: addresses, sizes, memory that is read and written, recordings,
 //! NaN. Without a device every test says so and passes.
-use crate::support::{Decay, Rounded, device, refused, row};
+use crate::support::{Decay, Rounded, assert_hopper, device, refused, row};
 use half::bf16;
 use ndarray::{Array3, Array4, s};
 use semisep::backend::cuda::{
-    self, Compiler, Cuda, CudaSsd, CudaTensor, DecodeStep, Device, KernelCache, Raw, Slots, StepRule, Steps,
-    Stored, Stream, kernels,
+    self, Compiler, Cuda, CudaSsd, CudaTensor, DecodeStep, Device, Element, KernelCache, Raw, Slots,
+    StateElement, StepRule, Steps, Stored, Stream, kernels,
 };
 use semisep::ssd::{Algorithm, Squash};
 use semisep::{DeviceError, Error};
@@ -81,6 +81,59 @@ fn what_is_written_is_nothing_that_is_read() {
     step.step_into(&x, &mut state, &y).unwrap();
 }
 
+#[test]
+#[allow(unsafe_code)]
+fn a_state_in_the_memory_of_an_input_is_refused() {
+    let Some(stream) = stream() else { return };
+    let f32s = |shape: &[usize]| CudaTensor::<f32>::filled(&stream, shape, 0.5).unwrap();
+    let room = f32s(&[2048]);
+    // SAFETY: the room is longer than each of them, and is dropped last.
+    let inside = |first: usize, shape: &[usize]| unsafe {
+        let row = shape[shape.len().min(3) - 1..].iter().product();
+        CudaTensor::<f32>::borrow(&stream, room.pointer() + 4 * first as u64, shape, row).unwrap()
+    };
+    let mut state = inside(1024, &[2, 4, 8, 8]);
+    // One input after the other ends with the state's first number, or lies inside of it.
+    for name in ["x", "b", "c", "d", "log_a", "dt", "A", "dt_bias"] {
+        let place = |own: &str, shape: &[usize]| match own == name {
+            true if shape.len() == 4 => inside(1025 - shape.iter().product::<usize>(), shape),
+            true => inside(1100, shape),
+            false => f32s(shape),
+        };
+        let steps = match name {
+            "A" | "dt_bias" => {
+                let rule = StepRule::default().bias(place("dt_bias", &[4]));
+                Steps::Raw { dt: Raw::Computed(f32s(&[2, 9, 4])), a: place("A", &[4]), rule }
+            }
+            _ => Steps::Given { log_a: place("log_a", &[2, 9, 4]), dt: place("dt", &[2, 9, 4]) },
+        };
+        let (x, y) = (place("x", &[2, 9, 4, 8]), f32s(&[2, 9, 4, 8]));
+        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 9, 1, 8]));
+        let m = CudaSsd::new(steps, b, c).unwrap().with_skip(place("d", &[4, 1])).unwrap();
+        assert_eq!(overlap(m.matmul_into(&x, &state, &y, Algorithm::Recurrent)), ("state", name.into()));
+
+        let (dt, a, d) = (place("dt", &[2, 1, 4]), place("A", &[4]), place("d", &[4, 1]));
+        let [b, c] = ["b", "c"].map(|own| place(own, &[2, 1, 1, 8]));
+        let (x, y) = (place("x", &[2, 1, 4, 8]), f32s(&[2, 1, 4, 8]));
+        let step = DecodeStep::new(&dt, &a, &b, &c).unwrap().with_skip(&d).unwrap();
+        let step = step.with_rule(StepRule::default().bias(place("dt_bias", &[4]))).unwrap();
+        match name {
+            "log_a" => step.step_into(&x, &mut state, &y).unwrap(), // a step has none
+            _ => assert_eq!(overlap(step.step_into(&x, &mut state, &y)), ("state", name.into())),
+        }
+    }
+}
+
+/// What is written, and what would be read there.
+fn overlap(found: semisep::Result<()>) -> (&'static str, String) {
+    match found.unwrap_err() {
+        Error::Value { tensor, found, .. } => {
+            (tensor, found.trim_start_matches("memory of `").trim_end_matches('`').into())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 /// With blocks longer than all sequences there is one block a sequence, as the quadratic form has it.
 #[test]
 fn a_chunk_of_any_length_is_a_chunk() {
@@ -110,7 +163,10 @@ fn check_nan<T: Stored>(stream: &Stream, how: Algorithm) {
     let steps = Steps::Raw { dt, a: acc(-0.1, &[2]), rule };
     let generator = || up(0.5, &[1, len, 1, 64]);
     let m = CudaSsd::<T>::new(steps, generator(), generator()).unwrap();
-    let y = m.matmul(&up(1.0, &[1, len, 2, 64]), None, how).unwrap().download().unwrap().y;
+    let x = up(1.0, &[1, len, 2, 64]);
+    let out = m.matmul(&x, None, how).unwrap();
+    assert_hopper(&m, how, &x, &out.y);
+    let y = out.download().unwrap().y;
     let numbers = |from: usize, to: usize, h: usize| {
         y.slice(s![0, from..to, h, ..]).iter().filter(|v| v.widen() == v.widen()).count()
     };
@@ -212,6 +268,60 @@ fn a_recorded_step_finds_the_slots_that_were_given_since() {
     let pool: Array4<f32> = pool.download_as().unwrap();
     let sums: Vec<f32> = pool.outer_iter().map(|state| state.sum() / 16.0).collect();
     assert_eq!(sums, [1.0, 2.0, 0.0, 0.0, 1.0]);
+}
+
+/// Steps back to back, the slots given anew before each, against steps of single sequences that are waited for.
+fn check_slots<S: StateElement + Stored + PartialEq>(stream: &Stream) {
+    let (pool, batch, heads, head_dim, state_dim) = (7, 3, 80, 64, 128);
+    let start = CudaTensor::<S>::noise(stream, &[pool, heads, head_dim, state_dim], 1, -1.0, 1.0).unwrap();
+    let (mut together, alone) = (start.duplicate().unwrap(), start.duplicate().unwrap());
+    let a = CudaTensor::<f32>::noise(stream, &[heads], 2, -2.0, -0.1).unwrap();
+    let inputs: Vec<_> = (0..20)
+        .map(|k| {
+            let noise = |n, shape: [usize; 4]| {
+                CudaTensor::<bf16>::noise(stream, &shape, 10 * k + n, -1.0, 1.0).unwrap()
+            };
+            let dt = CudaTensor::<f32>::noise(stream, &[batch, 1, heads], 10 * k, 0.01, 0.5).unwrap();
+            let generator = [batch, 1, 1, state_dim];
+            (dt, noise(1, generator), noise(2, generator), noise(3, [batch, 1, heads, head_dim]))
+        })
+        .collect();
+    let owned = |k: usize| [2 * k % pool, (2 * k + 1) % pool, (2 * k + 3) % pool];
+    let mut slots = Slots::new(stream, &owned(0), pool).unwrap();
+    stream.synchronize().unwrap();
+    let mut found = Vec::new();
+    for (k, (dt, b, c, x)) in inputs.iter().enumerate() {
+        slots.assign(&owned(k)).unwrap();
+        let step = DecodeStep::new(dt, &a, b, c).unwrap().with_slots(&slots).unwrap();
+        found.push(step.step(x, &mut together).unwrap());
+    }
+    for (k, (dt, b, c, x)) in inputs.iter().enumerate() {
+        for (row, slot) in owned(k).into_iter().enumerate() {
+            let (dt, mut state) = (outer(dt, row), outer(&alone, slot));
+            let [b, c, x, y] = [b, c, x, &found[k]].map(|v| outer(v, row));
+            let single = DecodeStep::new(&dt, &a, &b, &c).unwrap().step(&x, &mut state).unwrap();
+            let name = format!("{} step {k}, sequence {row}", S::NAME);
+            assert!(single.download().unwrap() == y.download().unwrap(), "{name}");
+        }
+    }
+    assert!(together.download().unwrap() == alone.download().unwrap(), "{}: states", S::NAME);
+}
+
+/// One entry of the first axis, as an axis of one.
+#[allow(unsafe_code)]
+fn outer<T: Element>(tensor: &CudaTensor<T>, at: usize) -> CudaTensor<T> {
+    let shape = [&[1], &tensor.shape()[1..]].concat();
+    let (entry, row) = (shape.iter().product::<usize>(), shape[2..].iter().product());
+    let pointer = tensor.pointer() + (at * entry * size_of::<T>()) as u64;
+    // SAFETY: it lies inside of the tensor, which is dropped later.
+    unsafe { CudaTensor::borrow(tensor.stream(), pointer, &shape, row) }.unwrap()
+}
+
+#[test]
+fn slots_given_anew_between_steps_are_those_of_the_next_step() {
+    let Some(stream) = stream() else { return };
+    check_slots::<f32>(&stream);
+    check_slots::<bf16>(&stream);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ndarray::{Array, Array2, Array3, Array4, ArrayView, Axis, Dimension, RemoveAxis, s};
 use num_traits::{FromPrimitive, ToPrimitive};
-use semisep::backend::cuda::{Cuda, CudaTensor, Device, KernelCache, Plan, Stored, Stream};
+use semisep::backend::cuda::{Cuda, CudaSsd, CudaTensor, Device, KernelCache, Plan, Stored, Stream};
 use semisep::ssd::{Algorithm, Grad, Output, Ssd};
 use semisep::{DeviceError, Error};
 
@@ -225,6 +225,14 @@ impl<T: Stored> Rounded<T> {
         poison(cuda.stream());
         let grad = m.on(cuda).vjp(self.x.view(), initial, how, &self.cotangent).unwrap();
         (out, grad)
+    }
+}
+
+/// `Automatic` is the Hopper tier in 16 bits, where the device has it.
+pub fn assert_hopper<T: Stored>(m: &CudaSsd<T>, how: Algorithm, x: &CudaTensor<T>, y: &CudaTensor<T>) {
+    let automatic = how == Algorithm::Automatic && matches!(T::NAME, "bf16" | "f16");
+    if automatic && x.stream().device().architecture().is_hopper() {
+        assert_eq!(m.plan(how, x, y).unwrap(), Plan::Hopper, "{} {:?}", T::NAME, x.shape());
     }
 }
 

@@ -21,6 +21,14 @@ constexpr int N_PANELS = N / 64;
 constexpr u32 PANEL = Q * 128;                  // bytes of a panel of Q rows
 constexpr u32 STATE_PANEL = P * 128;            // bytes of a panel of a state, (head_dim rows, 64 columns)
 constexpr u32 STATE_BYTES = N_PANELS * STATE_PANEL;
+// A number of a state is kept as one of f16, for tensors of f16 as the sum of two, and then one term lies behind the other: the
+// cotangents of rates are sums that may cancel, and what one rounding adds to them is more than f16 is allowed.
+#ifdef STORED_F16
+constexpr int TERMS = 2;
+#else
+constexpr int TERMS = 1;
+#endif
+constexpr u32 KEPT_BYTES = TERMS * STATE_BYTES;
 
 // What the walk in one direction says about a chunk, head and band: the largest number of X (forth) or dY (back) in the columns of
 // each warp, and what its state as kept, in f16, is to be multiplied by.

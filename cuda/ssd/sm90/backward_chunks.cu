@@ -18,8 +18,8 @@
 
 constexpr int STAGES = 2, SUMS = 6;
 constexpr u32 OWN_AT = 0, STAGES_AT = N_PANELS * PANEL;
-constexpr u32 X_AT = 0, DY_AT = PANEL, STATE_AT = 2 * PANEL; // in a stage; then H, columns: dH, H
-constexpr u32 ROWS_STAGE = STATE_AT + STATE_BYTES, COLUMNS_STAGE = STATE_AT + 2 * STATE_BYTES;
+constexpr u32 X_AT = 0, DY_AT = PANEL, STATE_AT = 2 * PANEL; // in a stage; then H, columns: dH, and H where both are one term
+constexpr u32 ROWS_STAGE = STATE_AT + KEPT_BYTES, COLUMNS_STAGE = STATE_AT + 2 * STATE_BYTES;
 // S or S^T of blocks 00 and 11, then of the other one, as [block][8][thread] of 4; in the end dS.
 constexpr u32 SCORES_AT = STAGES_AT + STAGES * ROWS_STAGE, SCORES_T_AT = STAGES_AT + STAGES * COLUMNS_STAGE;
 constexpr u32 SCORES_BYTES = 3 * 8 * 128 * 16;
@@ -44,7 +44,7 @@ struct Pass {
     const float *d;          // a number a head (not slice) or, with d_channels, (heads, 64); or null
     const float *s, *dt;     // [chunk][head][128]
     const float *largest;    // [chunk][head]: the largest |dt_j| e^{s_Q - s_j}
-    const storage *h, *dh;   // [chunk][head][band] states in f16 as panels
+    const storage *h, *dh;   // [chunk][head][band][term] states in f16 as panels
     const Sizes *sizes;      // [chunk][head][band][forth, back]
     storage *dx;             // (batch, len, heads, head_dim), no gaps
     float *db, *dc;          // parts: [2 splits], [splits] of (batch, len, groups, state_dim)
@@ -178,13 +178,20 @@ DEVICE void copy_skip(const Pass &pass, u32 given, int head, int slice_bits, u32
     copy_number(given + 2 * Q * 4 + 2 * sizeof(Sizes) + p * 4, pass.d ? d : pass.s, pass.d != nullptr);
 }
 
-// A head's states into its stage by the copy engine: H, for columns behind dH.
+// A head's states into its stage by the copy engine: H, for columns behind dH; where dH has two terms there is no room for it,
+// and it goes into the second-level cache.
 template <bool COLUMNS>
 DEVICE void copy_states(const Pass &pass, long long place, u32 stage, u32 full) {
-    const u64 offset = place * STATE_BYTES;
-    if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, STATE_BYTES, full);
-    bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, STATE_BYTES, full);
+    const u64 offset = place * KEPT_BYTES;
+    if (COLUMNS) bulk_load(stage + STATE_AT, (const unsigned char *)pass.dh + offset, KEPT_BYTES, full);
+    if (COLUMNS && TERMS == 2)
+        bulk_prefetch((const unsigned char *)pass.h + offset, KEPT_BYTES);
+    else
+        bulk_load(stage + STATE_AT + (COLUMNS ? STATE_BYTES : 0), (const unsigned char *)pass.h + offset, KEPT_BYTES, full);
 }
+
+// Bytes of them that arrive in the stage.
+DEVICE constexpr u32 states_bytes(bool columns) { return columns ? 2 * STATE_BYTES : KEPT_BYTES; }
 
 // A head's tiles and numbers into its stage by the copy engine, for a chunk that is full or ends with its row (then the engine puts
 // zeros behind it): by one warp, whose first lane arrives; for columns each lane once more.
@@ -196,7 +203,7 @@ DEVICE void copy_whole(const Shape &shape, const Pass &pass, const Tiles &tiles,
     const int head = here.first + i;
     const long long place = pass.place(shape, here.chunk, head);
     if (lane == 0) {
-        barrier_expect(full, 2 * PANEL + (COLUMNS ? 2 : 1) * STATE_BYTES + 2 * Q * 4 + 2 * sizeof(Sizes));
+        barrier_expect(full, 2 * PANEL + states_bytes(COLUMNS) + 2 * Q * 4 + 2 * sizeof(Sizes));
         copy_in(stage + X_AT, tiles.x, head * P, here.k.start, here.k.row, full);
         copy_in(stage + DY_AT, tiles.dy, head * P, here.k.start, here.k.row, full);
         copy_states<COLUMNS>(pass, place, stage, full);
@@ -219,7 +226,7 @@ DEVICE void copy_part(const Shape &shape, const Pass &pass, const Place &at, int
     const int head = here.first + i;
     const long long place = pass.place(shape, here.chunk, head);
     if (warp == 0 && lane == 0) {
-        barrier_expect(full, (COLUMNS ? 2 : 1) * STATE_BYTES);
+        barrier_expect(full, states_bytes(COLUMNS));
         copy_states<COLUMNS>(pass, place, stage, full);
     }
     if (warp < 2) {

@@ -131,8 +131,8 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
         float dx[32];
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < N / 16; step++) {
-            const u32 b = pieces(at.base) + (OWN_AT + (step >> 2) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
+        for (int step = 0; step < TERMS * N / 16; step++) { // of both terms
+            const u32 b = pieces(at.base) + (OWN_AT + (step / 4 % N_PANELS) * PANEL) / 16 + 64 * ROW * half + (step & 3) * 2;
             const u32 dh = operands + (STATE_AT + (step >> 2) * STATE_PANEL) / 16 + (step & 3) * 2;
             product<0, 0, true>(dx, rows_operand(b), rows_operand(dh), step > 0);
         }
@@ -206,8 +206,7 @@ DEVICE void columns_dx(const Shape &shape, const Pass &pass, const Place &at, u3
 
 // A part of <dH, H> of one stage: of `sum`, (row g, column g) of products of 8 rows by 8 columns, where a lane's numbers are a
 // part of row g on the left and of column g on the right.
-DEVICE void add_passed(float (&sum)[4], const unsigned char *dh) {
-    const uint4 u = *(const uint4 *)dh, v = *(const uint4 *)(dh + STATE_BYTES);
+DEVICE void add_passed(float (&sum)[4], const uint4 &u, const uint4 &v) {
     add_product_half(sum, u.x, u.y, v.x, v.y);
     add_product_half(sum, u.z, u.w, v.z, v.w);
 }
@@ -272,9 +271,22 @@ DEVICE void columns_db(const Shape &shape, const Pass &pass, const Tiles &tiles,
         add_by_state(db, x, same(at.operands(i, COLUMNS_STAGE)) + STATE_AT / 16);
         // Beside it a part of <dH, H>.
         const unsigned char *dh = at.memory + STAGES_AT + (i % STAGES) * COLUMNS_STAGE + STATE_AT + (row * 2 + lane) * 16;
+        const unsigned char *h = dh + STATE_BYTES;
+        if constexpr (TERMS == 2) { // H is not in the stage
+            const long long place = pass.place(shape, at.again().chunk, at.head(i));
+            h = (const unsigned char *)pass.h + place * KEPT_BYTES + (row * 2 + lane) * 16;
+        }
         float passed[4] = {0.f, 0.f, 0.f, 0.f};
 #pragma unroll
-        for (int part = 0; part < N / 32; part++) add_passed(passed, dh + part * 4096);
+        for (int part = 0; part < N / 32; part++) {
+            const unsigned char *u = dh + part * 4096, *v = h + part * 4096;
+            const uint4 high = *(const uint4 *)v, dh_high = *(const uint4 *)u;
+            add_passed(passed, dh_high, high);
+            if constexpr (TERMS == 2) {
+                add_passed(passed, *(const uint4 *)(u + STATE_BYTES), high);
+                add_passed(passed, dh_high, *(const uint4 *)(v + STATE_BYTES));
+            }
+        }
         const float sum = diagonal_sum(passed, lane) * given.sizes[0].state * given.sizes[1].state;
         if (lane == 0) pass.passed[pass.place(shape, at.again().chunk, at.head(i)) * 8 + row / 16] = sum;
         wgmma_wait<0>();

@@ -294,9 +294,10 @@ DEVICE void rows_state(const Shape &shape, const Pass &pass, const Tiles &tiles,
             float t[16];
             wgmma_fence();
 #pragma unroll
-            for (int step = 0; step < 4; step++) {
-                const u32 from = at.operands(i, ROWS_STAGE) + (STATE_AT + panel * STATE_PANEL) / 16 + first / 8;
-                product<1, true>(t, dy[step], columns_operand(from + ACROSS * step), step > 0);
+            for (int step = 0; step < TERMS * 4; step++) { // of both terms
+                const u32 term = STATE_AT + step / 4 * STATE_BYTES;
+                const u32 from = at.operands(i, ROWS_STAGE) + (term + panel * STATE_PANEL) / 16 + first / 8;
+                product<1, true>(t, dy[step & 3], columns_operand(from + ACROSS * (step & 3)), step > 0);
             }
             wgmma_commit();
             wgmma_wait<0>();

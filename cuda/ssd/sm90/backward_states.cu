@@ -6,7 +6,7 @@
 // H stays in f32 registers. The scaled X would lose 2^-9 by rounding, as much as the whole error allowed, so it goes into the
 // product as the sum of two 16-bit numbers, and so does the factor it is scaled by. States are kept in f16, scaled by a power
 // of two: with the 8 bits of bf16 they alone would use up the error allowed to the cotangents of the decays, which are inner
-// products of two states.
+// products of two states. For f16 tensors, where less is allowed, they have two terms.
 //
 // With `by_segment` and nothing kept, what each segment alone adds is found first. Such a walk goes the other way, and only as
 // far as decays have not fallen below 2^LEAST: it costs the memory of a head, not the length of a segment.
@@ -20,7 +20,7 @@ constexpr int STAGES = 2;
 constexpr float LEAST = -64.f; // log2 of a decay below which the past is forgotten
 constexpr u32 STAGE = N_PANELS * PANEL + 2 * PANEL + 2048;
 constexpr u32 STATES_AT = STAGES * STAGE;
-constexpr u32 FACTORS_AT = STATES_AT + 2 * STATE_BYTES; // [head of two][chunk's parity][128]
+constexpr u32 FACTORS_AT = STATES_AT + 2 * KEPT_BYTES; // [head of two][chunk's parity][128]
 constexpr u32 MOST_AT = FACTORS_AT + 2 * 2 * Q * 4; // [head of two][warp]
 constexpr u32 LARGEST_AT = MOST_AT + 2 * 4 * 4; // [head of two][chunk's parity][warp]
 constexpr u32 BARRIERS_AT = LARGEST_AT + 2 * 2 * 4 * 4;
@@ -62,11 +62,26 @@ DEVICE void add_columns(float (&h)[N / 2], const u32 (&a)[4], u32 right) {
     else product64_depth<0>(h, a, right, 1);
 }
 
+// Two tiles side by side, 16 rows by 16 columns, of a state as kept: the first term becomes its rest.
+DEVICE void store_term(float (&v)[8], u32 address) {
+    u32 pairs[4];
+#pragma unroll
+    for (int m = 0; m < 4; m++) pairs[m] = pack_half(v[2 * m], v[2 * m + 1]);
+    store_matrices(address, pairs[0], pairs[1], pairs[2], pairs[3]);
+    if constexpr (TERMS == 2) {
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            const float2 stored = unpack(pairs[m]);
+            v[2 * m] -= stored.x, v[2 * m + 1] -= stored.y;
+        }
+    }
+}
+
 // One direction's tensors: `left` is X or dY, `right` B or C.
 struct Walk {
     const storage *left, *right;
     const float *from;  // state before the first chunk walked: [segment or sequence][head][P][state_dim] f32, or null for zero
-    storage *kept;      // [chunk][head][band] states in f16 as panels (64 rows of 64 columns), or null
+    storage *kept;      // [chunk][head][band][term] states in f16 as panels (64 rows of 64 columns), or null
     Sizes *sizes;       // [chunk][head][band][direction], written with `kept`
     float *to;          // state after the last chunk, as `from`, or null
 };
@@ -171,7 +186,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
     registers_take<232>();
 
     const int head = group * in_group + in_pair + warpgroup;
-    const u32 own_state = base + STATES_AT + warpgroup * STATE_BYTES;
+    const u32 own_state = base + STATES_AT + warpgroup * KEPT_BYTES;
     const int row = 16 * warp + (lane >> 2), column = 2 * (lane & 3);
     float h[N / 2]; // by panels of 64 columns
     const int entered = by_segment ? (int)blockIdx.y : (reverse ? segment.leaves : segment.enters);
@@ -215,12 +230,14 @@ extern "C" __global__ void __launch_bounds__(384, 1)
 #pragma unroll
             for (int panel = 0; panel < N_PANELS; panel++)
 #pragma unroll
-                for (int t = 0; t < 8; t += 2)
-                    store_matrices(tile_address(own_state + panel * STATE_PANEL, 16 * warp, t, lane),
-                                   pack_half(h[32 * panel + 4 * t] * scale.to, h[32 * panel + 4 * t + 1] * scale.to),
-                                   pack_half(h[32 * panel + 4 * t + 2] * scale.to, h[32 * panel + 4 * t + 3] * scale.to),
-                                   pack_half(h[32 * panel + 4 * t + 4] * scale.to, h[32 * panel + 4 * t + 5] * scale.to),
-                                   pack_half(h[32 * panel + 4 * t + 6] * scale.to, h[32 * panel + 4 * t + 7] * scale.to));
+                for (int t = 0; t < 8; t += 2) {
+                    float v[8];
+#pragma unroll
+                    for (int e = 0; e < 8; e++) v[e] = h[32 * panel + 4 * t + e] * scale.to;
+#pragma unroll
+                    for (int term = 0; term < TERMS; term++)
+                        store_term(v, tile_address(own_state + term * STATE_BYTES + panel * STATE_PANEL, 16 * warp, t, lane));
+                }
         }
         barrier_wait(full + 8 * (i % STAGES), (i / STAGES) & 1);
         const float last = steps[Q - 1];
@@ -244,7 +261,7 @@ extern "C" __global__ void __launch_bounds__(384, 1)
         fence_async();
         named_sync(1 + warpgroup, 128);
         if (walk.kept && thread == 0)
-            bulk_store((unsigned char *)walk.kept + place * STATE_BYTES, own_state, STATE_BYTES);
+            bulk_store((unsigned char *)walk.kept + place * KEPT_BYTES, own_state, KEPT_BYTES);
         const float through = (apart ? 1.f : exp2_fast(last)) * unit;
         after += apart ? last : 0.f;
 #pragma unroll

@@ -90,6 +90,11 @@ DEVICE void bulk_load(u32 to, const void *from, u32 bytes, u32 barrier) {
                  : "memory");
 }
 
+// Into the second-level cache.
+DEVICE void bulk_prefetch(const void *from, u32 bytes) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+
 DEVICE void bulk_store(void *to, u32 from, u32 bytes) {
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\ncp.async.bulk.commit_group;" ::"l"(to),
                  "r"(from), "r"(bytes)

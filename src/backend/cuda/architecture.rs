@@ -52,13 +52,17 @@ impl Architecture {
         self.number >= HOPPER
     }
 
+    /// The architectures whose code runs here, the newest first: those of its major version up to its minor one, but not what
+    /// is compiled for another one alone.
+    pub(super) fn runs(self) -> impl Iterator<Item = Self> {
+        let all = (self.number / 10 * 10..=self.number).rev().map(|number| Self { number });
+        all.filter(move |other| *other == self || !other.is_hopper())
+    }
+
     /// The newest of the architectures `known` to a compiler whose code runs here.
     pub(super) fn target(self, known: &[u32]) -> Result<Self> {
-        let runs = |k: &&u32| **k <= self.number && **k / 10 == self.number / 10;
-        match known.iter().filter(runs).max() {
-            Some(&number) => Ok(Self { number }),
-            None => Err(unsupported(self.to_string())),
-        }
+        let found = self.runs().find(|other| known.contains(&other.number));
+        found.ok_or_else(|| unsupported(self.to_string()))
     }
 }
 
@@ -82,5 +86,26 @@ impl FromStr for Architecture {
             Some(n) => Self::new(n / 10, n % 10),
             None => Err(unsupported(format!("{text:?}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Architecture;
+
+    #[test]
+    fn code_of_the_same_major_version_runs_unless_it_is_for_one_device_alone() {
+        let runs = |major, minor| {
+            let own = Architecture::new(major, minor).unwrap();
+            own.runs().map(|other| other.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(runs(8, 0), "sm_80");
+        assert_eq!(runs(8, 6), "sm_86 sm_85 sm_84 sm_83 sm_82 sm_81 sm_80");
+        assert_eq!(runs(9, 0), "sm_90a");
+        assert_eq!(runs(9, 1), "sm_91");
+        assert_eq!(runs(10, 3), "sm_103 sm_102 sm_101 sm_100");
+        let target = |known: &[u32]| Architecture::new(8, 9).unwrap().target(known);
+        assert_eq!(target(&[75, 80, 86, 90]).unwrap().to_string(), "sm_86");
+        assert!(target(&[75, 90]).is_err());
     }
 }

@@ -60,25 +60,33 @@ impl KernelCache {
         self.folder.as_deref()
     }
 
-    /// Machine code of a program for a device: from disk where a whole entry of this compiler's version is there, else
-    /// compiled and kept. A folder that cannot be written to keeps nothing, and that is no error.
+    /// Machine code of a program for a device: from disk where a whole entry of this compiler's version is there, or, without a
+    /// compiler, one of any version whose code runs on the device; else compiled and kept. A folder that cannot be written
+    /// to keeps nothing, and that is no error.
     ///
     /// # Errors
     /// [`crate::DeviceError::NoCompiler`] if it must be compiled and cannot be,
     /// [`crate::DeviceError::Unsupported`] if the compiler does not know the architecture,
     /// [`crate::DeviceError::Compile`] if the program is wrong.
     pub fn image(&self, program: &Program, device: Architecture) -> Result<(Vec<u8>, Origin)> {
-        let compiler = Compiler::find();
-        let target = match &compiler {
-            Ok(compiler) => compiler.target(device)?,
-            Err(_) => device,
+        let there = match Compiler::find() {
+            Ok(compiler) => self.find(program, [compiler.target(device)?], Some(&compiler.version())),
+            Err(_) => self.find(program, device.runs(), None),
         };
-        let version = compiler.as_ref().ok().map(|compiler| compiler.version());
-        let path = self.entry(program, target);
-        if let Some(image) = path.as_ref().and_then(|path| read(path, program, target, version.as_deref())) {
-            return Ok((image, Origin::Disk));
+        match there {
+            Some(image) => Ok((image, Origin::Disk)),
+            None => Ok((self.renew(program, device)?, Origin::Compiled)),
         }
-        Ok((self.renew(program, device)?, Origin::Compiled))
+    }
+
+    /// The first whole entry for one of the targets, of a compiler's version or of any.
+    fn find(
+        &self,
+        program: &Program,
+        targets: impl IntoIterator<Item = Architecture>,
+        version: Option<&str>,
+    ) -> Option<Vec<u8>> {
+        targets.into_iter().find_map(|target| read(&self.entry(program, target)?, program, target, version))
     }
 
     /// The same, compiled whatever the disk has.
@@ -167,4 +175,41 @@ fn hash(bytes: &[u8]) -> u128 {
     const OFFSET: u128 = 0x6c62272e07bb014262b821756295c58d;
     const PRIME: u128 = 0x0000000001000000000000000000013b;
     bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KernelCache, OBJECT, write};
+    use crate::backend::cuda::{Architecture, Program};
+
+    /// What stands in the cache for `device` after an entry for `target` was written by version 13.0.
+    fn found(target: &str, device: &str, version: Option<&str>) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = KernelCache::at(folder.path());
+        let [target, device]: [Architecture; 2] = [target, device].map(|name| name.parse().unwrap());
+        let program = Program::new("fill.cu");
+        write(&cache.entry(&program, target).unwrap(), &program, target, "13.0", OBJECT).unwrap();
+        match version {
+            Some(_) => cache.find(&program, [device], version),
+            None => cache.find(&program, device.runs(), None),
+        }
+        .is_some()
+    }
+
+    #[test]
+    fn without_a_compiler_an_entry_that_runs_on_the_device_will_do() {
+        for (target, device) in
+            [("sm_86", "sm_86"), ("sm_80", "sm_86"), ("sm_80", "sm_89"), ("sm_90", "sm_90")]
+        {
+            assert!(found(target, device, None), "{target} on {device}");
+        }
+        for (target, device) in
+            [("sm_86", "sm_80"), ("sm_80", "sm_90"), ("sm_90", "sm_100"), ("sm_90", "sm_91")]
+        {
+            assert!(!found(target, device, None), "{target} on {device}");
+        }
+        assert!(found("sm_80", "sm_80", Some("13.0")));
+        assert!(!found("sm_80", "sm_80", Some("12.9")));
+        assert!(!found("sm_80", "sm_86", Some("13.0")));
+    }
 }

@@ -136,7 +136,7 @@ const CHUNKS: &str = "ssd/sm90/backward_chunks.cu";
 fn program(name: &'static str, stored: &'static str, state_dim: usize) -> Program {
     let program = Program::new(name).define(stored, 1).define("STATE_DIM", state_dim);
     match name {
-        STATES => program.define("SHARED", states_shared(state_dim)),
+        STATES => program.define("SHARED", states_shared(stored, state_dim)),
         CHUNKS => program.define("SHARED", chunks_shared(state_dim)),
         _ => program,
     }
@@ -145,6 +145,11 @@ fn program(name: &'static str, stored: &'static str, state_dim: usize) -> Progra
 /// Parts that the slices of a group are dealt to, so that a short row has enough blocks.
 fn splits(len: usize, slices_per_group: usize) -> usize {
     (32 / len.div_ceil(CHUNK).max(1)).clamp(1, 8).min(slices_per_group)
+}
+
+/// Numbers that a number of a state is kept as the sum of; as `TERMS` in `backward.cuh`.
+fn terms(stored: &str) -> usize {
+    if stored == stored_macro::<half::f16>() { 2 } else { 1 }
 }
 
 /// Bands of a state.
@@ -157,7 +162,7 @@ struct Rooms<T: Stored> {
     s: CudaTensor<T::Acc>,       // (chunks, slices, 128)
     dt: CudaTensor<T::Acc>,      // (chunks, slices, 128)
     largest: CudaTensor<T::Acc>, // (chunks, slices)
-    states: [CudaTensor<T>; 2],  // (chunks, slices, bands, 64, columns of a band), f16 whatever T is
+    states: [CudaTensor<T>; 2],  // (chunks, slices, bands, terms, 64, columns of a band), f16 whatever T is
     sizes: CudaTensor<T::Acc>,   // (chunks, slices, bands, 16)
 }
 
@@ -177,7 +182,7 @@ pub(crate) fn vjp<T: Stored>(
     let splits = splits(m.x.shape()[1], slices / groups);
     let room = |shape: &[usize]| CudaTensor::<T::Acc>::room(stream, shape);
     let narrow = |shape: &[usize]| CudaTensor::<T>::room(stream, shape);
-    let states = [chunks, slices, SLICE, state_dim];
+    let states = [chunks, slices, terms(stored_macro::<T>()), SLICE, state_dim];
     let rooms = Rooms::<T> {
         s: room(&[chunks, slices, CHUNK])?,
         dt: room(&[chunks, slices, CHUNK])?,
@@ -308,7 +313,8 @@ fn walk<T: Stored>(
     let shape = m.shape();
     let pairs = groups * (slices / groups).div_ceil(2) * bands(state_dim);
     let tables = m.tables;
-    let grid = Grid { shared: states_shared(state_dim), ..Grid::new([pairs, tables.segments.count, 2], 384) };
+    let shared = states_shared(stored_macro::<T>(), state_dim);
+    let grid = Grid { shared, ..Grid::new([pairs, tables.segments.count, 2], 384) };
     let kernel = m.kernel(STATES, "ssd_backward_states")?;
     let walks = |from: [u64; 2], to: [u64; 2], kept: bool| {
         let [x, dy, b, c] = [m.x, m.dy, m.b, m.c].map(|tensor| *tensor.pointer());
@@ -378,10 +384,10 @@ fn walk<T: Stored>(
 }
 
 /// Bytes of shared memory of `ssd_backward_states`, which makes sure that they suffice.
-fn states_shared(state_dim: usize) -> u32 {
+fn states_shared(stored: &str, state_dim: usize) -> u32 {
     let panels = state_dim.min(BAND) / 64;
     let stage = (panels + 2) * PANEL + 2048;
-    (2 * stage + 2 * panels * PANEL / 2 + 2048 + 32 + 64 + 32) as u32
+    (2 * stage + 2 * terms(stored) * panels * PANEL / 2 + 2048 + 32 + 64 + 32) as u32
 }
 
 /// Bytes of shared memory of `ssd_backward_chunks`, which makes sure that they suffice.
