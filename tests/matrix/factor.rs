@@ -78,6 +78,17 @@ fn check_lu<E: Dense>(sizes: &Sizes, width: usize) {
         assert_eq!(inverse.lower().orders(), m.lower().orders());
         assert_eq!(inverse.upper().orders(), m.upper().orders());
     }
+    // Renewed for another diagonal, and for other inputs too.
+    let heavier = m.diagonal_blocks().iter().map(|d| &d + &Array2::<E>::eye(d.nrows())).collect();
+    let (transition, inputs, outputs, d) = m.lower().clone().into_parts();
+    let other = Sss::new(transition, inputs.map(|b| b + b), outputs, d).unwrap();
+    let other = Quasiseparable::new(other, m.upper().clone()).unwrap();
+    let dense = dense_two_sided(&other) + Array2::<E>::eye(dense.nrows());
+    if let Ok(lu) = lu.refactor(&other, &heavier) {
+        let (lower, upper) = (dense_lower(lu.lower()), lu.upper().to_dense());
+        let scale = norm(&lower) * norm(&upper);
+        assert!(norm(&(product(&lower, &upper) - &dense)) <= STABLE * scale.max(1e-300));
+    }
 }
 
 /// A positive definite matrix: the given one, shifted by more than its most negative eigenvalue.

@@ -190,7 +190,28 @@ fn a_factor_is_renewed_only_for_its_own_transition_and_outputs() {
         assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
         assert!(m.cholesky().unwrap().refactor(&other, &d).is_err());
     }
+        let two = |h: &HermitianQuasiseparable<f64>| h.to_quasiseparable();
+        let error = two(&m).lu().unwrap().refactor(&two(&other), &d).unwrap_err();
+        assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
+        let mixed = Quasiseparable::new(m.lower().clone(), other.into_lower()).unwrap();
+        let error = two(&m).lu().unwrap().refactor(&mixed, &d).unwrap_err();
+        let name = if name == "a" { "e" } else { "f" };
+        assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
 }
+    let lu = || m.to_quasiseparable().lu().unwrap();
+    let renew = |m: &HermitianQuasiseparable<f64>, d: &Blocks<f64>| {
+        lu().refactor(&m.to_quasiseparable(), d).unwrap_err()
+    };
+    let shorter = d.iter().skip(1).map(|d| d.to_owned()).collect();
+    assert!(matches!(renew(&m, &shorter), Error::Shape { tensor: "diagonal", .. }));
+    assert!(matches!(
+        renew(&m, &Blocks::zeros(vec![(1, 2); d.len()])),
+        Error::Shape { tensor: "diagonal", .. }
+    ));
+    let ragged = hermitian(&sizes(false).lower::<f64>(), 40.0);
+    assert!(matches!(renew(&ragged, &d), Error::Shape { tensor: "m", .. }));
+    assert!(matches!(renew(&m, &d.map(|_| f64::NAN)), Error::Singular { step: 0, .. }));
+    assert_eq!(lu().refactor(&m.to_quasiseparable(), &d).unwrap(), lu());
 
 /// Two outputs a step of a state that does not move, with this root of their noise.
 fn outputs(noise: Array2<f64>) -> StateSpaceRoots<f64> {

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use super::super::algebra::product::sandwich;
 use super::super::finite::{check_blocks, check_transition};
+use super::super::kernels::hermitian_part;
 use super::super::{Blocks, HermitianQuasiseparable, Sss, Transition};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{add_matmul, adjoint, matmul};
@@ -84,10 +85,4 @@ impl<E: Field> StateSpace<E> {
         check_blocks("output_noise", &self.output_noise)?;
         check::finite("initial", self.initial.flatten().view())
     }
-}
-
-/// `(M + Mᴴ) / 2`
-pub(in crate::matrix::sss) fn hermitian_part<E: Field>(m: Array2<E>) -> Array2<E> {
-    let half = E::one() / (E::one() + E::one());
-    (&m + &adjoint(m.view())) * half
 }

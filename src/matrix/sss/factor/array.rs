@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2, s};
 use num_traits::Zero;
 
 use super::super::finite::{check_blocks, check_transition};
+use super::super::kernels::hermitian_part;
 use super::super::{Blocks, Sss, Transition};
 use super::{Cholesky, Ldl};
 use crate::error::{Error, Result, check_shape};
@@ -88,7 +89,7 @@ impl<E: Field> StateSpaceRoots<E> {
             }
             let below = step.slice(s![outputs.., ..outputs]);
             let gain = solve_right(below, pivot).ok_or_else(|| super::singular(pivot, k))?;
-            let d = super::hermitian_part(&product(pivot, adjoint(pivot).view()));
+            let d = hermitian_part(product(pivot, adjoint(pivot).view()));
             super::cholesky::root(d.view(), k)?;
             factor.b.block_mut(k).assign(&gain);
             factor.d.block_mut(k).assign(&d);
