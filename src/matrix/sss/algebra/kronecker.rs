@@ -36,6 +36,9 @@ impl<E: Field> Sss<E> {
 
 impl<E: Field> Upper<Sss<E>> {
     /// The Kronecker product $`M \otimes X`$ with a dense block, see [`Sss::kronecker`].
+    ///
+    /// # Shapes
+    /// `x`: any.
     pub fn kronecker(&self, x: ArrayView2<'_, E>) -> Self {
         Self(self.0.kronecker(x.t().mapv(E::conj).view()))
     }
@@ -43,6 +46,9 @@ impl<E: Field> Upper<Sss<E>> {
 
 impl<E: Field> Quasiseparable<E> {
     /// The Kronecker product $`M \otimes X`$ with a dense block, see [`Sss::kronecker`].
+    ///
+    /// # Shapes
+    /// `x`: any.
     pub fn kronecker(&self, x: ArrayView2<'_, E>) -> Self {
         let upper = self.upper().kronecker(x.t().mapv(E::conj).view());
         Self::new(self.lower().kronecker(x), upper).expect("the blocks of both parts grow alike")
