@@ -236,7 +236,8 @@ impl<E: Field> Lu<E> {
         self.upper().log_determinant()
     }
 
-    /// The inverse by its generators, of the same orders, with dense transitions.
+    /// The inverse by its generators, of the same orders, with dense transitions. [`Quasiseparable::inverse`] is that of
+    /// matrices without these factors.
     ///
     /// # Errors
     /// None: the pivots were inverted before; the type is that of [`Sss::solve`].

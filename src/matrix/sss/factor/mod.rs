@@ -20,6 +20,7 @@ mod likelihood;
 mod lower_qr;
 mod lu;
 mod lu_vjp;
+mod orthogonal_inverse;
 mod refactor;
 mod scratch;
 mod substitution;
