@@ -5,7 +5,7 @@ use num_traits::Zero;
 
 use super::super::finite::{check_blocks, check_transition};
 use super::super::kernels::hermitian_part;
-use super::super::{Blocks, Sss, Transition};
+use super::super::{Blocks, Sss, Transition, bare};
 use super::{Cholesky, Ldl};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{Qr, above, adjoint, beside, product, solve_right};
@@ -71,6 +71,7 @@ impl<E: Field> StateSpaceRoots<E> {
         let len = self.output.len();
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
         check_shape("output_noise", "(steps of output)", &[len], &[self.output_noise.len()])?;
+        bare::check_steps("output", &[&self.noise, &self.output, &self.output_noise])?;
         self.check_sizes()?;
         self.check_finite()?;
         let sizes = (0..len).map(|k| (self.noise.dims(k).0, self.output.dims(k).0));
@@ -150,6 +151,9 @@ impl<E: Field> StateSpaceRoots<E> {
                 return Err(Error::shape("output_noise", expected, &[rows, columns]));
             }
         }
-        Ok(())
+        let last = self.noise.len().checked_sub(1).map(|k| self.noise.dims(k).0);
+        let orders: Vec<_> = self.output.iter().map(|c| c.ncols()).chain(last).collect();
+        let read = |k: usize| k < self.output.len() && self.output.dims(k).0 > 0;
+        bare::check_orders(&orders, &self.transition, |k| read(k) || (k > 0 && self.noise.dims(k - 1).1 > 0))
     }
 }
