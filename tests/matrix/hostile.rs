@@ -294,6 +294,7 @@ fn sizes_that_empty_blocks_alone_speak_of_are_limited() {
     too_many(lower(dense, &[(0, 1), (1, 1)], &[(0, HUGE), (1, 0)], &[(0, 1), (1, 1)]), "orders");
     too_many(lower(half(), &[(0, 1), (0, 0)], &[(1, 0), (HUGE, 0)], &[(1, 1), (HUGE, 0)]), "c");
     too_many(lower(half(), &[(0, usize::MAX), (0, 2)], &[(0, 0), (0, 0)], &[(0, usize::MAX), (0, 2)]), "b");
+    too_many(lower(half(), &[(0, usize::MAX), (1, 1)], &[(0, 1), (1, 0)], &[(0, usize::MAX), (1, 1)]), "b");
     let steps = || Blocks::<f64>::from(Array3::zeros((HUGE, 0, 0)));
     too_many(Sss::new(Transition::Identity, steps(), steps(), steps()), "b");
     // Where numbers belong to as many states elsewhere, or there are not so many, all is well.
@@ -322,6 +323,13 @@ fn sizes_that_empty_blocks_alone_speak_of_are_limited() {
     let mut silent = roots(&[(1, 1), (1, 1)], &[(0, HUGE), (1, 1)], HUGE);
     silent.output_noise = blocks(&[(0, 1), (1, 1)]);
     too_many(silent.cholesky(), "orders");
+
+    let none = none();
+    too_many(Sss::from_low_rank(none.view(), none.view()), "u");
+    too_many(Quasiseparable::from_banded(none.view(), none.view()), "bands");
+    let (half, round) = ([HUGE / 2; 2], Tolerance::Absolute(0.0));
+    too_many(Sss::from_dense_blocks(none.view(), &half, &[0, 0], round), "m");
+    too_many(Quasiseparable::from_dense_blocks(none.t(), &[0, 0], &half, round), "m");
 
     let entries = |len, partition| {
         Sss::from_entries(len, &partition, |_, _| 1.0, Tolerance::Absolute(0.0)).map(|_| ()).unwrap_err()

@@ -155,6 +155,20 @@ fn the_fainter_side_of_a_toeplitz_matrix_is_measured_by_the_other() {
 }
 
 #[test]
+fn powers_are_found_at_every_length() {
+    for len in 0..20 {
+        let powers = |a: f64| Array1::from_shape_fn(len, |t| a.powi(t as i32));
+        let (column, row) = (powers(0.8), powers(-0.6));
+        for tolerance in [Tolerance::Relative(1e-12), Tolerance::Frobenius(1e-12)] {
+            let found = Quasiseparable::from_toeplitz(column.view(), row.view(), tolerance).unwrap();
+            assert!(found.error < 1e-13, "{len}: {}", found.error);
+            let found = HermitianQuasiseparable::from_toeplitz(row.view(), tolerance).unwrap();
+            assert!(found.error < 1e-13, "{len}: {}", found.error);
+        }
+    }
+}
+
+#[test]
 fn columns_and_rows_that_make_no_toeplitz_matrix_are_errors() {
     let round = Tolerance::Relative(0.1);
     let two_sided = |column: Array1<f64>, row: Array1<f64>| {

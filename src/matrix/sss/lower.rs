@@ -61,11 +61,11 @@ impl<E: Field> Sss<E> {
         let len = self.len();
         let numbers = |k: usize| (k < len && self.outputs(k) > 0) || (k > 0 && self.inputs(k - 1) > 0);
         bare::check_orders(&self.orders, &self.transition, numbers)?;
-        if self.d.uniform().is_some_and(|(outputs, inputs)| outputs * inputs > 0) {
+        if self.d.uniform().is_some_and(|(outputs, inputs)| outputs.min(inputs) > 0) {
             return Ok(());
         }
-        let outputs = |k| (self.outputs(k), self.inputs(k) + self.orders[k] > 0);
-        let inputs = |k| (self.inputs(k), self.outputs(k) + self.orders[k + 1] > 0);
+        let outputs = |k| (self.outputs(k), self.inputs(k).max(self.orders[k]) > 0);
+        let inputs = |k| (self.inputs(k), self.outputs(k).max(self.orders[k + 1]) > 0);
         bare::check_length("c", (0..len).map(outputs))?;
         bare::check_length("b", (0..len).map(inputs))
     }

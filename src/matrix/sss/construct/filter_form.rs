@@ -66,7 +66,7 @@ impl<E: Field> FilterForm<E> {
             orders.push(states);
         }
         transition.check(&orders)?;
-        let numbers = |k: usize| k > 0 && b.dims(k - 1).1 + c.dims(k - 1).0 > 0;
+        let numbers = |k: usize| k > 0 && b.dims(k - 1).1.max(c.dims(k - 1).0) > 0;
         bare::check_orders(&orders, &transition, numbers)?;
         bare::check_length("c", (0..len).map(|k| (c.dims(k).0, orders[k + 1] > 0)))?;
         bare::check_length("b", (0..len).map(|k| (b.dims(k).1, orders[k + 1] > 0)))?;

@@ -152,7 +152,7 @@ impl<E: Field> StateSpaceRoots<E> {
             }
         }
         let last = self.noise.len().checked_sub(1).map(|k| self.noise.dims(k).0);
-        let orders: Vec<_> = self.output.iter().map(|c| c.ncols()).chain(last).collect();
+        let orders: Vec<_> = (0..self.output.len()).map(|k| self.output.dims(k).1).chain(last).collect();
         let read = |k: usize| k < self.output.len() && self.output.dims(k).0 > 0;
         bare::check_orders(&orders, &self.transition, |k| read(k) || (k > 0 && self.noise.dims(k - 1).1 > 0))
     }

@@ -9,6 +9,7 @@ use super::hankel::{Columns, ranges};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::Partition;
 use crate::matrix::check::is_finite;
+use crate::matrix::sss::bare;
 use crate::matrix::sss::compress::rounded::check_tolerance;
 use crate::matrix::sss::compress::sweeps::rest;
 use crate::matrix::sss::{
@@ -110,6 +111,7 @@ fn check_dense<E: Field>(m: ArrayView2<'_, E>, outputs: &[usize], inputs: &[usiz
     let sum = |sizes: &[usize]| sizes.iter().fold(0usize, |sum, size| sum.saturating_add(*size));
     let shape = [sum(outputs), sum(inputs)];
     check_shape("m", "(sum of outputs, sum of inputs)", &shape, m.shape())?;
+    bare::check_length("m", [(m.nrows(), m.ncols() > 0), (m.ncols(), m.nrows() > 0)].into_iter())?;
     if m.iter().all(|v| is_finite(*v)) {
         return Ok(());
     }

@@ -28,7 +28,7 @@ impl<E: Spectral> Sss<E> {
     /// level of rounding that would only make the error larger; A comes from its shifted left singular vectors. Unlike
     /// [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a tolerance:
     /// [`Rounded::error`] is the Frobenius error that was reached. With a Frobenius tolerance the order is
-    /// raised until it is, to at most len / 2 - 1. [`Rounded::spectrum`] has the singular values of Γ that were
+    /// raised until it is, to no more than half of len. [`Rounded::spectrum`] has the singular values of Γ that were
     /// looked at. Products with Γ go through the FFT: O(len · order · log len + len · order²), and len · order² more for
     /// each mode that is left out.
     ///
@@ -114,8 +114,8 @@ impl<E: Spectral> Response<E> {
 
 fn realise<E: Spectral>(response: ArrayView1<'_, E>, goal: Goal) -> Result<Rounded<Sss<E>, Vec<f64>>> {
     let len = response.len();
-    let (rows, columns) = (len / 2, len - len / 2);
-    if rows == 0 {
+    let (rows, columns) = (len - len / 2, len / 2);
+    if columns == 0 {
         return Ok(finish(response, System::empty(), Vec::new()));
     }
     let hankel = Toeplitz::new(rows, columns, response.slice(s![1..]).to_owned())?;
