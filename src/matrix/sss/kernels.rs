@@ -113,6 +113,7 @@ pub(crate) fn add_outer<E: Field>(u: &[E], v: &[E], width: usize, out: &mut [E])
 }
 
 /// A square block of `size` rows replaced by its Hermitian part, `(A + Aᴴ) / 2`.
+#[inline(always)]
 pub(super) fn make_hermitian<E: Field>(a: &mut [E], size: usize) {
     let half = E::one() / (E::one() + E::one());
     for i in 0..size {
