@@ -38,7 +38,9 @@ fn main() -> semisep::Result<()> {
     show("Toeplitz: any function of the distance", &toeplitz, qkv)?;
     show("banded: a window", &Banded::new(LEN, LEN, 1, 0), qkv)?;
 
-    println!("   The Fourier mask is complex. With the other sign and the factor 1/n it is its own inverse,");
+    println!(
+        "   The Fourier mask is complex. Its inverse is the one with the other sign and the factor 1/n,"
+    );
     let fourier = Fourier::new(LEN, Sign::Negative, Normalization::One);
     let back = Fourier::new(LEN, Sign::Positive, Normalization::Inverse);
     let x = v.mapv(|v| Complex::new(v, 0.0));

@@ -43,6 +43,7 @@ fn main() -> semisep::Result<()> {
     let x = part(0, heads, config.head_dim);
     let (b, c) =
         (part(config.d_ssm, groups, config.state_dim), part(config.d_ssm + shared, groups, config.state_dim));
+    println!("3. x: {:?}, B and C: {:?} (batch, len, heads or groups, width)", x.shape(), b.shape());
 
     // 4. Raw steps become steps and decays.
     let a = layer.a_log.to_array().mapv(|v| -v.exp()).flatten().to_owned();

@@ -1,7 +1,7 @@
 //! Lesson 8: prefill and decoding are the same thing.
 //!
-//! One function reads any number of tokens from any state. A prompt is many at once, a decoding step is one, and a batch is several
-//! sequences packed one after the other, whatever their lengths.
+//! One function reads any number of tokens from any state. A prompt is many at once, a decoding step is one, and a batch is
+//! several sequences packed one after the other, whatever their lengths.
 //!
 //! `cargo run --example 08_prefill_and_decode`
 

@@ -6,7 +6,7 @@
 //!
 //! The series is the weekly CO2 record of Mauna Loa, 1958 to 2001 (`examples/data`, public domain), with its missing weeks.
 //!
-//! `cargo run --example 09_gaussian_process`
+//! `cargo run --release --example 09_gaussian_process`
 
 use std::f64::consts::TAU;
 use std::time::Instant;

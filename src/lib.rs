@@ -69,8 +69,8 @@
 //! # Longer texts
 //!
 //! [Notation](documentation::notation), [algorithms](documentation::algorithms), [semiseparable linear
-//! algebra](documentation::semiseparable), [gradients](documentation::gradients), [kernels](documentation::kernels) and
-//! [design](documentation::design).
+//! algebra](documentation::semiseparable), [gradients](documentation::gradients), [the model](documentation::mamba2),
+//! [kernels](documentation::kernels) and [design](documentation::design).
 #![warn(clippy::all)]
 
 #[cfg(feature = "cuda")]

@@ -3,13 +3,15 @@
 //! Without the feature `parallel` everything runs on the calling thread. No function here changes the
 //! order of a sum, so results do not depend on the number of threads.
 
+#[cfg(feature = "parallel")]
+use std::sync::{Mutex, PoisonError};
+
 /// Calls `f` on every item, in any order.
 pub(crate) fn for_each<I: Send>(items: Vec<I>, f: impl Fn(I) + Sync + Send) {
     #[cfg(feature = "parallel")]
     if items.len() > 1 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        items.into_par_iter().with_max_len(1).for_each(f);
-        return;
+        let items: Vec<_> = items.into_iter().map(slot).collect();
+        return for_each_index(items.len(), &|i| take(&items[i]).into_iter().for_each(&f));
     }
     items.into_iter().for_each(f);
 }
@@ -18,10 +20,35 @@ pub(crate) fn for_each<I: Send>(items: Vec<I>, f: impl Fn(I) + Sync + Send) {
 pub(crate) fn map<I: Send, O: Send>(items: Vec<I>, f: impl Fn(I) -> O + Sync + Send) -> Vec<O> {
     #[cfg(feature = "parallel")]
     if items.len() > 1 && rayon::current_num_threads() > 1 {
-        use rayon::prelude::*;
-        return items.into_par_iter().with_max_len(1).map(f).collect();
+        let (items, results): (Vec<_>, Vec<_>) =
+            items.into_iter().map(|item| (slot(item), Mutex::new(None))).unzip();
+        for_each_index(items.len(), &|i| {
+            let result = take(&items[i]).map(&f);
+            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = result;
+        });
+        return results.iter().filter_map(take).collect();
     }
     items.into_iter().map(f).collect()
+}
+
+/// Calls `f` with every number below `count`, in any order. Not generic, so that what it takes of `rayon` is compiled once
+/// and not with each closure.
+#[cfg(feature = "parallel")]
+fn for_each_index(count: usize, f: &(dyn Fn(usize) + Sync)) {
+    use rayon::prelude::*;
+    (0..count).into_par_iter().with_max_len(1).for_each(f);
+}
+
+/// A place from which one thread takes what is there.
+#[cfg(feature = "parallel")]
+fn slot<T>(value: T) -> Mutex<Option<T>> {
+    Mutex::new(Some(value))
+}
+
+/// What is in a slot, if it was not taken before.
+#[cfg(feature = "parallel")]
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Both results, the two calls side by side if there are threads for it.

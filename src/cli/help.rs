@@ -32,6 +32,7 @@ AN OPERATOR FILE (safetensors; numbers as F64, F32, F16 or BF16)
   dy            (batch, len, heads, head_dim)          cotangent of y, for gradients
   dfinal_state  (batch, heads, head_dim, state_dim)    cotangent of the final state, for gradients
   metadata (strings): softplus = true or false (false if absent), dt_min (0), dt_max (inf)
+  Tensors and metadata of other names are not looked at, nor whether x, B, C and z are finite.
   Reference results, which `verify` compares with: y, final_state, and grad_NAME of
   <y, dy> + <final_state, dfinal_state> for every input NAME, shaped like that input.
 

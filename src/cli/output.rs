@@ -41,7 +41,9 @@ impl Pending {
         builder.prefix(".semisep-");
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the umask takes
-        let file = builder.tempfile_in(&folder).map_err(|e| in_file(path, e.kind()))?;
+        let file = builder.tempfile_in(&folder).map_err(|e| {
+            in_file(path, format!("no file can be made in the folder `{}`: {}", folder.display(), e.kind()))
+        })?;
         Ok(Self { path: target, file })
     }
 

@@ -24,11 +24,12 @@ pub struct Options {
     /// File to write; replaced if it exists
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// How to multiply; by default recurrent for a few positions, else chunked
+    /// How to multiply; by default the fastest for the length, or chunked where --chunk is given
     #[arg(long)]
     pub algorithm: Option<How>,
     /// Block length of the chunked algorithm
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(allow_negative_numbers = true)]
     pub chunk: Option<u64>,
     /// Type in which x, B, C and z are held
     #[arg(long, default_value = "f64")]

@@ -37,6 +37,9 @@ pub struct MlpConfig {
 
 /// The sizes and choices of a model; in brackets the names of published configurations, the authors' first.
 ///
+/// Sizes that follow from others ([`Config::heads`] and so on) are those of a configuration that [`Config::validate`] accepts;
+/// for others they may panic by overflow or division by zero.
+///
 /// # Examples
 /// ```
 /// use semisep::mamba2::Config;

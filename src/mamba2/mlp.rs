@@ -18,7 +18,7 @@ impl<A: Real> Mlp<Weight<A>> {
         linear(gated.view(), &self.fc2)
     }
 
-    /// Cotangents of the parameters and of `u`, given that of the output.
+    /// Cotangents of the parameters and of `u`, given that of the output, `d_out`; all but the former (len, d_model).
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes disagree.

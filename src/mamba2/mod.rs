@@ -1,8 +1,9 @@
 //! The Mamba-2 language model: its configuration, its parameters, what it remembers, forwards and backwards.
 //!
-//! [`Model`] holds parameters as plain structs of leaves. With [`crate::nn::Weight`]s it runs: [`Model::forward`] takes [`Tokens`] and a
-//! [`State`] to logits, for a whole prompt or for one token, of one sequence or of many packed together. [`Model::loss_vjp`] yields the
-//! gradient as the same struct of arrays.
+//! [`Model`] holds parameters as plain structs of leaves. With [`crate::nn::Weight`]s it runs: [`Model::forward`] takes
+//! [`Tokens`] and a [`State`] to logits, for a whole prompt or for one token, of one sequence or of many packed together.
+//! [`Model::loss_vjp`] yields the gradient as the same struct of arrays. `checkpoint` (feature of that name) reads published
+//! models, [`generate`] continues texts.
 
 mod attention;
 mod block;

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | [`OneSemiseparable`] | $`a_i \cdots a_{j+1}`$ for i ≥ j | O(len), a scan ([`scan`]) |
 //! | [`Bidiagonal`], its inverse | two diagonals | O(len) |
-//! | [`Sss`], [`FilterForm`] | $`C_i A \cdots A B_j`$ for i ≥ j | O(len · order), diagonal A |
+//! | [`FilterForm`] | $`C_i A_i \cdots A_{j+1} B_j`$ for i ≥ j | O(len · order), diagonal A |
+//! | [`Sss`] | $`C_i A_{i-1} \cdots A_{j+1} B_j`$ for i > j, free for i = j | the same |
 //! | [`Upper`], [`Quasiseparable`], [`HermitianQuasiseparable`] | the same above the diagonal, and on both sides | as [`Sss`], once or twice |
 //! | [`MaskedAttention`] | $`L_{ij}\, Q_i \cdot K_j`$ for any mask L | that of L, once for each feature |
 //! | the masks of [`mask`] | all ones, causal, decay, Toeplitz, Fourier, banded, dense | see there |

@@ -84,6 +84,8 @@ pub fn gate<A: Real>(v: ArrayView2<'_, A>, g: ArrayView2<'_, A>, y: ArrayViewMut
 /// dv = dy \circ \mathrm{SiLU}(g), \qquad dg = dy \circ v \circ \mathrm{SiLU}'(g)
 /// ```
 ///
+/// all (len, channels).
+///
 /// # Errors
 /// [`crate::Error::Shape`] if the shapes differ.
 pub fn gate_vjp<A: Real>(

@@ -144,6 +144,9 @@ fn add_seen<A: Real>(
 /// dQ = \tfrac{dS\, K}{\sqrt{\mathrm{head\_dim}}}, \quad dK = \tfrac{dS^\top Q}{\sqrt{\mathrm{head\_dim}}}, \quad dV = P^\top dy
 /// ```
 ///
+/// # Shapes
+/// As [`attention`]; `dy`: like `y`.
+///
 /// # Errors
 /// [`Error::Shape`] if the shapes disagree.
 pub fn attention_vjp<A: Real>(

@@ -114,12 +114,15 @@ pub struct Conv1dGrad<A> {
     pub window: Array3<A>,
 }
 
-/// Cotangents of the parameters, of `x` and of the window that comes in, given those of `y` and of the window that goes out. With
-/// `e` the window followed by x:
+/// Cotangents of the parameters, of `x` and of the window that comes in, given those of `y` and of the window that goes out.
+/// With `e` the window followed by x:
 ///
 /// ```math
-/// dw_k = \sum_t dy_t\, e_{t+k}, \qquad de_{t+k} \mathrel{+}= w_k\, dy_t
+/// dw_k = \sum_t dy_t\, e_{t+k}, \qquad de_{t+k} \mathrel{+}= w_k\, dy_t, \qquad d\,\mathrm{bias} = \sum_t dy_t
 /// ```
+///
+/// # Shapes
+/// As [`causal_conv1d`]; `dy`: (len, channels); `d_window`: like `window`.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes disagree.

@@ -52,6 +52,8 @@ pub(crate) fn summed_cross_entropy<A: Real>(logits: ArrayView2<'_, A>, targets: 
 /// d\,\mathrm{logits}_t = \tfrac{d}{n} (\mathrm{softmax}(\mathrm{logits}_t) - e_{\mathrm{target}_t})
 /// ```
 ///
+/// with n the number of targets; 0 at positions that have none. Result: (len, vocabulary).
+///
 /// # Errors
 /// As [`cross_entropy`].
 pub fn cross_entropy_vjp<A: Real>(

@@ -1,7 +1,8 @@
 //! Parts of networks: plain functions on views, each with its vjp behind it.
 //!
-//! A tensor of positions is (len, channels), the sequences of a batch one after the other; what looks at other positions takes the
-//! [`crate::ssd::Sequences`] that tell where they begin. Parameters are [`Weight`]s, their cotangents plain arrays of the same shapes.
+//! A tensor of positions is (len, channels), the sequences of a batch one after the other; what looks at other positions takes
+//! the [`crate::ssd::Sequences`] that tell where they begin. Parameters are [`Weight`]s, their cotangents plain arrays of the
+//! same shapes.
 
 mod activation;
 mod attention;

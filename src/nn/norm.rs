@@ -106,6 +106,9 @@ fn rms_norm_in_place<A: Real>(
 /// dx = r\, (w \circ dy) - \tfrac{r^3}{n} \langle w \circ dy, x \rangle\, x, \qquad dw = \textstyle\sum_t r_t\, dy_t \circ x_t
 /// ```
 ///
+/// # Shapes
+/// As [`rms_norm`]; `dy`: (len, channels).
+///
 /// # Errors
 /// [`Error::Shape`] if the shapes disagree.
 pub fn rms_norm_vjp<A: Real>(
@@ -178,6 +181,9 @@ pub fn gated_rms_norm<A: Real>(
 pub type GatedNormGrad<A> = (Option<ArrayD<A>>, Array2<A>, Array2<A>);
 
 /// Cotangents of the inputs of [`gated_rms_norm`], its two steps backwards: of the weight, of `y`, of `z`.
+///
+/// # Shapes
+/// As [`gated_rms_norm`]; `d_out`: (len, channels).
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes disagree or the weight is missing.

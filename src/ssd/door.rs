@@ -92,9 +92,9 @@ impl<'a, T: Scalar> Ssd<'a, T> {
         Ok(grad)
     }
 
-    /// The same into memory of the caller, all of which is overwritten, by the algorithm of `kept`. If that holds what
-    /// [`Ssd::matmul_keeping`] kept of the product with the same `x`, `initial` and generators, it need not be
-    /// computed again.
+    /// The same into memory of the caller, all of which is overwritten (`grad.d`, `None` without a skip, and `grad.state` are
+    /// made anew), by the algorithm of `kept`. If that holds what [`Ssd::matmul_keeping`] kept of the product with the same
+    /// `x`, `initial` and generators, it need not be computed again.
     ///
     /// # Errors
     /// As [`Ssd::vjp`], and [`Error::Shape`] if `grad` has other shapes or `kept` is of a product of other shapes.

@@ -14,7 +14,7 @@
 //!
 //! [`Ssd`] is the matrix, [`Algorithm`] the way to multiply. The walk: [`Ssd::matmul`] checks `x`, cuts the rows
 //! into runs (one sequence and one group of heads each), and calls `forward` of `quadratic.rs`, `recurrent.rs` or
-//! `chunked.rs` on every run; [`Ssd::vjp`] calls their `vjp`.
+//! `chunked/` on every run; [`Ssd::vjp`] calls their `vjp`.
 
 mod bidirectional;
 mod chunked;
@@ -41,12 +41,11 @@ pub use sequences::{Sequences, States};
 use crate::error::{Error, Result, check_shape};
 use crate::scalar::{Real, Scalar};
 
-/// How to multiply; never changes the answer beyond rounding.
+/// How to multiply; never changes the answer beyond rounding where all numbers are finite, see [`Ssd`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
     /// The fastest for the length at hand: recurrent up to [`Algorithm::FEW`] positions, quadratic up to
-    /// [`Algorithm::SHORT`], else chunked with
-    /// blocks of [`Algorithm::CHUNK`].
+    /// [`Algorithm::SHORT`], else chunked with blocks of [`Algorithm::CHUNK`].
     #[default]
     Automatic,
     /// Masked attention: the matrix of each head is formed, O(len²) time and memory.
@@ -94,6 +93,15 @@ pub enum Diagonal {
 ///
 /// `x`, `b`, `c` may be stored as `f64`, `f32`, `f16` or `bf16`; steps, decays, skip and states are always in
 /// the precision of computation ([`Scalar::Acc`]), since rounding them to sixteen bits would dominate the error.
+///
+/// Any finite `log_a` is taken; one whose exponential underflows forgets all that was before. Batch and len may be 0.
+///
+/// What is not finite, 0 times which is NaN, spreads further by [`Algorithm::Quadratic`] and [`Algorithm::Chunked`] than by
+/// [`Algorithm::Recurrent`], to other outputs of the same sequence or chunk, earlier ones included. That is a number of `x`,
+/// `b` or `c`, at which nothing looks, or, with `log_a` above 0, a product of decays over a sequence or chunk that overflows.
+///
+/// To see a matrix, multiply by unit vectors: with head_dim = len and `x[[k, t, h, p]]` = 1 where t = p and 0 elsewhere,
+/// `y[[k, t, h, s]]` is the entry (t, s) of the matrix of batch row k and head h.
 ///
 /// # Examples
 /// ```

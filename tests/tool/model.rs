@@ -319,6 +319,8 @@ fn bad_input_is_told_in_a_line_and_leaves_no_output() {
     fails(&["generate", path, "--tokens", "5,97"], &["--tokens", "from 0 to 96", "found 97 at 1"]);
     fails(&["generate", path, "--tokens", ""], &["--tokens"]);
     fails(&["generate", path, "--tokens", "-1"], &["-1"]);
+    fails(&["generate", path, "--tokens", "1", "--temperature", "-1"], &["`temperature`", "-1"]);
+    fails(&["generate", path, "--tokens", "1", "--top-k", "-1"], &["--top-k", "-1"]);
     fails(&["generate", path], &["--prompt", "--tokens"]);
     fails(&["generate", path, "--tokens", "5", "--greedy", "--seed", "1"], &["--greedy", "--seed"]);
     fails(&["generate", path, "--tokens", "5", "--temperature", "0"], &["temperature"]);

@@ -269,10 +269,13 @@ fn wrong_usage_is_told_in_one_line() {
         (&["frobnicate"], &["frobnicate"]),
         (&["ssd", &input], &["--output"]),
         (&["ssd", &input, "-o", out, "--chunk", "0"], &["--chunk", "0"]),
-        (&["ssd", &input, "-o", out, "--chunk", "-3"], &["-3"]),
+        (&["ssd", &input, "-o", out, "--chunk", "-3"], &["--chunk", "-3"]),
         (&["ssd", &input, "-o", out, "--chunk", "4", "--algorithm", "quadratic"], &["--chunk"]),
         (&["ssd", &input, "-o", out, "--dtype", "f8"], &["f8"]),
-        (&["ssd", &input, "-o", no_folder.to_str().unwrap()], &["none/out.safetensors"]),
+        (
+            &["ssd", &input, "-o", no_folder.to_str().unwrap()],
+            &["none/out.safetensors", "no file can be made"],
+        ),
         (&["ssd", &input, "-o", folder.path().to_str().unwrap()], &["not a regular file"]),
         (&["ssd", "nowhere.safetensors", "-o", out], &["nowhere.safetensors"]),
         (&["verify", "nowhere.safetensors"], &["nowhere.safetensors"]),
@@ -371,6 +374,12 @@ fn a_gpu_that_cannot_be_used_is_one_line_on_standard_error() {
         println!("skipped: there is a device");
     }
     fails(&["verify", "--device", "abacus"], &["abacus"]);
+}
+
+#[test]
+fn lengths_that_bench_cannot_measure_are_refused() {
+    fails(&["bench", "--suite", "matrix", "--lengths", "8"], &["--lengths", "expected none"]);
+    fails(&["bench", "--lengths", "-1"], &["--lengths", "-1"]);
 }
 
 #[cfg(feature = "cuda")]

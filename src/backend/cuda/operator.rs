@@ -19,9 +19,9 @@ const STATES: &str = "(batch or sequences, heads, head_dim, state_dim)";
 
 /// The SSD matrix of every batch row and head, by generators on a device: twin of [`crate::ssd::Ssd`].
 ///
-/// b, c, x and y may be parts of wider tensors; states and the skip begin at multiples of 16 bytes. Sums are taken in a fixed order, so that the same call gives the same bits; by a
-/// fixed algorithm (any but [`Algorithm::Automatic`], and that one too by [`CudaSsd::with_batch_invariance`]) a sequence gets the
-/// same bits in whatever batch or row it stands.
+/// b, c, x and y may be parts of wider tensors; states and the skip begin at multiples of 16 bytes. Sums are taken in a
+/// fixed order, so that the same call gives the same bits; by a fixed algorithm (any but [`Algorithm::Automatic`], and that
+/// one too by [`CudaSsd::with_batch_invariance`]) a sequence gets the same bits in whatever batch or row it stands.
 ///
 /// # Examples
 /// A layer's inputs as parts of one projection, raw steps included, and results that stay on the device:
@@ -104,7 +104,8 @@ impl<T: Stored> CudaSsd<T> {
     ///
     /// # Errors
     /// [`Error::Shape`] as [`crate::ssd::Ssd::new`] has it, or if steps or decays are not contiguous or an axis is longer
-    /// than the kernels are made for; [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if tensors are of different streams.
+    /// than the kernels are made for (state_dim and, of x, head_dim 256, heads 65535);
+    /// [`DeviceError::Elsewhere`](crate::DeviceError::Elsewhere) if tensors are of different streams.
     pub fn new(steps: Steps<T>, b: CudaTensor<T>, c: CudaTensor<T>) -> Result<Self> {
         let [batch, len, heads] = steps.check(b.stream())?;
         check::generators(&b, &c, [batch, len, heads], 1..=exact::WIDEST, b.stream())?;

@@ -12,7 +12,7 @@ use super::tensor::{CudaTensor, Stored};
 use crate::error::{Error, Result};
 use crate::ssd::{Algorithm, Grad, Output, Place, Ssd};
 
-/// A CUDA device as the place of computation, with tensors stored as `T`.
+/// A CUDA device as the place of computation, with tensors stored as `T`; shapes as [`CudaSsd::new`] takes them.
 ///
 /// ```no_run
 /// use ndarray::{Array3, Array4};

@@ -21,7 +21,7 @@ use super::machine::{Device, Machine};
 use super::output::Pending;
 use super::progress::bar;
 use super::put;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mamba2::Config;
 use crate::parallel;
 use ceilings::{Ceilings, Yardstick};
@@ -45,6 +45,7 @@ pub struct Options {
     pub quick: bool,
     /// Lengths to measure, e.g. 2048,65536
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(allow_negative_numbers = true)]
     pub lengths: Vec<u32>,
 }
 
@@ -139,7 +140,8 @@ struct Measured {
 /// Measures, prints, and writes the JSON file if asked.
 ///
 /// # Errors
-/// [`crate::Error::File`] if the JSON file cannot be written, [`crate::Error::Config`] for what is not measured on a GPU.
+/// [`Error::File`] if the JSON file cannot be written, [`Error::Config`] for lengths of a suite that has its own and for what
+/// is not measured on a GPU.
 pub fn bench(options: &Options) -> Result<()> {
     #[cfg(feature = "cuda")]
     cuda::check(options)?;
@@ -149,6 +151,10 @@ pub fn bench(options: &Options) -> Result<()> {
     }
     #[cfg(not(feature = "cuda"))]
     Machine::open(options.device)?;
+    if matches!(options.suite, Subject::Matrix) && !options.lengths.is_empty() {
+        let reason = "expected none: the lengths of the suite `matrix` are fixed".into();
+        return Err(Error::Config { field: "--lengths", reason });
+    }
     let pending = options.json.as_deref().map(Pending::new).transpose()?;
     let suite = Suite::new(options);
     let mut ceilings = Ceilings::default();

@@ -168,11 +168,12 @@ pub(super) fn too_much<A: Real>(
         Pass::Forward => 2,
         Pass::Both => 5,
     };
-    let mut bytes = tensors * len * HEADS * HEAD_DIM * size_of::<A>();
+    let [len, threads, size] = [len, threads, size_of::<A>()].map(|n| n as u128); // no length overflows
+    let mut bytes = tensors * len * (HEADS * HEAD_DIM) as u128 * size;
     if algorithm.name == "quadratic" {
-        bytes += (1 + tensors) * threads * len * len * size_of::<A>();
+        bytes += (1 + tensors) * threads * len * len * size;
     }
-    if let Some(available) = memory::available().filter(|&a| bytes as u64 > a / 2) {
+    if let Some(available) = memory::available().filter(|&a| bytes > u128::from(a / 2)) {
         let (need, have) = (bytes >> 20, available >> 20);
         return Some(format!("needs about {need} MiB, more than half of the {have} MiB at hand"));
     }
@@ -186,4 +187,20 @@ fn filled<A: Real, D: Dimension>(
     next: &mut impl FnMut() -> f64,
 ) -> ndarray::Array<A, D> {
     ndarray::Array::from_shape_simple_fn(shape, || real(next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALGORITHMS, Effort, Pass, too_much};
+
+    #[test]
+    fn no_length_is_too_long_to_be_judged() {
+        for algorithm in ALGORITHMS {
+            for len in [1, u32::MAX as usize] {
+                let effort = Effort { budget: 1.0, patience: 1.0 };
+                let reason = too_much::<f64>(&algorithm, Pass::Both, len, 64, Some(2.0 * len as f64), effort);
+                assert!(len == 1 || reason.is_some(), "{}", algorithm.name);
+            }
+        }
+    }
 }

@@ -24,28 +24,28 @@ pub struct Options {
     #[arg(long, value_name = "ID,...", value_parser = Ids::parse, group = "start")]
     pub tokens: Vec<Ids>,
     /// The most tokens to add to each prompt
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, allow_negative_numbers = true)]
     pub max_new: usize,
     /// Take the likeliest token always
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "seed"])]
     pub greedy: bool,
     /// Below 1: closer to the likeliest tokens
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
     pub temperature: f64,
     /// Keep that many of the likeliest tokens; 0 for all
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(long, value_name = "K", default_value_t = 0, allow_negative_numbers = true)]
     pub top_k: usize,
     /// Keep the fewest tokens whose probabilities sum to P
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
     pub top_p: f64,
     /// Keep tokens of at least this share of the largest probability
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
     pub min_p: f64,
     /// Above 1: what has been said is less likely to be said again
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
     pub repetition_penalty: f64,
     /// What chance depends on
-    #[arg(long, value_name = "S", default_value_t = 0)]
+    #[arg(long, value_name = "S", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
     /// Text at which to stop; may be given several times
     #[arg(long, value_name = "TEXT", conflicts_with = "tokens")]

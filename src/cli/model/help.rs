@@ -52,7 +52,8 @@ Write a checkpoint in another layout or type.
   --layout hf         config.json with hidden_size, ...   model.safetensors
   --layout original   config.json with d_model, ...       pytorch_model.bin
 With --shard-size there are several such files, model-00001-of-00003.safetensors and so on, and an index that says which
-tensor is where; a tensor is never cut. The names of the files of weights are printed. Without --dtype no number changes. A_log, dt_bias and D are never made narrower: errors in them add up over a sequence.
+tensor is where; a tensor is never cut. The names of the files of weights are printed.
+Without --dtype no number changes. A_log, dt_bias and D are never made narrower: errors in them add up over a sequence.
 OUT appears whole or not at all. Attention and MLP blocks exist in the original layout only.
 
 Examples:

@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Run the sequence in pieces of these lengths, the state going on from one to the next
-    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', allow_negative_numbers = true)]
     pub split: Option<Vec<usize>>,
 }
 

@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::scalar::Field;
 
 impl<E: Field> Sss<E> {
-    /// The Kronecker product $`M \otimes X`$ with a dense block; the order grows by the smaller size s of X.
+    /// The Kronecker product $`M \otimes X`$ with a dense block of any size; the orders become s times as large, s being the
+    /// smaller size of X.
     ///
     /// With $`X = U V^\top`$, where one of U and V is X and the other the identity:
     ///

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | all entries of a matrix | `from_dense`, `from_dense_blocks` | O(len² · order) |
 //! | a function of row and column | `from_entries` | the same, and memory O(len · order) |
-//! | column and row of a Toeplitz matrix | `from_toeplitz` | O(len · order · log len) |
+//! | column and row of a Toeplitz matrix | `from_toeplitz` | O(len · order · (order + log len)) |
 //!
 //! All find the smallest orders for a tolerance.
 

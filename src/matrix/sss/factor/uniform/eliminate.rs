@@ -79,8 +79,8 @@ impl<E> Default for Kept<E> {
 /// Steps of the shortest segment whose start is kept.
 const SHORTEST: usize = 32;
 
-/// The elimination of `l`, with P before every segment of half as many steps as its order, and forward substitution
-/// for a column, if there is one; `false` if these loops do not apply.
+/// The elimination of `l`, with P before every segment of half as many steps as its order, at least [`SHORTEST`], and
+/// forward substitution for a column, if there is one; `false` if these loops do not apply.
 pub(in super::super) fn eliminate_keeping<E: Field>(
     l: &Sss<E>,
     demand: Demand,
