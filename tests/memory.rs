@@ -165,6 +165,7 @@ fn factor_peaks(len: usize) -> Vec<(&'static str, usize)> {
     let StateSpace { transition, noise, output, output_noise, initial } = case.model.clone();
     let roots = StateSpaceRoots { transition, noise, output, output_noise, initial };
     let response = Array1::from_shape_fn(len, |t| 0.9f64.powi(t as i32));
+    let column = response.view();
     let round = Tolerance::Frobenius(1e-3);
     vec![
         ("substitution", peak(|| (s.solve(x).unwrap(), s.solve_adjoint(x).unwrap()))),
@@ -177,6 +178,7 @@ fn factor_peaks(len: usize) -> Vec<(&'static str, usize)> {
         ("inertia and determinant", peak(|| (ldl.inertia().unwrap(), ldl.log_determinant().unwrap()))),
         ("LU", peak(|| dominant.lu().unwrap().solve(x).unwrap())),
         ("inverse of LU", peak(|| dominant.lu().unwrap().inverse().unwrap())),
+        ("inverse by orthogonal factors", peak(|| dominant.inverse().unwrap())),
         ("two-sided QR", peak(|| dominant.qr().unwrap().solve(x).unwrap())),
         ("lower QR", peak(|| s.qr().unwrap().least_squares(x).unwrap())),
         ("vjp of a solution", peak(|| h.solve_vjp(&ldl, x, x).unwrap())),
@@ -185,6 +187,10 @@ fn factor_peaks(len: usize) -> Vec<(&'static str, usize)> {
         ("rounding", peak(|| (s.rounded(round).unwrap(), q.rounded(round).unwrap()))),
         ("canonical form", peak(|| s.canonical(Canonical::Balanced).unwrap())),
         ("Toeplitz", peak(|| Sss::from_toeplitz(response.view(), Tolerance::Relative(1e-9)).unwrap())),
+        (
+            "two-sided Toeplitz",
+            peak(|| Quasiseparable::from_toeplitz(column, column, Tolerance::Relative(1e-9)).unwrap()),
+        ),
         ("norms", peak(|| (s.norm_frobenius().unwrap(), s.norm_one().unwrap(), norm_one_exact(s).unwrap()))),
         ("distance", peak(|| s.distance(&case.fast).unwrap())),
         ("2-norm", peak(|| norm_two_estimate(s).unwrap())),

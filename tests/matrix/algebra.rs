@@ -4,7 +4,7 @@ use crate::support::assert_close;
 use crate::support::ragged::{
     Draw, KINDS, Kind, Sizes, adjoint, array, dense_hermitian, dense_lower, dense_two_sided, product, sizes,
 };
-use ndarray::Array2;
+use ndarray::{Array2, array};
 use num_complex::Complex;
 use proptest::prelude::*;
 use semisep::Error;
@@ -134,19 +134,27 @@ fn check_transposes<E: Draw>(sizes: &Sizes) {
 
 fn check_kronecker<E: Draw>(sizes: &Sizes, (rows, columns): (usize, usize)) {
     let x = array::<E>(rows, columns, &mut sizes.random());
-    let kron = |m: &Array2<E>| {
+    let kron = |m: &Array2<E>, x: &Array2<E>| {
         let shape = (m.nrows() * rows, m.ncols() * columns);
         Array2::from_shape_fn(shape, |(i, j)| m[[i / rows, j / columns]] * x[[i % rows, j % columns]])
     };
     let s = sizes.lower::<E>();
     let large = s.kronecker(x.view());
-    assert_close(&dense_lower(&large), &kron(&dense_lower(&s)), TOLERANCE);
+    assert_close(&dense_lower(&large), &kron(&dense_lower(&s), &x), TOLERANCE);
     let expected: Vec<_> = s.orders().iter().map(|n| n * rows.min(columns)).collect();
     assert_eq!(large.orders(), expected);
     let m = sizes.two_sided::<E>();
-    assert_close(&dense_two_sided(&m.kronecker(x.view())), &kron(&dense_two_sided(&m)), TOLERANCE);
+    assert_close(&dense_two_sided(&m.kronecker(x.view())), &kron(&dense_two_sided(&m), &x), TOLERANCE);
+    let m = sizes.hermitian::<E>();
+    if rows == columns {
+        let x = &x + &adjoint(&x);
+        let large = m.kronecker(x.view()).unwrap();
+        assert_close(&dense_hermitian(&large), &kron(&dense_hermitian(&m), &x), TOLERANCE);
+    } else {
+        assert!(matches!(m.kronecker(x.view()), Err(Error::Shape { tensor: "x", .. })));
+    }
     let upper = Upper(s);
-    let expected = kron(&adjoint(&dense_lower(&upper.0)));
+    let expected = kron(&adjoint(&dense_lower(&upper.0)), &x);
     assert_close(&adjoint(&dense_lower(&upper.kronecker(x.view()).0)), &expected, TOLERANCE);
 }
 
@@ -287,6 +295,12 @@ fn what_does_not_fit_is_an_error_that_names_the_step() {
     names(s.hadamard(&t).unwrap_err(), "step 1");
     names((&s * &t).unwrap_err(), "step 1");
     names(s.inverse().unwrap_err(), "step 1");
+    let gram = HermitianQuasiseparable::gram(&s);
+    names(
+        gram.kronecker(array![[1.0, 2.0], [3.0, 1.0]].view()).unwrap_err(),
+        "2 at (0, 1) against 3 at (1, 0)",
+    );
+    names(gram.kronecker(array![[f64::NAN]].view()).unwrap_err(), "a Hermitian block, found NaN");
     let (transition, b, c, mut d) = t.into_parts();
     d.block_mut(1).fill(0.0);
     let singular = Sss::new(transition, b, c, d).unwrap();

@@ -332,49 +332,6 @@ fn a_smooth_kernel_is_compressed_to_the_budget_and_not_far_below() {
 }
 
 #[test]
-fn a_response_of_few_poles_is_found_and_its_poles_are_recovered() {
-    let poles = [0.97, 0.6, -0.8];
-    for len in [40, 1000] {
-        let h = Array1::from_shape_fn(len, |t| poles.iter().map(|p: &f64| p.powi(t as i32)).sum::<f64>());
-        for tolerance in [Tolerance::Relative(1e-9), Tolerance::Absolute(1e-9), Tolerance::Frobenius(1e-9)] {
-            let found = Sss::from_toeplitz(h.view(), tolerance).unwrap();
-            assert!(found.matrix.orders().iter().all(|n| *n == 3));
-            assert!(found.error < 1e-8);
-            let a = found.matrix.a(1);
-            let a = Mat::<f64>::from_fn(3, 3, |i, j| a[[i, j]]);
-            let mut values: Vec<_> = a.eigenvalues().unwrap().iter().map(|v| v.re).collect();
-            values.sort_by(f64::total_cmp);
-            assert_close(&values, &[-0.8, 0.6, 0.97], 1e-9);
-        }
-    }
-    let h: Array1<f64> =
-        Array1::from_shape_fn(30, |t| poles.iter().map(|p: &f64| p.powi(t as i32)).sum::<f64>());
-    let m = Sss::from_toeplitz(h.view(), Tolerance::Relative(1e-9)).unwrap().matrix;
-    let dense = Array2::from_shape_fn((30, 30), |(i, j)| if i < j { 0.0 } else { h[i - j] });
-    assert_close(&m.to_dense(), &dense, 1e-10);
-}
-
-#[test]
-fn a_response_without_poles_is_approximated_with_the_error_that_is_told() {
-    let h = Array1::from_shape_fn(120, |t| 1.0 / (1.0 + t as f64));
-    let dense = Array2::from_shape_fn((120, 120), |(i, j)| if i < j { 0.0 } else { h[i - j] });
-    for share in [1e-1, 1e-4, 1e-8] {
-        let found = Sss::from_toeplitz(h.view(), Tolerance::Frobenius(share)).unwrap();
-        let error = norm(&(found.matrix.to_dense() - &dense));
-        assert!((found.error - error).abs() <= 1e-6 * error);
-        assert!(error <= share * norm(&dense));
-        assert!(found.matrix.order_at(1) < 20);
-    }
-    for len in 0..4 {
-        let h = Array1::from_shape_fn(len, |t| 1.0 + t as f64);
-        let found = Sss::from_toeplitz(h.view(), Tolerance::Relative(1e-12)).unwrap();
-        assert_eq!(found.matrix.len(), len);
-        let dense = Array2::from_shape_fn((len, len), |(i, j)| if i < j { 0.0 } else { h[i - j] });
-        assert!((found.error - norm(&(found.matrix.to_dense() - &dense))).abs() < 1e-12);
-    }
-}
-
-#[test]
 fn what_cannot_be_realised_or_rounded_is_an_error() {
     let one = Partition::Equal(1);
     let upper = ndarray::array![[1.0, 2.0], [0.0, 1.0]];

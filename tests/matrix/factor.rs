@@ -11,11 +11,11 @@ use crate::support::{Random, assert_close};
 use ndarray::Array2;
 use num_complex::Complex;
 use proptest::prelude::*;
-use semisep::Field;
 use semisep::matrix::StructuredMatrix;
 use semisep::matrix::sss::{
     HermitianQuasiseparable, Inertia, LogDeterminant, Quasiseparable, Sss, Tolerance, Transition, Upper,
 };
+use semisep::{Error, Field};
 
 /// Backward errors of algorithms that are stable stay below this.
 const STABLE: f64 = 1e-14;
@@ -77,6 +77,17 @@ fn check_lu<E: Dense>(sizes: &Sizes, width: usize) {
         assert_close(&dense_two_sided(&inverse), &solve(&dense, &Array2::eye(dense.nrows())), 1e-8);
         assert_eq!(inverse.lower().orders(), m.lower().orders());
         assert_eq!(inverse.upper().orders(), m.upper().orders());
+    }
+    // Renewed for another diagonal, and for other inputs too.
+    let heavier = m.diagonal_blocks().iter().map(|d| &d + &Array2::<E>::eye(d.nrows())).collect();
+    let (transition, inputs, outputs, d) = m.lower().clone().into_parts();
+    let other = Sss::new(transition, inputs.map(|b| b + b), outputs, d).unwrap();
+    let other = Quasiseparable::new(other, m.upper().clone()).unwrap();
+    let dense = dense_two_sided(&other) + Array2::<E>::eye(dense.nrows());
+    if let Ok(lu) = lu.refactor(&other, &heavier) {
+        let (lower, upper) = (dense_lower(lu.lower()), lu.upper().to_dense());
+        let scale = norm(&lower) * norm(&upper);
+        assert!(norm(&(product(&lower, &upper) - &dense)) <= STABLE * scale.max(1e-300));
     }
 }
 
@@ -174,6 +185,39 @@ fn check_orthogonal<E: Dense>(sizes: &Sizes, width: usize) {
     assert!(slope <= 1e-13 * scale.max(1e-300), "{slope:e} against {scale:e}");
 }
 
+/// That an inverse is right, or that there is none to speak of.
+fn check_inverse_of<E: Dense>(dense: &Array2<E>, found: Option<Array2<E>>) {
+    let condition = condition(dense);
+    match found {
+        None => assert!(condition > 1e8, "condition {condition} is refused"),
+        Some(found) if condition < 1e10 => {
+            let expected = solve(dense, &Array2::eye(dense.nrows()));
+            let error = norm(&(found - &expected));
+            assert!(error <= 1e-14 * condition * norm(&expected), "{error:e} at condition {condition:e}");
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_orthogonal_inverse<E: Dense>(sizes: &Sizes) {
+    let m = sizes.clone().square().two_sided::<E>();
+    let inverse = m.inverse().ok();
+    if let Some(inverse) = &inverse {
+        for (inverse, m) in [(inverse.lower(), m.lower()), (inverse.upper(), m.upper())] {
+            assert!(inverse.orders().iter().zip(m.orders()).all(|(found, most)| found <= most));
+        }
+    }
+    check_inverse_of(&dense_two_sided(&m), inverse.as_ref().map(dense_two_sided));
+    let m = sizes.hermitian::<E>();
+    check_inverse_of(&dense_hermitian(&m), m.inverse().ok().as_ref().map(dense_hermitian));
+    // Blocks that are not square, of a matrix that is.
+    let mut turned = sizes.clone();
+    turned.inputs.rotate_left(1.min(sizes.len()));
+    turned.outputs = sizes.inputs.clone();
+    let m = turned.two_sided::<E>();
+    check_inverse_of(&dense_two_sided(&m), m.inverse().ok().as_ref().map(dense_two_sided));
+}
+
 fn check_lower_qr<E: Dense>(sizes: &Sizes, width: usize) {
     let mut sizes = sizes.clone();
     for (outputs, inputs) in sizes.outputs.iter_mut().zip(&sizes.inputs) {
@@ -235,6 +279,12 @@ proptest! {
     }
 
     #[test]
+    fn every_regular_matrix_has_an_inverse_of_its_orders(sizes in sizes(7)) {
+        check_orthogonal_inverse::<f64>(&sizes);
+        check_orthogonal_inverse::<Complex<f64>>(&sizes);
+    }
+
+    #[test]
     fn lower_matrices_are_isometric_times_lower(sizes in sizes(7), width in 1usize..3) {
         check_lower_qr::<f64>(&sizes, width);
         check_lower_qr::<Complex<f64>>(&sizes, width);
@@ -259,6 +309,32 @@ fn inverses_of_banded_matrices_are_semiseparable_and_back() {
         let back = dense_two_sided(&inverse.lu().unwrap().inverse().unwrap());
         assert!(back.indexed_iter().all(|((i, j), v)| i.abs_diff(j) <= width || v.abs() < 1e-11));
     }
+}
+
+#[test]
+fn inverses_exist_where_elimination_breaks_down() {
+    const LEN: usize = 60;
+    for (order, seed) in [(1, 1), (2, 5), (3, 9)] {
+        let sizes = Sizes { seed, ..uniform(LEN, order, Kind::Diagonal) };
+        let mut random = sizes.random();
+        let mut part = || {
+            let a = Transition::diagonal(random_array::<f64>(LEN, order, &mut random));
+            let (b, c) = (random_array(LEN, order, &mut random), random_array(LEN, order, &mut random));
+            Sss::uniform(a, b, c, ndarray::Array1::zeros(LEN)).unwrap()
+        };
+        let m = Quasiseparable::new(part(), part()).unwrap(); // a diagonal of zeros
+        assert!(m.lu().is_err());
+        let (inverse, dense) = (m.inverse().unwrap(), dense_two_sided(&m));
+        let unit = product(&dense, &dense_two_sided(&inverse)) - Array2::<f64>::eye(LEN);
+        assert!(norm(&unit) <= 1e-14 * condition(&dense) * norm(&dense), "{:e}", norm(&unit));
+        assert!(inverse.lower().orders().iter().chain(inverse.upper().orders()).all(|n| *n <= order));
+        assert!(norm(&(dense_two_sided(&inverse.inverse().unwrap()) - &dense)) <= 1e-12 * condition(&dense));
+    }
+    let wide = Sizes { inputs: vec![1, 2], outputs: vec![1, 1], ..uniform(2, 1, Kind::Dense) };
+    assert!(matches!(wide.two_sided::<f64>().inverse(), Err(Error::Shape { tensor: "m", .. })));
+    let singular =
+        Quasiseparable::from_low_rank(Array2::ones((4, 1)).view(), Array2::<f64>::ones((4, 1)).view());
+    assert!(matches!(singular.unwrap().inverse(), Err(Error::Singular { .. })));
 }
 
 /// Sizes of a matrix of numbers of one order.

@@ -5,11 +5,12 @@ use crate::support::ragged::{Growth, Kind, Sizes, array as draw};
 use ndarray::{Array1, Array2, Array3, array, s};
 use num_complex::Complex;
 use semisep::Error;
-use semisep::matrix::StructuredMatrix;
+use semisep::matrix::mask::Toeplitz;
 use semisep::matrix::sss::{
-    Blocks, Canonical, HermitianQuasiseparable, Quasiseparable, Sss, StateSpace, StateSpaceRoots, Tolerance,
-    Transition, norm_inf_exact, norm_one_exact, norm_two_estimate,
+    Blocks, Canonical, FilterForm, HermitianQuasiseparable, Quasiseparable, Sss, StateSpace, StateSpaceRoots,
+    Tolerance, Transition, norm_inf_exact, norm_one_exact, norm_two_estimate,
 };
+use semisep::matrix::{Partition, StructuredMatrix};
 
 /// A matrix of blocks of unequal sizes, or of numbers of order 2.
 fn sizes(uniform: bool) -> Sizes {
@@ -189,7 +190,28 @@ fn a_factor_is_renewed_only_for_its_own_transition_and_outputs() {
         let error = m.ldl().unwrap().refactor(&other, &d).unwrap_err();
         assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
         assert!(m.cholesky().unwrap().refactor(&other, &d).is_err());
+        let two = |h: &HermitianQuasiseparable<f64>| h.to_quasiseparable();
+        let error = two(&m).lu().unwrap().refactor(&two(&other), &d).unwrap_err();
+        assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
+        let mixed = Quasiseparable::new(m.lower().clone(), other.into_lower()).unwrap();
+        let error = two(&m).lu().unwrap().refactor(&mixed, &d).unwrap_err();
+        let name = if name == "a" { "e" } else { "f" };
+        assert!(matches!(error, Error::Value { tensor, .. } if tensor == name), "{error}");
     }
+    let lu = || m.to_quasiseparable().lu().unwrap();
+    let renew = |m: &HermitianQuasiseparable<f64>, d: &Blocks<f64>| {
+        lu().refactor(&m.to_quasiseparable(), d).unwrap_err()
+    };
+    let shorter = d.iter().skip(1).map(|d| d.to_owned()).collect();
+    assert!(matches!(renew(&m, &shorter), Error::Shape { tensor: "diagonal", .. }));
+    assert!(matches!(
+        renew(&m, &Blocks::zeros(vec![(1, 2); d.len()])),
+        Error::Shape { tensor: "diagonal", .. }
+    ));
+    let ragged = hermitian(&sizes(false).lower::<f64>(), 40.0);
+    assert!(matches!(renew(&ragged, &d), Error::Shape { tensor: "m", .. }));
+    assert!(matches!(renew(&m, &d.map(|_| f64::NAN)), Error::Singular { step: 0, .. }));
+    assert_eq!(lu().refactor(&m.to_quasiseparable(), &d).unwrap(), lu());
 }
 
 /// Two outputs a step of a state that does not move, with this root of their noise.
@@ -244,6 +266,78 @@ fn sizes_that_are_empty_or_overflow_are_answered() {
     let (b, c) = (Blocks::zeros(vec![(1, 1); steps]), Blocks::zeros(vec![(0, 1); steps]));
     let silent: Sss<f64> = Sss::new(Transition::Identity, b, c, Blocks::zeros(vec![(0, 1); steps])).unwrap();
     assert!(format!("{silent:#}").starts_with("Sss 0 × 20000"));
+}
+
+/// Asserts that what very large sizes make is an error of this tensor.
+#[track_caller]
+fn too_many<T>(found: semisep::Result<T>, name: &str) {
+    match found {
+        Err(Error::Shape { tensor, .. }) if tensor == name => {}
+        Err(other) => panic!("{other} instead of a shape error of {name}"),
+        Ok(_) => panic!("accepted"),
+    }
+}
+
+#[test]
+fn sizes_that_empty_blocks_alone_speak_of_are_limited() {
+    const HUGE: usize = 1 << 40;
+    let blocks = |dims: &[(usize, usize)]| Blocks::<f64>::zeros(dims.iter().copied());
+    let half = || Transition::Scalar(array![0.5, 0.5]);
+    let lower = |a, b: &[_], c: &[_], d: &[_]| Sss::new(a, blocks(b), blocks(c), blocks(d));
+    let none = [(0, 0), (0, 0)];
+    for a in [Transition::Identity, half(), Transition::Diagonal(blocks(&[(1, 1), (1, 1)]))] {
+        too_many(lower(a, &[(HUGE, 0), (1, 1)], &[(1, 1), (0, HUGE)], &[(1, 0), (0, 1)]), "orders");
+    }
+    too_many(lower(half(), &[(2, 1), (HUGE, 0)], &[(1, 2), (1, 2)], &[(1, 1), (1, 0)]), "orders");
+    too_many(lower(half(), &[(2, 1), (2, 1)], &[(0, HUGE), (1, 2)], &[(0, 1), (1, 1)]), "orders");
+    let dense = Transition::Dense(blocks(&[(0, HUGE), (1, 0)]));
+    too_many(lower(dense, &[(0, 1), (1, 1)], &[(0, HUGE), (1, 0)], &[(0, 1), (1, 1)]), "orders");
+    too_many(lower(half(), &[(0, 1), (0, 0)], &[(1, 0), (HUGE, 0)], &[(1, 1), (HUGE, 0)]), "c");
+    too_many(lower(half(), &[(0, usize::MAX), (0, 2)], &[(0, 0), (0, 0)], &[(0, usize::MAX), (0, 2)]), "b");
+    too_many(lower(half(), &[(0, usize::MAX), (1, 1)], &[(0, 1), (1, 0)], &[(0, usize::MAX), (1, 1)]), "b");
+    let steps = || Blocks::<f64>::from(Array3::zeros((HUGE, 0, 0)));
+    too_many(Sss::new(Transition::Identity, steps(), steps(), steps()), "b");
+    // Where numbers belong to as many states elsewhere, or there are not so many, all is well.
+    let m = lower(half(), &[(5000, 0), (5000, 0)], &[(1, 5000), (0, 5000)], &[(1, 0), (0, 0)]).unwrap();
+    assert_eq!(
+        (m.order_at(1), m.matmul(Array2::zeros((0, 1)).view()).unwrap()),
+        (5000, Array2::zeros((1, 1)))
+    );
+    let m = lower(half(), &[(4000, 0), (4000, 0)], &[(0, 4000), (0, 4000)], &none).unwrap();
+    assert_eq!(m.matmul(Array2::zeros((0, 3)).view()).unwrap().dim(), (0, 3));
+
+    let filter = |first, b: &[_], c: &[_]| FilterForm::new(first, half(), blocks(b), blocks(c));
+    too_many(filter(HUGE, &[(1, 1), (1, 1)], &[(1, 1), (1, 1)]), "orders");
+    too_many(filter(1, &[(HUGE, 0), (1, 1)], &[(0, HUGE), (1, 1)]), "orders");
+    too_many(filter(1, &[(0, HUGE), (1, 1)], &[(1, 0), (1, 1)]), "b");
+    let none = || Array2::<f64>::zeros((HUGE, 0));
+    too_many(FilterForm::uniform(Transition::Identity, none(), none()), "b");
+    let roots = |noise: &[_], output: &[_], initial| StateSpaceRoots {
+        transition: half(),
+        noise: blocks(noise),
+        output: blocks(output),
+        output_noise: blocks(&[(1, 1), (1, 1)]),
+        initial: Array2::zeros((initial, 0)),
+    };
+    too_many(roots(&[(1, 1), (HUGE, 0)], &[(1, 1), (1, 1)], 1).cholesky(), "orders");
+    let mut silent = roots(&[(1, 1), (1, 1)], &[(0, HUGE), (1, 1)], HUGE);
+    silent.output_noise = blocks(&[(0, 1), (1, 1)]);
+    too_many(silent.cholesky(), "orders");
+
+    let none = none();
+    too_many(Sss::from_low_rank(none.view(), none.view()), "u");
+    too_many(Quasiseparable::from_banded(none.view(), none.view()), "bands");
+    let (half, round) = ([HUGE / 2; 2], Tolerance::Absolute(0.0));
+    too_many(Sss::from_dense_blocks(none.view(), &half, &[0, 0], round), "m");
+    too_many(Quasiseparable::from_dense_blocks(none.t(), &[0, 0], &half, round), "m");
+
+    let entries = |len, partition| {
+        Sss::from_entries(len, &partition, |_, _| 1.0, Tolerance::Absolute(0.0)).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(entries(HUGE, Partition::Equal(HUGE)), Error::Config { field: "len", .. }));
+    assert!(matches!(entries(1 << 50, Partition::Equal(1)), Error::Config { field: "partition", .. }));
+    assert!(Partition::Equal(1).ranges(usize::MAX).is_err());
+    assert!(Toeplitz::new(usize::MAX, 2, array![1.0]).is_err());
 }
 
 #[test]

@@ -23,3 +23,4 @@ mod semiseparable;
 mod serialisation;
 mod single;
 mod support;
+mod toeplitz;

@@ -129,3 +129,20 @@ proptest! {
         check_blocks_on_both_sides::<Complex<f64>>(&sizes);
     }
 }
+
+#[cfg(feature = "svg")]
+#[test]
+fn a_picture_of_sizes_shows_what_is_not_finite_and_says_how_much() {
+    use semisep::matrix::spy_svg;
+
+    let (red, words) = ("#e02060", "not finite");
+    let mut entries = Array2::from_shape_fn((3, 4), |(i, j)| (i + j) as f64);
+    let finite = spy_svg(&crate::support::Entries(entries.clone())).unwrap();
+    assert!(!finite.contains(red) && !finite.contains(words));
+    entries[[1, 2]] = f64::NAN;
+    // A product with a unit column is NaN in the whole row.
+    let svg = spy_svg(&crate::support::Entries(entries)).unwrap();
+    assert_eq!(svg.matches(red).count(), 4 + 1, "the cells, and the legend");
+    assert!(svg.contains("3 × 4 entries, 4 of them not finite"));
+    assert!(svg.contains("5.0e0") && !svg.contains("NaN"), "the scale is that of the finite entries");
+}

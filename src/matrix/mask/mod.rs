@@ -29,3 +29,4 @@ pub use dense::Dense;
 pub use fourier::{Fourier, Normalization};
 pub use spectrum::Spectral;
 pub use toeplitz::Toeplitz;
+pub(crate) use toeplitz::check_corner;

@@ -7,7 +7,7 @@ use super::spectrum::{Spectral, column_spectra, good_length};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{Fft, Sign};
 use crate::matrix::{StructuredMatrix, check};
-use crate::scalar::real;
+use crate::scalar::{Field, real};
 
 /// A matrix that is constant along its diagonals, $`L_{ij} = \alpha_{i-j}`$ (paper, section 4.3).
 ///
@@ -22,7 +22,19 @@ pub struct Toeplitz<E> {
 
 /// How many diagonals a matrix of this shape has.
 fn diagonals((rows, columns): (usize, usize)) -> usize {
-    if rows == 0 || columns == 0 { 0 } else { rows + columns - 1 }
+    if rows == 0 || columns == 0 { 0 } else { rows.saturating_add(columns - 1) }
+}
+
+/// That column and row begin with the same number, if they have any.
+pub(crate) fn check_corner<E: Field>(column: ArrayView1<'_, E>, row: ArrayView1<'_, E>) -> Result<()> {
+    match (column.first(), row.first()) {
+        (Some(column), Some(row)) if column != row => Err(Error::Value {
+            tensor: "row",
+            expected: "the first number of the column in the corner that both share",
+            found: format!("{row} against {column}"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 impl<E: Spectral> Toeplitz<E> {
@@ -53,13 +65,7 @@ impl<E: Spectral> Toeplitz<E> {
         if diagonals(shape) == 0 {
             return Self::new(shape.0, shape.1, Array1::zeros(0));
         }
-        if column[0] != row[0] {
-            return Err(Error::Value {
-                tensor: "row",
-                expected: "the first number of the column in the corner that both share",
-                found: format!("{} against {}", row[0], column[0]),
-            });
-        }
+        check_corner(column, row)?;
         let above = row.slice(s![1..;-1]);
         Self::new(shape.0, shape.1, above.iter().chain(column).copied().collect())
     }

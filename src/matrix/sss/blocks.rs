@@ -113,10 +113,16 @@ impl<E> BlocksMut<'_, E> {
 
 impl<E: Field> Blocks<E> {
     /// Matrices of these sizes, (rows, columns), that hold zeros.
+    ///
+    /// # Panics
+    /// As a `Vec` of them, if there are more numbers than there is memory for.
     pub fn zeros(dims: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let dims: Vec<_> = dims.into_iter().collect();
-        let size = dims.iter().map(|(rows, columns)| rows * columns).sum();
-        Self { layout: Layout::new(dims), data: Arc::new(vec![E::zero(); size]) }
+        let size = dims
+            .iter()
+            .fold(0usize, |sum, (rows, columns)| sum.saturating_add(rows.saturating_mul(*columns)));
+        let data = Arc::new(vec![E::zero(); size]);
+        Self { layout: Layout::new(dims), data }
     }
 
     /// `len` matrices of one size, from their numbers in a row; the caller knows that there are as many.

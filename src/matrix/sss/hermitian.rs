@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use super::recurrent::{self, flat_mut, slice, standard};
-use super::{Blocks, Quasiseparable, Sss, multiply};
+use super::{Blocks, Quasiseparable, Sss, kernels, multiply};
 use crate::error::{Error, Result};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, check};
 use crate::scalar::Field;
@@ -42,12 +42,9 @@ impl<E: Field> HermitianQuasiseparable<E> {
                 let expected = format!("a square block at step {k}");
                 return Err(Error::shape("d", expected, d.shape()));
             }
-            if let Some(((i, j), value)) = d.indexed_iter().find(|&((i, j), v)| d[[j, i]].conj() != *v) {
-                return Err(Error::Value {
-                    tensor: "d",
-                    expected: "Hermitian blocks",
-                    found: format!("{value} at ({i}, {j}) of step {k} against {} at ({j}, {i})", d[[j, i]]),
-                });
+            if let Some(found) = other_than_hermitian(d) {
+                let found = format!("{found} of step {k}");
+                return Err(Error::Value { tensor: "d", expected: "Hermitian blocks", found });
             }
         }
         Ok(Self { lower })
@@ -156,12 +153,17 @@ impl<E: Field> StructuredMatrix<E> for HermitianQuasiseparable<E> {
     }
 }
 
-/// Every block replaced by its Hermitian part: the cotangent of a block that has no other part.
-fn make_hermitian<E: Field>(d: &mut Blocks<E>) {
-    let half = E::one() / (E::one() + E::one());
+/// The first entry of a square block that is not the conjugate of the one across the diagonal.
+pub(super) fn other_than_hermitian<E: Field>(d: ArrayView2<'_, E>) -> Option<String> {
+    let ((i, j), value) = d.indexed_iter().find(|&((i, j), v)| d[[j, i]].conj() != *v)?;
+    Some(format!("{value} at ({i}, {j}) against {} at ({j}, {i})", d[[j, i]]))
+}
+
+/// Every block replaced by its Hermitian part.
+pub(super) fn make_hermitian<E: Field>(d: &mut Blocks<E>) {
     for k in 0..d.len() {
-        let adjoint = d.block(k).t().mapv(E::conj);
-        d.block_mut(k).zip_mut_with(&adjoint, |d, a| *d = half * (*d + *a));
+        let size = d.dims(k).0;
+        kernels::make_hermitian(d.unshared().values(k), size);
     }
 }
 

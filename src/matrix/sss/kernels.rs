@@ -1,7 +1,8 @@
 //! Products of the small blocks that steps are made of, on row-major slices.
 
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
+use super::transition::into_flat;
 use crate::linalg::add_matmul;
 use crate::scalar::Field;
 
@@ -109,6 +110,26 @@ pub(crate) fn add_outer<E: Field>(u: &[E], v: &[E], width: usize, out: &mut [E])
             *out += dot_conj(u, v);
         }
     }
+}
+
+/// A square block of `size` rows replaced by its Hermitian part, `(A + Aᴴ) / 2`.
+#[inline(always)]
+pub(super) fn make_hermitian<E: Field>(a: &mut [E], size: usize) {
+    let half = E::one() / (E::one() + E::one());
+    for i in 0..size {
+        for j in 0..=i {
+            let mean = half * (a[i * size + j] + a[j * size + i].conj());
+            (a[i * size + j], a[j * size + i]) = (mean, mean.conj());
+        }
+    }
+}
+
+/// The Hermitian part of a square block.
+pub(super) fn hermitian_part<E: Field>(a: Array2<E>) -> Array2<E> {
+    let size = a.nrows();
+    let mut values = into_flat(a);
+    make_hermitian(&mut values, size);
+    Array2::from_shape_vec((size, size), values).expect("the numbers of a square block")
 }
 
 /// `values` as (rows, columns).

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::transition::into_flat;
-use super::{Blocks, Transition};
+use super::{Blocks, Transition, bare};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{adjoint, flat_rows, product};
 use crate::scalar::Field;
@@ -47,16 +47,35 @@ impl<E: Field> Sss<E> {
     /// `b`: $`(N_{k+1}, p_k)`$; `c`: $`(q_k, N_k)`$; `d`: $`(q_k, p_k)`$; `transition`: $`(N_{k+1}, N_k)`$.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming tensor and step if they disagree.
+    /// [`Error::Shape`] naming tensor and step if they disagree, or where empty blocks alone speak of very many states
+    /// (more than 2¹² and than there are elsewhere), steps, rows or columns (more than 2²⁴).
     pub fn new(transition: Transition<E>, b: Blocks<E>, c: Blocks<E>, d: Blocks<E>) -> Result<Self> {
+        bare::check_steps("b", &[&b, &c, &d])?;
+        let m = Self::agreeing(transition, b, c, d)?;
+        m.check_bare()?;
+        Ok(m)
+    }
+
+    /// That empty blocks alone do not speak of too many states, rows or columns.
+    fn check_bare(&self) -> Result<()> {
+        let len = self.len();
+        let numbers = |k: usize| (k < len && self.outputs(k) > 0) || (k > 0 && self.inputs(k - 1) > 0);
+        bare::check_orders(&self.orders, &self.transition, numbers)?;
+        if self.d.uniform().is_some_and(|(outputs, inputs)| outputs.min(inputs) > 0) {
+            return Ok(());
+        }
+        let outputs = |k| (self.outputs(k), self.inputs(k).max(self.orders[k]) > 0);
+        let inputs = |k| (self.inputs(k), self.outputs(k).max(self.orders[k + 1]) > 0);
+        bare::check_length("c", (0..len).map(outputs))?;
+        bare::check_length("b", (0..len).map(inputs))
+    }
+
+    /// The matrix with these generators, if their shapes agree.
+    fn agreeing(transition: Transition<E>, b: Blocks<E>, c: Blocks<E>, d: Blocks<E>) -> Result<Self> {
         let len = b.len();
         check_shape("c", "(steps of b)", &[len], &[c.len()])?;
         check_shape("d", "(steps of b)", &[len], &[d.len()])?;
-        let mut orders = Vec::new();
-        let room = len.checked_add(1).is_some_and(|count| orders.try_reserve_exact(count).is_ok());
-        if !room {
-            return Err(Error::shape("b", "as many steps as there is memory for", &[len]));
-        }
+        let mut orders = bare::order_table(len)?;
         orders.push(if len == 0 { 0 } else { c.dims(0).1 });
         for k in 0..len {
             let ((after, inputs), (outputs, before)) = (b.dims(k), c.dims(k));
@@ -95,7 +114,7 @@ impl<E: Field> Sss<E> {
 
     /// The matrix of generators that are known to agree.
     pub(crate) fn from_parts(transition: Transition<E>, b: Blocks<E>, c: Blocks<E>, d: Blocks<E>) -> Self {
-        Self::new(transition, b, c, d).expect("generators made here agree")
+        Self::agreeing(transition, b, c, d).expect("generators made here agree")
     }
 
     /// The generators: transition, B, C and D.

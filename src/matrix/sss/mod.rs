@@ -10,6 +10,7 @@
 //! | [`Blocks`] | a row of matrices of any sizes in one allocation |
 
 mod algebra;
+mod bare;
 mod blocks;
 mod compress;
 mod construct;

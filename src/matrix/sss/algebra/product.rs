@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, s};
 
+use super::super::hermitian::make_hermitian;
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{above, add_flat_product, adjoint, beside, product};
@@ -135,11 +136,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
     pub fn gram(lower: &Sss<E>) -> Self {
         let gram = Upper(lower.clone()).multiply_lower(lower).expect("rows of a matrix are rows of itself");
         let (mut lower, _) = gram.into_parts();
-        for k in 0..lower.len() {
-            let adjoint = adjoint(lower.d(k));
-            let half = E::one() / (E::one() + E::one());
-            lower.d.block_mut(k).zip_mut_with(&adjoint, |d, a| *d = half * (*d + *a));
-        }
+        make_hermitian(&mut lower.d);
         Self::from_lower(lower)
     }
 }

@@ -64,11 +64,12 @@ impl<E: Field> Quasiseparable<E> {
         if upper.nrows() != lower.nrows() {
             return Err(Error::shape("upper", format!("({}, any width)", lower.nrows()), upper.shape()));
         }
+        let below = Sss::from_banded(lower)?;
         let bands = Array2::from_shape_fn((upper.nrows(), upper.ncols() + 1), |(k, l)| match l {
             0 => E::zero(),
             _ => upper[[k, l - 1]].conj(),
         });
-        Self::new(Sss::from_banded(lower)?, Sss::from_banded(bands.view())?)
+        Self::new(below, Sss::from_banded(bands.view())?)
     }
 }
 

@@ -4,7 +4,8 @@ use ndarray::Array2;
 
 use super::super::algebra::product::sandwich;
 use super::super::finite::{check_blocks, check_transition};
-use super::super::{Blocks, HermitianQuasiseparable, Sss, Transition};
+use super::super::kernels::hermitian_part;
+use super::super::{Blocks, HermitianQuasiseparable, Sss, Transition, bare};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{add_matmul, adjoint, matmul};
 use crate::matrix::check;
@@ -45,6 +46,7 @@ impl<E: Field> StateSpace<E> {
         let len = self.output.len();
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
         check_shape("output_noise", "(steps of output)", &[len], &[self.output_noise.len()])?;
+        bare::check_steps("output", &[&self.noise, &self.output, &self.output_noise])?;
         let square = |tensor, blocks: &Blocks<E>, k: usize, size: usize| {
             let (rows, columns) = blocks.dims(k);
             if (rows, columns) == (size, size) {
@@ -84,10 +86,4 @@ impl<E: Field> StateSpace<E> {
         check_blocks("output_noise", &self.output_noise)?;
         check::finite("initial", self.initial.flatten().view())
     }
-}
-
-/// `(M + Mᴴ) / 2`
-pub(in crate::matrix::sss) fn hermitian_part<E: Field>(m: Array2<E>) -> Array2<E> {
-    let half = E::one() / (E::one() + E::one());
-    (&m + &adjoint(m.view())) * half
 }

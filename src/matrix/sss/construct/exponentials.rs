@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::super::{HermitianQuasiseparable, Quasiseparable, Sss, Transition};
+use super::super::{HermitianQuasiseparable, Quasiseparable, Sss, Transition, bare};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::{OneSemiseparable, check};
 use crate::scalar::Field;
@@ -56,9 +56,10 @@ impl<E: Field> Sss<E> {
     /// `u`, `v`: (len, order).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in shape.
+    /// [`Error::Shape`] if they differ in shape, or have no columns and more than 2²⁴ rows.
     pub fn from_low_rank(u: ArrayView2<'_, E>, v: ArrayView2<'_, E>) -> Result<Self> {
         check_shape("v", "shape of u", u.shape(), v.shape())?;
+        bare::check_length("u", std::iter::once((u.nrows(), u.ncols() > 0)))?;
         let v = v.mapv(E::conj);
         let d = u.outer_iter().zip(v.outer_iter()).map(|(u, v)| u.dot(&v)).collect();
         Self::uniform(Transition::Identity, v, u.to_owned(), d)
@@ -72,7 +73,7 @@ impl<E: Field> Quasiseparable<E> {
     /// `u`, `v`: (len, order).
     ///
     /// # Errors
-    /// [`Error::Shape`] if they differ in shape.
+    /// [`Error::Shape`] if they differ in shape, or have no columns and more than 2²⁴ rows.
     pub fn from_low_rank(u: ArrayView2<'_, E>, v: ArrayView2<'_, E>) -> Result<Self> {
         Self::new(Sss::from_low_rank(u, v)?, Sss::from_low_rank(v, u)?)
     }

@@ -8,7 +8,7 @@ use super::super::algebra::compose::Chain;
 use super::super::finite::check_finite;
 use super::super::kernels::{Apply, add_outer};
 use super::super::recurrent::{flat, flat_mut};
-use super::super::{Blocks, FactoredBlock, Sss, Transition};
+use super::super::{Blocks, FactoredBlock, Sss, Transition, bare};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{above, beside, matmul, svd};
 use crate::matrix::{Cotangent, MainDiagonal, StructuredMatrix, maximal_block_ranks};
@@ -50,11 +50,12 @@ impl<E: Field> FilterForm<E> {
     /// `b`: $`(N_{k+1}, p_k)`$; `c`: $`(q_k, N_{k+1})`$; `transition`: $`(N_{k+1}, N_k)`$.
     ///
     /// # Errors
-    /// [`Error::Shape`] naming tensor and step if they disagree.
+    /// As [`Sss::new`].
     pub fn new(first: usize, transition: Transition<E>, b: Blocks<E>, c: Blocks<E>) -> Result<Self> {
         let len = b.len();
         check_shape("c", "(steps of b)", &[len], &[c.len()])?;
-        let mut orders = Vec::with_capacity(len + 1);
+        bare::check_steps("b", &[&b, &c])?;
+        let mut orders = bare::order_table(len)?;
         orders.push(if len == 0 { 0 } else { first });
         for k in 0..len {
             let ((states, _), (outputs, found)) = (b.dims(k), c.dims(k));
@@ -65,6 +66,10 @@ impl<E: Field> FilterForm<E> {
             orders.push(states);
         }
         transition.check(&orders)?;
+        let numbers = |k: usize| k > 0 && b.dims(k - 1).1.max(c.dims(k - 1).0) > 0;
+        bare::check_orders(&orders, &transition, numbers)?;
+        bare::check_length("c", (0..len).map(|k| (c.dims(k).0, orders[k + 1] > 0)))?;
+        bare::check_length("b", (0..len).map(|k| (b.dims(k).1, orders[k + 1] > 0)))?;
         Ok(Self { orders, transition, b, c })
     }
 

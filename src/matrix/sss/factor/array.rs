@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2, s};
 use num_traits::Zero;
 
 use super::super::finite::{check_blocks, check_transition};
-use super::super::{Blocks, Sss, Transition};
+use super::super::kernels::hermitian_part;
+use super::super::{Blocks, Sss, Transition, bare};
 use super::{Cholesky, Ldl};
 use crate::error::{Error, Result, check_shape};
 use crate::linalg::{Qr, above, adjoint, beside, product, solve_right};
@@ -70,6 +71,7 @@ impl<E: Field> StateSpaceRoots<E> {
         let len = self.output.len();
         check_shape("noise", "(steps of output)", &[len], &[self.noise.len()])?;
         check_shape("output_noise", "(steps of output)", &[len], &[self.output_noise.len()])?;
+        bare::check_steps("output", &[&self.noise, &self.output, &self.output_noise])?;
         self.check_sizes()?;
         self.check_finite()?;
         let sizes = (0..len).map(|k| (self.noise.dims(k).0, self.output.dims(k).0));
@@ -88,7 +90,7 @@ impl<E: Field> StateSpaceRoots<E> {
             }
             let below = step.slice(s![outputs.., ..outputs]);
             let gain = solve_right(below, pivot).ok_or_else(|| super::singular(pivot, k))?;
-            let d = super::hermitian_part(&product(pivot, adjoint(pivot).view()));
+            let d = hermitian_part(product(pivot, adjoint(pivot).view()));
             super::cholesky::root(d.view(), k)?;
             factor.b.block_mut(k).assign(&gain);
             factor.d.block_mut(k).assign(&d);
@@ -149,6 +151,9 @@ impl<E: Field> StateSpaceRoots<E> {
                 return Err(Error::shape("output_noise", expected, &[rows, columns]));
             }
         }
-        Ok(())
+        let last = self.noise.len().checked_sub(1).map(|k| self.noise.dims(k).0);
+        let orders: Vec<_> = (0..self.output.len()).map(|k| self.output.dims(k).1).chain(last).collect();
+        let read = |k: usize| k < self.output.len() && self.output.dims(k).0 > 0;
+        bare::check_orders(&orders, &self.transition, |k| read(k) || (k > 0 && self.noise.dims(k - 1).1 > 0))
     }
 }

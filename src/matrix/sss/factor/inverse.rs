@@ -3,11 +3,11 @@
 use ndarray::Array2;
 
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition};
-use super::scratch::{make_hermitian, refill, set_product, turn};
+use super::scratch::{refill, set_product, turn};
 use super::singular;
 use crate::error::Result;
 use crate::linalg::{add_flat_product, adjoint, flat_rows, inverse, product};
-use crate::matrix::sss::kernels::view_mut;
+use crate::matrix::sss::kernels::{make_hermitian, view_mut};
 use crate::scalar::Field;
 
 /// The inverse of `L U` from L with unit diagonal and the adjoint V of U.

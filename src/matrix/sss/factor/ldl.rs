@@ -2,13 +2,15 @@
 
 use ndarray::{Array2, ArrayView2};
 
-use super::super::kernels::Apply;
+use super::super::hermitian::other_than_hermitian;
+use super::super::kernels::{Apply, hermitian_part};
 use super::super::recurrent::standard;
 use super::super::{Blocks, HermitianQuasiseparable, Sss};
+use super::refactor::{check_kept, check_sizes};
 use super::substitution::{divide, solve_lower, solve_reverse};
 use super::uniform::{self, Pivots};
-use super::{LogDeterminant, below, growth, hermitian_part, inverse, largest, singular};
-use crate::error::{Error, Result, check_shape};
+use super::{LogDeterminant, below, growth, inverse, largest, singular};
+use crate::error::{Error, Result};
 use crate::linalg::{adjoint, eigh, product, solve_right};
 use crate::matrix::check;
 use crate::scalar::{Field, larger};
@@ -118,40 +120,21 @@ impl<E: Field> Ldl<E> {
     }
 
     pub(super) fn check_refactor(&self, m: &HermitianQuasiseparable<E>, diagonal: &Blocks<E>) -> Result<()> {
-        let l = m.lower();
-        check_shape("m", "(steps of the factor)", &[self.factor.len()], &[l.len()])?;
-        check_shape("diagonal", "(steps of the factor)", &[l.len()], &[diagonal.len()])?;
-        if l.orders() != self.factor.orders() {
-            return Err(Error::shape("m", "the orders of the factored matrix", l.orders()));
+        check_kept(m.lower(), &self.factor, ("a", "c"))?;
+        check_sizes("diagonal", diagonal, &self.factor)?;
+        let other = if diagonal.uniform() == Some((1, 1)) {
+            diagonal.flat().iter().position(|d| d.conj() != *d)
+        } else {
+            diagonal.iter().position(|d| other_than_hermitian(d).is_some())
+        };
+        match other {
+            None => Ok(()),
+            Some(k) => Err(Error::Value {
+                tensor: "diagonal",
+                expected: "Hermitian blocks",
+                found: format!("another one at step {k}"),
+            }),
         }
-        let a = l.transition.same(&self.factor.transition);
-        for (tensor, same) in [("a", a), ("c", l.c.same(&self.factor.c))] {
-            if !same {
-                let found = "others".into();
-                return Err(Error::Value { tensor, expected: "those of the factored matrix", found });
-            }
-        }
-        let numbers = |blocks: &Blocks<E>| blocks.uniform() == Some((1, 1));
-        if numbers(&l.d) && numbers(&self.factor.d) && numbers(diagonal) {
-            return match diagonal.flat().iter().position(|d| d.conj() != *d) {
-                None => Ok(()),
-                Some(k) => Err(not_hermitian(k)),
-            };
-        }
-        for k in 0..l.len() {
-            for (tensor, found) in [("m", l.d.dims(k)), ("diagonal", diagonal.dims(k))] {
-                let (rows, columns) = self.factor.d.dims(k);
-                if found != (rows, columns) {
-                    let expected = format!("a block of size {rows} x {columns} at step {k}");
-                    return Err(Error::shape(tensor, expected, &[found.0, found.1]));
-                }
-            }
-            let d = diagonal.block(k);
-            if d.indexed_iter().any(|((i, j), v)| d[[j, i]].conj() != *v) {
-                return Err(not_hermitian(k));
-            }
-        }
-        Ok(())
     }
 
     /// The factor L, with identities on its diagonal.
@@ -278,14 +261,6 @@ impl<E: Field> Ldl<E> {
     }
 }
 
-fn not_hermitian(k: usize) -> Error {
-    Error::Value {
-        tensor: "diagonal",
-        expected: "Hermitian blocks",
-        found: format!("another one at step {k}"),
-    }
-}
-
 /// The elimination for blocks of any sizes; writes B~ and the pivots.
 fn eliminate<E: Field>(l: &Sss<E>, diagonal: &Blocks<E>, demand: Demand, factor: &mut Sss<E>) -> Result<()> {
     let mut p = Array2::zeros((l.order_at(0), l.order_at(0)));
@@ -310,7 +285,7 @@ pub(super) struct Step<E> {
 impl<E: Field> Step<E> {
     pub(super) fn new(l: &Sss<E>, diagonal: ArrayView2<'_, E>, k: usize, p: ArrayView2<'_, E>) -> Self {
         let f = product(p, adjoint(l.c(k)).view());
-        let d = hermitian_part(&(&diagonal - &product(l.c(k), f.view())));
+        let d = hermitian_part(&diagonal - &product(l.c(k), f.view()));
         let g = &l.b(k) - &l.apply_a(k, f.view());
         Self { f, d, g }
     }
@@ -324,7 +299,7 @@ impl<E: Field> Step<E> {
         gain: ArrayView2<'_, E>,
     ) -> Array2<E> {
         let moved = l.times_adjoint_a(k, l.apply_a(k, p).view());
-        hermitian_part(&(moved + product(gain, adjoint(self.g.view()).view())))
+        hermitian_part(moved + product(gain, adjoint(self.g.view()).view()))
     }
 }
 

@@ -2,10 +2,11 @@
 
 use ndarray::{Array2, ArrayView2};
 
+use super::super::kernels::hermitian_part;
 use super::super::{HermitianQuasiseparable, Sss};
 use super::ldl::Step;
+use super::singular;
 use super::uniform;
-use super::{hermitian_part, singular};
 use crate::error::Result;
 use crate::linalg::{adjoint, inverse, product};
 use crate::scalar::Field;
@@ -89,9 +90,8 @@ fn reverse<E: Field>(
     let (a, c) = (l.a(k), l.c(k));
     let pi_gain = product(pi, gain.view());
     let dg = pi_gain.mapv(|v| two * v);
-    let dd = hermitian_part(
-        &(inverse.mapv(|v| weight * v) - product(adjoint(gain.view()).view(), pi_gain.view())),
-    );
+    let dd =
+        hermitian_part(inverse.mapv(|v| weight * v) - product(adjoint(gain.view()).view(), pi_gain.view()));
     let df = -(product(adjoint(a.view()).view(), dg.view()) + product(adjoint(c).view(), dd.view()));
     let f = adjoint(step.f.view());
     let ap = l.apply_a(k, p);
@@ -102,7 +102,7 @@ fn reverse<E: Field>(
     grad.c.block_mut(k).zip_mut_with(&dc, |g, v| *g += *v);
     grad.d.block_mut(k).zip_mut_with(&dd, |g, v| *g += *v);
     let moved = times_adjoint(l, k, pi);
-    Ok(hermitian_part(&(moved + product(df.view(), c))))
+    Ok(hermitian_part(moved + product(df.view(), c)))
 }
 
 /// `Aᴴ Π A`

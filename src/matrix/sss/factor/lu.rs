@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2};
 
 use super::super::recurrent::standard;
 use super::super::{Blocks, Quasiseparable, Sss, Upper};
+use super::refactor::{check_kept, check_sizes};
 use super::scratch::{set_product, turn};
 use super::substitution::{solve_lower, solve_reverse};
 use super::uniform::Pivots;
@@ -60,29 +61,8 @@ impl<E: Field> Quasiseparable<E> {
     /// # Ok::<(), semisep::Error>(())
     /// ```
     pub fn lu(&self) -> Result<Lu<E>> {
-        let (l, v) = (self.lower(), self.upper());
-        check_square(l)?;
-        let zeros = |blocks: &Blocks<E>| blocks.map(|_| E::zero());
-        let (mut gains, mut readers) = (zeros(&l.b), zeros(&v.b));
-        let (mut pivots, mut ones) = (zeros(&l.d), zeros(&l.d));
-        let (mut before, mut after) = (0.0, 0.0);
-        let mut step = Step::new(self);
-        for k in 0..l.len() {
-            step.eliminate(self, k);
-            let (d, g, reader) = (step.d(self, k), step.g(self, k), view_of(&step.reader, v.b(k)));
-            let entries = [largest(l.d(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
-            before = entries.into_iter().fold(before, larger);
-            let entries = [largest(d), below(l, k, g), below(v, k, reader)];
-            after = entries.into_iter().fold(after, larger);
-            let gain = solve_right(g, d).ok_or_else(|| singular(d, k))?;
-            gains.block_mut(k).assign(&gain);
-            readers.block_mut(k).assign(&reader);
-            ones.block_mut(k).diag_mut().fill(E::one());
-            pivots.block_mut(k).assign(&adjoint(d));
-            step.advance(self, k, &flat_rows(gain.view()));
-        }
-        let from = |m: &Sss<E>, b, d| Sss::from_parts(m.transition.clone(), b, m.c.clone(), d);
-        Ok(Lu { lower: from(l, gains, ones), upper: from(v, readers, pivots), growth: growth(before, after) })
+        check_square(self.lower())?;
+        Lu::allocate(self).fill(self, self.diagonal_blocks())
     }
 }
 
@@ -118,8 +98,8 @@ impl<E: Field> Step<E> {
         adjoint(view_of(&self.reader, m.upper().b(k)))
     }
 
-    /// All but P, from P.
-    pub(super) fn eliminate(&mut self, m: &Quasiseparable<E>, k: usize) {
+    /// All but P, from P; `diagonal` stands for the blocks on the diagonal of m.
+    pub(super) fn eliminate(&mut self, m: &Quasiseparable<E>, diagonal: &Blocks<E>, k: usize) {
         let (l, v) = (m.lower(), m.upper());
         let (states, others, size) = (l.order_at(k), v.order_at(k), l.inputs(k));
         turn(v.c.values(k), others, &mut self.turned);
@@ -129,7 +109,7 @@ impl<E: Field> Step<E> {
         l.transition.apply(Apply::Plain, k, &self.pf, size, l.order_at(k + 1), &mut self.g);
         turn(&self.cp, others, &mut self.turned);
         v.transition.apply(Apply::Plain, k, &self.turned, size, v.order_at(k + 1), &mut self.reader);
-        for (new, old) in [(&mut self.d, &l.d), (&mut self.g, &l.b), (&mut self.reader, &v.b)] {
+        for (new, old) in [(&mut self.d, diagonal), (&mut self.g, &l.b), (&mut self.reader, &v.b)] {
             new.iter_mut().zip(old.values(k)).for_each(|(new, old)| *new = *old - *new);
         }
     }
@@ -153,6 +133,52 @@ fn view_of<'a, E>(values: &'a [E], like: ArrayView2<'_, E>) -> ArrayView2<'a, E>
 }
 
 impl<E: Field> Lu<E> {
+    /// Memory for the factors of m, with identities on the diagonal of L.
+    fn allocate(m: &Quasiseparable<E>) -> Self {
+        let zeros = |blocks: &Blocks<E>| blocks.map(|_| E::zero());
+        let from = |m: &Sss<E>, d| Sss::from_parts(m.transition.clone(), zeros(&m.b), m.c.clone(), d);
+        let mut ones = zeros(m.diagonal_blocks());
+        (0..ones.len()).for_each(|k| ones.block_mut(k).diag_mut().fill(E::one()));
+        Self { lower: from(m.lower(), ones), upper: from(m.upper(), zeros(&m.upper().d)), growth: 1.0 }
+    }
+
+    /// The factors of m with another diagonal in place of its own, in this memory.
+    fn fill(mut self, m: &Quasiseparable<E>, diagonal: &Blocks<E>) -> Result<Self> {
+        let (l, v) = (m.lower(), m.upper());
+        let (mut before, mut after) = (0.0, 0.0);
+        let mut step = Step::new(m);
+        for k in 0..l.len() {
+            step.eliminate(m, diagonal, k);
+            let (d, g, reader) = (step.d(m, k), step.g(m, k), view_of(&step.reader, v.b(k)));
+            let entries = [largest(diagonal.block(k)), below(l, k, l.b(k)), below(v, k, v.b(k))];
+            before = entries.into_iter().fold(before, larger);
+            let entries = [largest(d), below(l, k, g), below(v, k, reader)];
+            after = entries.into_iter().fold(after, larger);
+            let gain = solve_right(g, d).ok_or_else(|| singular(d, k))?;
+            self.lower.b.block_mut(k).assign(&gain);
+            self.upper.b.block_mut(k).assign(&reader);
+            self.upper.d.block_mut(k).assign(&adjoint(d));
+            step.advance(m, k, &flat_rows(gain.view()));
+        }
+        self.growth = growth(before, after);
+        Ok(self)
+    }
+
+    /// The factors of the same matrix with another diagonal, in the memory of these.
+    ///
+    /// # Shapes
+    /// `m`: the matrix that was factored, or one of the same shapes, transitions and C, F; `diagonal`: blocks as in its own.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if shapes differ, [`Error::Value`](crate::Error::Value) if a transition, C
+    /// or F does, [`Error::Singular`](crate::Error::Singular) naming the step of a singular pivot.
+    pub fn refactor(self, m: &Quasiseparable<E>, diagonal: &Blocks<E>) -> Result<Self> {
+        check_kept(m.lower(), &self.lower, ("a", "c"))?;
+        check_kept(m.upper(), &self.upper, ("e", "f"))?;
+        check_sizes("diagonal", diagonal, &self.lower)?;
+        self.fill(m, diagonal)
+    }
+
     /// The factor L, with identities on its diagonal.
     pub fn lower(&self) -> &Sss<E> {
         &self.lower
@@ -210,7 +236,8 @@ impl<E: Field> Lu<E> {
         self.upper().log_determinant()
     }
 
-    /// The inverse by its generators, of the same orders, with dense transitions.
+    /// The inverse by its generators, of the same orders, with dense transitions. [`Quasiseparable::inverse`] is that of
+    /// matrices without these factors.
     ///
     /// # Errors
     /// None: the pivots were inverted before; the type is that of [`Sss::solve`].

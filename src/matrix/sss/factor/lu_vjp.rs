@@ -7,7 +7,7 @@ use super::ldl_vjp::{add_transition, segment_length};
 use super::lu::Step;
 use super::{check_square, singular};
 use crate::error::Result;
-use crate::linalg::{adjoint, flat_rows, inverse, product};
+use crate::linalg::{adjoint, flat_rows, inverse, product, solve_right};
 use crate::matrix::sss::kernels::view;
 use crate::scalar::Field;
 
@@ -24,10 +24,9 @@ impl<E: Field> Quasiseparable<E> {
         check_square(l)?;
         let length = segment_length(&l.orders).max(segment_length(&v.orders));
         let advance = |k: usize, step: &mut Step<E>| -> Result<()> {
-            step.eliminate(self, k);
+            step.eliminate(self, self.diagonal_blocks(), k);
             let d = step.d(self, k);
-            let inverse = inverse(d).ok_or_else(|| singular(d, k))?;
-            let gain = product(step.g(self, k), inverse.view());
+            let gain = solve_right(step.g(self, k), d).ok_or_else(|| singular(d, k))?;
             step.advance(self, k, &flat_rows(gain.view()));
             Ok(())
         };
@@ -51,7 +50,7 @@ impl<E: Field> Quasiseparable<E> {
             }
             for (k, p) in steps.zip(states).rev() {
                 step.p = p;
-                step.eliminate(self, k);
+                step.eliminate(self, self.diagonal_blocks(), k);
                 pi = reverse(self, k, &step, (pi.view(), E::from_real(weight)), &mut grad)?;
             }
         }

@@ -20,6 +20,8 @@ mod likelihood;
 mod lower_qr;
 mod lu;
 mod lu_vjp;
+mod orthogonal_inverse;
+mod refactor;
 mod scratch;
 mod substitution;
 mod two_sided_qr;
@@ -33,7 +35,7 @@ pub use lower_qr::LowerQr;
 pub use lu::Lu;
 pub use two_sided_qr::{LeastSquares, TwoSidedQr};
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{ArrayView2, s};
 use num_traits::{Float, ToPrimitive, Zero};
 
 use super::{Blocks, Sss};
@@ -130,12 +132,6 @@ fn growth(largest_before: f64, largest_after: f64) -> f64 {
 /// The largest entry of the block below the diagonal block of step k, when `b` stands for B_k.
 fn below<E: Field>(m: &Sss<E>, k: usize, b: ArrayView2<'_, E>) -> f64 {
     if k + 1 < m.len() { largest(&crate::linalg::product(m.c(k + 1), b)) } else { 0.0 }
-}
-
-/// The Hermitian part of a block.
-fn hermitian_part<E: Field>(a: &Array2<E>) -> Array2<E> {
-    let half = E::one() / (E::one() + E::one());
-    Array2::from_shape_fn(a.dim(), |(i, j)| half * (a[[i, j]] + a[[j, i]].conj()))
 }
 
 /// The rows `start ..` of x that belong to a step with `rows` of them.

@@ -23,14 +23,3 @@ pub(super) fn turn<E: Field>(a: &[E], columns: usize, out: &mut Vec<E>) {
         out[i..].iter_mut().step_by(rows).zip(row).for_each(|(out, a)| *out = a.conj());
     }
 }
-
-/// The Hermitian part of a square matrix in its place.
-pub(super) fn make_hermitian<E: Field>(a: &mut [E], size: usize) {
-    let half = E::one() / (E::one() + E::one());
-    for i in 0..size {
-        for j in 0..=i {
-            let mean = half * (a[i * size + j] + a[j * size + i].conj());
-            (a[i * size + j], a[j * size + i]) = (mean, mean.conj());
-        }
-    }
-}

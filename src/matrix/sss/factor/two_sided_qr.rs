@@ -33,15 +33,15 @@ pub struct LeastSquares<E: Field> {
 
 /// The transformations of one step and the rows of `Vᴴ M` and of R that they made.
 #[derive(Clone)]
-struct Step<E: Field> {
-    outputs: usize,
-    inputs: usize,
-    rank: usize,    // ρ_k, rows that V hands on to the step before
-    carried: usize, // rows that W takes over from the step before
-    v: Qr<E>,       // of [C; Y A]
-    w: Qr<E>,       // of [[Λ B~, Λ A~], [D~, C~]]; its triangle begins with R and Gr
-    a: Array2<E>,   // A~
-    b: Array2<E>,   // B~
+pub(super) struct Step<E: Field> {
+    pub(super) outputs: usize,
+    pub(super) inputs: usize,
+    pub(super) rank: usize,    // ρ_k, rows that V hands on to the step before
+    pub(super) carried: usize, // rows that W takes over from the step before
+    pub(super) v: Qr<E>,       // of [C; Y A]
+    pub(super) w: Qr<E>,       // of [[Λ B~, Λ A~], [D~, C~]]; its triangle begins with R and Gr
+    pub(super) a: Array2<E>,   // A~
+    pub(super) b: Array2<E>,   // B~
 }
 
 impl<E: Field> std::fmt::Debug for TwoSidedQr<E> {
@@ -176,6 +176,11 @@ impl<E: Field> Half<E> {
 }
 
 impl<E: Field> TwoSidedQr<E> {
+    /// The steps in order.
+    pub(super) fn steps(&self) -> &[Step<E>] {
+        &self.steps
+    }
+
     /// (rows, columns) of M.
     pub fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)

@@ -17,13 +17,18 @@ impl Partition {
     /// The blocks of a matrix with `len` steps.
     ///
     /// # Errors
-    /// [`Error::Config`] if a block is empty or the lengths do not add up to `len`.
+    /// [`Error::Config`] if a block is empty, the lengths do not add up to `len` or there are too many to be listed.
     pub fn ranges(&self, len: usize) -> Result<Vec<Range<usize>>> {
         let wrong = |reason: String| Err(Error::Config { field: "partition", reason });
         match self {
             Self::Equal(0) => wrong("a block has at least one step".into()),
             Self::Equal(size) => {
-                Ok((0..len).step_by(*size).map(|i| i..i.saturating_add(*size).min(len)).collect())
+                let mut ranges = Vec::new();
+                if ranges.try_reserve_exact(len.div_ceil(*size)).is_err() {
+                    return wrong(format!("more blocks of {size} steps of {len} than there is memory for"));
+                }
+                ranges.extend((0..len).step_by(*size).map(|i| i..i.saturating_add(*size).min(len)));
+                Ok(ranges)
             }
             Self::Lengths(lengths) => {
                 let mut start = 0usize;

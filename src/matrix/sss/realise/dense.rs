@@ -9,6 +9,7 @@ use super::hankel::{Columns, ranges};
 use crate::error::{Error, Result, check_shape};
 use crate::matrix::Partition;
 use crate::matrix::check::is_finite;
+use crate::matrix::sss::bare;
 use crate::matrix::sss::compress::rounded::check_tolerance;
 use crate::matrix::sss::compress::sweeps::rest;
 use crate::matrix::sss::{
@@ -93,11 +94,24 @@ fn lengths(partition: &Partition, len: usize) -> Result<Vec<usize>> {
     Ok(partition.ranges(len)?.into_iter().map(|range| range.len()).collect())
 }
 
+/// The same where there is memory for the entries of a column of blocks.
+fn strips<E>(partition: &Partition, len: usize) -> Result<Vec<usize>> {
+    let sizes = lengths(partition, len)?;
+    let width = sizes.iter().copied().max().unwrap_or(0);
+    if len.checked_mul(width).is_none_or(|count| Vec::<E>::new().try_reserve_exact(count).is_err()) {
+        let reason =
+            format!("{len} x {width} entries of a column of blocks are more than there is memory for");
+        return Err(Error::Config { field: "len", reason });
+    }
+    Ok(sizes)
+}
+
 fn check_dense<E: Field>(m: ArrayView2<'_, E>, outputs: &[usize], inputs: &[usize]) -> Result<()> {
     check_shape("inputs", "(block rows)", &[outputs.len()], &[inputs.len()])?;
     let sum = |sizes: &[usize]| sizes.iter().fold(0usize, |sum, size| sum.saturating_add(*size));
     let shape = [sum(outputs), sum(inputs)];
     check_shape("m", "(sum of outputs, sum of inputs)", &shape, m.shape())?;
+    bare::check_length("m", [(m.nrows(), m.ncols() > 0), (m.ncols(), m.nrows() > 0)].into_iter())?;
     if m.iter().all(|v| is_finite(*v)) {
         return Ok(());
     }
@@ -186,7 +200,8 @@ impl<E: Field> Sss<E> {
     /// relative one where the largest Hankel singular value comes late.
     ///
     /// # Errors
-    /// [`Error::Config`] if partition or tolerance cannot be, [`Error::Value`] if an entry is not finite.
+    /// [`Error::Config`] if partition or tolerance cannot be or a column of blocks has more entries than there is memory for,
+    /// [`Error::Value`] if an entry is not finite.
     pub fn from_entries(
         len: usize,
         partition: &Partition,
@@ -194,7 +209,7 @@ impl<E: Field> Sss<E> {
         tolerance: Tolerance,
     ) -> Result<Rounded<Self>> {
         check_tolerance(tolerance)?;
-        let sizes = lengths(partition, len)?;
+        let sizes = strips::<E>(partition, len)?;
         let block = |rows, columns| entries(&entry, rows, columns);
         let rounded =
             Source { block: &block, outputs: &sizes, inputs: &sizes }.lower(|m| m.realise(tolerance));
@@ -252,7 +267,7 @@ impl<E: Field> Quasiseparable<E> {
         tolerance: Tolerance,
     ) -> Result<Rounded<Self, TwoSided<HankelSpectrum>>> {
         check_tolerance(tolerance)?;
-        let sizes = lengths(partition, len)?;
+        let sizes = strips::<E>(partition, len)?;
         let block = |rows, columns| entries(&entry, rows, columns);
         let rounded = Source { block: &block, outputs: &sizes, inputs: &sizes }.two_sided(tolerance)?;
         finite(rounded.error, &rounded.spectrum.lower)?;
@@ -306,7 +321,7 @@ impl<E: Field> HermitianQuasiseparable<E> {
         tolerance: Tolerance,
     ) -> Result<Rounded<Self>> {
         check_tolerance(tolerance)?;
-        let sizes = lengths(partition, len)?;
+        let sizes = strips::<E>(partition, len)?;
         let block = |rows, columns| entries(&entry, rows, columns);
         let rounded = Source { block: &block, outputs: &sizes, inputs: &sizes }.hermitian(tolerance)?;
         finite(rounded.error, &rounded.spectrum)?;

@@ -1,6 +1,6 @@
 //! Time-invariant generators of a causal Toeplitz matrix (Ho and Kalman; Kung).
 
-use ndarray::{Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
 use num_traits::Float;
 
 use crate::error::Result;
@@ -28,7 +28,7 @@ impl<E: Spectral> Sss<E> {
     /// level of rounding that would only make the error larger; A comes from its shifted left singular vectors. Unlike
     /// [`from_dense`](Self::from_dense), which lets generators vary, this cannot always reach a tolerance:
     /// [`Rounded::error`] is the Frobenius error that was reached. With a Frobenius tolerance the order is
-    /// raised until it is, to at most len / 2 - 1. [`Rounded::spectrum`] has the singular values of Γ that were
+    /// raised until it is, to no more than half of len. [`Rounded::spectrum`] has the singular values of Γ that were
     /// looked at. Products with Γ go through the FFT: O(len · order · log len + len · order²), and len · order² more for
     /// each mode that is left out.
     ///
@@ -55,28 +55,67 @@ impl<E: Spectral> Sss<E> {
     ) -> Result<Rounded<Self, Vec<f64>>> {
         finite("response", response)?;
         check_tolerance(tolerance)?;
-        let scale = scale_of(response);
-        let tolerance = match tolerance {
-            Tolerance::Absolute(limit) => Tolerance::Absolute(limit / to_f64(scale)),
-            relative => relative,
-        };
-        let found = realise(response.mapv(|h| h.over(E::from_real(scale))).view(), tolerance)?;
-        Ok(Rounded {
-            matrix: found.matrix.scaled(E::from_real(scale)),
-            error: found.error * to_f64(scale),
-            spectrum: found.spectrum.into_iter().map(|v| v * to_f64(scale)).collect(),
-        })
+        let part = Response::new(response);
+        let found = part.realise(match tolerance {
+            Tolerance::Absolute(limit) => Goal::Above(limit / part.unit()),
+            Tolerance::Relative(share) => Goal::Share(share),
+            Tolerance::Frobenius(share) => Goal::Error(share * part.norm()),
+        })?;
+        Ok(part.restored(found))
     }
 }
 
-/// The same for a response whose squares neither over- nor underflow.
-fn realise<E: Spectral>(
-    response: ArrayView1<'_, E>,
-    tolerance: Tolerance,
-) -> Result<Rounded<Sss<E>, Vec<f64>>> {
+/// The response of a causal matrix, divided by a number so that squares neither over- nor underflow.
+pub(super) struct Response<E: Field> {
+    numbers: Array1<E>,
+    scale: E::Real,
+}
+
+/// What is asked of a realisation, in units of the number that the response was divided by.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal {
+    /// Modes of singular values above this.
+    Above(f64),
+    /// Above this share of the largest.
+    Share(f64),
+    /// As few modes as leave at most this Frobenius error.
+    Error(f64),
+}
+
+impl<E: Spectral> Response<E> {
+    pub(super) fn new(response: ArrayView1<'_, E>) -> Self {
+        let scale = scale_of(response);
+        Self { numbers: response.mapv(|h| h.over(E::from_real(scale))), scale }
+    }
+
+    /// The number that the response was divided by.
+    pub(super) fn unit(&self) -> f64 {
+        to_f64(self.scale)
+    }
+
+    /// Frobenius norm of the matrix, divided by that number.
+    pub(super) fn norm(&self) -> f64 {
+        weighted(self.numbers.iter().copied())
+    }
+
+    pub(super) fn realise(&self, goal: Goal) -> Result<Rounded<Sss<E>, Vec<f64>>> {
+        realise(self.numbers.view(), goal)
+    }
+
+    /// A realisation times the number that the response was divided by.
+    pub(super) fn restored(&self, found: Rounded<Sss<E>, Vec<f64>>) -> Rounded<Sss<E>, Vec<f64>> {
+        Rounded {
+            matrix: found.matrix.scaled(E::from_real(self.scale)),
+            error: found.error * self.unit(),
+            spectrum: found.spectrum.into_iter().map(|v| v * self.unit()).collect(),
+        }
+    }
+}
+
+fn realise<E: Spectral>(response: ArrayView1<'_, E>, goal: Goal) -> Result<Rounded<Sss<E>, Vec<f64>>> {
     let len = response.len();
-    let (rows, columns) = (len / 2, len - len / 2);
-    if rows == 0 {
+    let (rows, columns) = (len - len / 2, len / 2);
+    if columns == 0 {
         return Ok(finish(response, System::empty(), Vec::new()));
     }
     let hankel = Toeplitz::new(rows, columns, response.slice(s![1..]).to_owned())?;
@@ -87,16 +126,12 @@ fn realise<E: Spectral>(
         let top = modes.values.first().copied().unwrap_or(0.0);
         let noise = top * to_f64(E::Real::epsilon()) * (len as f64).sqrt();
         let above = |limit: f64| modes.values.iter().take_while(|v| **v > limit.max(noise)).count().min(most);
-        let (system, reached) = match tolerance {
-            Tolerance::Absolute(limit) => {
-                (modes.trimmed(above(limit), NEAR * noise, response), above(limit) < modes.values.len())
-            }
-            Tolerance::Relative(share) => {
-                let order = above(share * top);
-                (modes.trimmed(order, NEAR * noise, response), order < modes.values.len())
-            }
-            Tolerance::Frobenius(share) => {
-                let budget = share * weighted(response.iter().copied());
+        let trimmed =
+            |order: usize| (modes.trimmed(order, NEAR * noise, response), order < modes.values.len());
+        let (system, reached) = match goal {
+            Goal::Above(limit) => trimmed(above(limit)),
+            Goal::Share(share) => trimmed(above(share * top)),
+            Goal::Error(budget) => {
                 let mut orders = (0..=above(0.0)).map(|order| modes.system(order));
                 match orders.find(|system| system.error(response) <= budget) {
                     Some(system) => (system, true),
