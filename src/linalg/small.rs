@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, ShapeBuilder};
 
 use crate::scalar::Field;
 
@@ -27,35 +27,88 @@ pub(crate) fn product<E: Field>(a: ArrayView2<'_, E>, b: ArrayView2<'_, E>) -> A
 
 /// `dst += a b` with the numbers of each row after row; `b`: (inner, columns).
 pub(crate) fn add_flat_product<E: Field>(dst: &mut [E], a: &[E], b: &[E], (inner, columns): (usize, usize)) {
-    if dst.is_empty() || inner == 0 {
+    add_product_to_part(dst, columns, a, b, (inner, columns));
+}
+
+/// `dst += a b` where the rows of `dst`, each at the start of the last, begin `stride` numbers apart.
+pub(crate) fn add_product_to_part<E: Field>(
+    dst: &mut [E],
+    stride: usize,
+    a: &[E],
+    b: &[E],
+    (inner, columns): (usize, usize),
+) {
+    if dst.is_empty() || inner == 0 || columns == 0 {
         return;
     }
-    if dst.len() * inner >= LARGE {
-        let rows = dst.len() / columns;
+    if a.len() * columns >= LARGE {
+        let (a_shape, dst_shape) = ((a.len() / inner, inner), (a.len() / inner, columns));
+        let dst = ArrayViewMut2::from_shape(dst_shape.strides((stride, 1)), dst).expect("rows of a matrix");
         let matrix = |values, shape| ArrayView2::from_shape(shape, values).expect("numbers of a matrix");
-        let dst = ArrayViewMut2::from_shape((rows, columns), dst).expect("numbers of a matrix");
-        return super::add_matmul(dst, matrix(a, (rows, inner)), matrix(b, (inner, columns)));
+        return super::add_matmul(dst, matrix(a, a_shape), matrix(b, (inner, columns)));
     }
     super::vectorize(
         #[inline(always)]
-        || {
-            for (dst, a) in dst.chunks_exact_mut(columns).zip(a.chunks_exact(inner)) {
-                let (whole, rest) = dst.as_chunks_mut::<SIDE>();
-                for (j, dst) in whole.iter_mut().enumerate() {
-                    let mut sums = *dst;
-                    for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
-                        let b = &b[j * SIDE..][..SIDE];
-                        (0..SIDE).for_each(|l| sums[l] += a * b[l]);
-                    }
-                    *dst = sums;
-                }
-                let done = columns - rest.len();
-                for (&a, b) in a.iter().zip(b.chunks_exact(columns)) {
-                    rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
-                }
-            }
-        },
+        || add_rows(dst, stride, b, (inner, columns), |i, l| a[i * inner + l]),
     );
+}
+
+/// [`add_flat_product`] to be inlined into loops over small matrices that are compiled for wide vectors as a whole.
+#[inline(always)]
+pub(crate) fn add_small_product<E: Field>(dst: &mut [E], a: &[E], b: &[E], (inner, columns): (usize, usize)) {
+    if a.len() * columns >= LARGE {
+        return add_flat_product(dst, a, b, (inner, columns));
+    }
+    add_rows(dst, columns, b, (inner, columns), |i, l| a[i * inner + l]);
+}
+
+/// `dst += aᴴ b`, likewise; `a`: (inner, rows), `b`: (inner, columns).
+#[inline(always)]
+pub(crate) fn add_adjoint_product<E: Field>(
+    dst: &mut [E],
+    a: &[E],
+    b: &[E],
+    (inner, columns): (usize, usize),
+) {
+    let rows = a.len() / inner.max(1);
+    if a.len() * columns >= LARGE {
+        let turned = ArrayView2::from_shape((inner, rows), a).expect("numbers of a matrix").t().mapv(E::conj);
+        return add_flat_product(dst, &flat_rows(turned.view()), b, (inner, columns));
+    }
+    add_rows(dst, columns, b, (inner, columns), |i, l| a[l * rows + i].conj());
+}
+
+/// `dst += a b` with a number of `a` by row and column, by plain loops.
+#[inline(always)]
+pub(crate) fn add_rows<E: Field>(
+    dst: &mut [E],
+    stride: usize,
+    b: &[E],
+    (inner, columns): (usize, usize),
+    a: impl Fn(usize, usize) -> E,
+) {
+    if columns == 0 {
+        return;
+    }
+    let b = &b[..inner * columns];
+    for (i, dst) in dst.chunks_mut(stride).enumerate() {
+        let (whole, rest) = dst[..columns].as_chunks_mut::<SIDE>();
+        for (j, dst) in whole.iter_mut().enumerate() {
+            let mut sums = *dst;
+            for (l, b) in b.chunks_exact(columns).enumerate() {
+                let (a, b) = (a(i, l), &b[j * SIDE..][..SIDE]);
+                (0..SIDE).for_each(|n| sums[n] += a * b[n]);
+            }
+            *dst = sums;
+        }
+        let done = columns - rest.len();
+        if done < columns {
+            for (l, b) in b.chunks_exact(columns).enumerate() {
+                let a = a(i, l);
+                rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
+            }
+        }
+    }
 }
 
 /// The numbers of a matrix, row after row.

@@ -10,6 +10,7 @@ pub(super) fn set_product<E: Field>(out: &mut Vec<E>, a: &[E], b: &[E], shape: (
 }
 
 /// `size` zeros in the same memory.
+#[inline(always)]
 pub(super) fn refill<E: Field>(values: &mut Vec<E>, size: usize) {
     values.clear();
     values.resize(size, E::zero());
@@ -25,6 +26,7 @@ pub(super) fn turn<E: Field>(a: &[E], columns: usize, out: &mut Vec<E>) {
 }
 
 /// The Hermitian part of a square matrix in its place.
+#[inline(always)]
 pub(super) fn make_hermitian<E: Field>(a: &mut [E], size: usize) {
     let half = E::one() / (E::one() + E::one());
     for i in 0..size {
