@@ -72,8 +72,10 @@ pub(crate) fn add_adjoint_product<E: Field>(
 ) {
     let rows = a.len() / inner.max(1);
     if a.len() * columns >= LARGE {
-        let turned = ArrayView2::from_shape((inner, rows), a).expect("numbers of a matrix").t().mapv(E::conj);
-        return add_flat_product(dst, &flat_rows(turned.view()), b, (inner, columns));
+        let matrix = |values, shape| ArrayView2::from_shape(shape, values).expect("numbers of a matrix");
+        let conjugated = matrix(a, (inner, rows)).mapv(E::conj);
+        let dst = ArrayViewMut2::from_shape((rows, columns), dst).expect("numbers of a matrix");
+        return super::add_matmul(dst, conjugated.t(), matrix(b, (inner, columns)));
     }
     add_rows(dst, columns, b, (inner, columns), |i, l| a[l * rows + i].conj());
 }

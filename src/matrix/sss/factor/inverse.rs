@@ -121,14 +121,11 @@ fn backward<E: Field>(factor: &Sss<E>, mut each: impl FnMut(usize, &Step<E>)) ->
     vectorize(
         #[inline(always)]
         || {
-            (0..factor.len()).rev().try_for_each(
-                #[inline(always)]
-                |k| {
-                    step.back(factor, k)?;
-                    each(k, &step);
-                    Ok(())
-                },
-            )
+            for k in (0..factor.len()).rev() {
+                step.back(factor, k)?;
+                each(k, &step);
+            }
+            Ok(())
         },
     )
 }
