@@ -94,7 +94,9 @@ mod x86 {
         let ahead = if BACKWARD { AHEAD.wrapping_neg() } else { AHEAD };
         let mut count = 0;
         for ((a, x), y) in rows {
-            [a.as_ptr(), x.as_ptr(), y.as_ptr()].map(|from| prefetch_behind(from, ahead));
+            for from in [a.as_ptr(), x.as_ptr(), y.as_ptr()] {
+                prefetch_behind(from, ahead);
+            }
             let rows = (cast(*a), cast(*x));
             let rows = doubled::<BACKWARD, 1, 7>(simd, &mut ones, rows);
             let rows = doubled::<BACKWARD, 2, 6>(simd, &mut twos, rows);

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use semisep::matrix::scan::{
     associative, dilated, divide_and_conquer, matrix_factors, sequential, state_passing,
 };
+use semisep::matrix::{OneSemiseparable, StructuredMatrix};
 use semisep::{Error, Result};
 
 type Scan<E> = fn(ArrayView1<'_, E>, ArrayView2<'_, E>, Option<ArrayView1<'_, E>>) -> Result<Array2<E>>;

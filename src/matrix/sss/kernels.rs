@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayView2, ArrayViewMut2};
 
-use crate::linalg::add_matmul;
+use crate::linalg::{add_matmul, large};
 use crate::scalar::Field;
 
 /// Which matrix made of a block is applied.
@@ -23,10 +23,6 @@ impl Apply {
     }
 }
 
-/// From this many multiplications on a product is left to the dense product, whose call costs as much as some
-/// hundred of them.
-const DENSE: usize = 4096;
-
 /// `out += M x` with `m` (rows, columns), or with its transpose or adjoint; `x` and `out` have `width` columns.
 #[inline(always)]
 pub(crate) fn add_product<E: Field>(
@@ -36,7 +32,7 @@ pub(crate) fn add_product<E: Field>(
     width: usize,
     out: &mut [E],
 ) {
-    if width >= 8 && rows * columns * width >= DENSE {
+    if width >= 8 && rows * columns * width >= large::<E>() {
         return dense_product(how, (m, (rows, columns)), x, width, out);
     }
     if columns == 0 || width == 0 {
