@@ -53,7 +53,7 @@ pub(crate) fn add_product_to_part<E: Field>(
     }
     super::vectorize(
         #[inline(always)]
-        || add_rows(dst, stride, b, (inner, columns), |i| a[i * inner..][..inner].iter().copied()),
+        || add_rows(dst, stride, b, (inner, columns), |i, l| a[i * inner + l]),
     );
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn add_small_product<E: Field>(dst: &mut [E], a: &[E], b: &[E], (inne
     if a.len() * columns >= large::<E>() {
         return add_flat_product(dst, a, b, (inner, columns));
     }
-    add_rows(dst, columns, b, (inner, columns), |i| a[i * inner..][..inner].iter().copied());
+    add_rows(dst, columns, b, (inner, columns), |i, l| a[i * inner + l]);
 }
 
 /// `dst += aᴴ b`, likewise; `a`: (inner, rows), `b`: (inner, columns).
@@ -81,19 +81,17 @@ pub(crate) fn add_adjoint_product<E: Field>(
         let dst = ArrayViewMut2::from_shape((rows, columns), dst).expect("numbers of a matrix");
         return super::add_matmul(dst, conjugated.t(), matrix(b, (inner, columns)));
     }
-    add_rows(dst, columns, b, (inner, columns), |i| {
-        a.get(i..).unwrap_or_default().iter().step_by(rows.max(1)).map(|a| a.conj())
-    });
+    add_rows(dst, columns, b, (inner, columns), |i, l| a[l * rows + i].conj());
 }
 
-/// `dst += a b` with row i of `a` by `a(i)`, by plain loops.
+/// `dst += a b` with a number of `a` by row and column, by plain loops.
 #[inline(always)]
-fn add_rows<E: Field, I: Iterator<Item = E>>(
+pub(crate) fn add_rows<E: Field>(
     dst: &mut [E],
     stride: usize,
     b: &[E],
     (inner, columns): (usize, usize),
-    a: impl Fn(usize) -> I,
+    a: impl Fn(usize, usize) -> E,
 ) {
     if columns == 0 {
         return;
@@ -103,20 +101,17 @@ fn add_rows<E: Field, I: Iterator<Item = E>>(
         let (whole, rest) = dst[..columns].as_chunks_mut::<SIDE>();
         for (j, dst) in whole.iter_mut().enumerate() {
             let mut sums = *dst;
-            for (a, b) in a(i).zip(b.chunks_exact(columns)) {
-                let b = &b[j * SIDE..][..SIDE];
+            for (l, b) in b.chunks_exact(columns).enumerate() {
+                let (a, b) = (a(i, l), &b[j * SIDE..][..SIDE]);
                 (0..SIDE).for_each(|n| sums[n] += a * b[n]);
             }
             *dst = sums;
         }
         let done = columns - rest.len();
-        match rest {
-            [] => {}
-            [dst] => *dst += a(i).zip(b.chunks_exact(columns)).map(|(a, b)| a * b[done]).sum(),
-            _ => {
-                for (a, b) in a(i).zip(b.chunks_exact(columns)) {
-                    rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
-                }
+        if done < columns {
+            for (l, b) in b.chunks_exact(columns).enumerate() {
+                let a = a(i, l);
+                rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
             }
         }
     }
