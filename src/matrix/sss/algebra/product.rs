@@ -201,9 +201,9 @@ fn cascade<E: Field>(first: &Sss<E>, second: &Sss<E>) -> Transition<E> {
     let orders: Vec<_> = first.orders.iter().zip(&second.orders).map(|(n, m)| n + m).collect();
     let mut a = Blocks::zeros(orders.windows(2).map(|order| (order[1], order[0])));
     let mut all = a.unshared();
-    for k in 0..first.len() {
+    for (k, &width) in orders.iter().enumerate().take(first.len()) {
         let states = |m: &Sss<E>| (m.orders[k + 1], m.orders[k]);
-        let ((rows, own), width) = (states(first), orders[k]);
+        let (rows, own) = states(first);
         let (top, bottom) = all.values(k).split_at_mut(rows * width);
         first.transition.write(k, states(first), top, width);
         if let Some(bottom) = bottom.get_mut(own..) {
