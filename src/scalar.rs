@@ -9,7 +9,7 @@ use ndarray::{ArrayView, CowArray, Dimension, LinalgScalar, ScalarOperand};
 use num_complex::Complex;
 use num_traits::{Float, FromPrimitive, NumAssign};
 
-use crate::linalg::{Decompose, Dots, Eights, Fft, Gemm, Recurrence, Sweeps};
+use crate::linalg::{Decompose, Dots, Eights, Fft, Gemm, Lookahead, Recurrence, Sweeps};
 use crate::numbers::Native;
 
 /// A number that a structured matrix may hold: `f32`, `f64` and complex of both.
@@ -27,6 +27,7 @@ pub trait Field:
     + Decompose
     + Sweeps
     + Eights
+    + Lookahead
 {
     /// The real numbers below this field.
     type Real: Real;

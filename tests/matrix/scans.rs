@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use semisep::matrix::scan::{
     associative, dilated, divide_and_conquer, matrix_factors, sequential, state_passing,
 };
+use semisep::matrix::{OneSemiseparable, StructuredMatrix};
 use semisep::{Error, Result};
 
 type Scan<E> = fn(ArrayView1<'_, E>, ArrayView2<'_, E>, Option<ArrayView1<'_, E>>) -> Result<Array2<E>>;
@@ -124,6 +125,31 @@ fn the_sequential_scan_survives_transitions_whose_products_overflow() {
     let h = sequential::scan(a.view(), b.view(), Some(array![0.0].view())).unwrap();
     assert_eq!(h[[47, 0]], 0.0);
     assert!(f64::abs(h[[49, 0]] - 1.0) < 1e-15);
+}
+
+#[test]
+fn a_product_of_transitions_that_overflows_anywhere_is_not_seen_in_either_direction() {
+    for len in [1, 3, 7, 8, 9, 16, 23, 40, 1030] {
+        for at in 0..len.min(40) {
+            // Whole numbers of few digits, exact in any order; no state meets the two transitions that overflow.
+            let mut a = Array1::from_shape_fn(len, |t| [1.0, -1.0, 2.0, 0.0, -1.0][t % 5]);
+            a.slice_mut(s![at..len.min(at + 2)]).fill(1e200);
+            let x = |t: usize| [1.0, 3.0, -2.0][t % 3];
+            let late = Array2::from_shape_fn((len, 1), |(t, _)| if t < at + 2 { 0.0 } else { x(t) });
+            let early = Array2::from_shape_fn((len, 1), |(t, _)| if t < at { x(t) } else { 0.0 });
+            let (mut forward, mut backward) = (Array2::zeros((len, 1)), Array2::zeros((len, 1)));
+            for t in 0..len {
+                let before = if t > 0 { a[t] * forward[[t - 1, 0]] } else { 0.0 };
+                forward[[t, 0]] = before + late[[t, 0]];
+                let s = len - 1 - t;
+                let behind = if t > 0 { a[s + 1] * backward[[s + 1, 0]] } else { 0.0 };
+                backward[[s, 0]] = behind + early[[s, 0]];
+            }
+            let l = OneSemiseparable::new(a).unwrap();
+            assert_eq!(l.matmul(late.view()).unwrap(), forward, "{len} {at}");
+            assert_eq!(l.transpose_matmul(early.view()).unwrap(), backward, "{len} {at}");
+        }
+    }
 }
 
 #[test]

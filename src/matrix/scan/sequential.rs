@@ -9,13 +9,15 @@
 //! l = a_{t+3} (a_{t+2} (a_{t+1} b_t + b_{t+1}) + b_{t+2}) + b_{t+3}
 //! ```
 //!
+//! Numbers in double precision go eight rows at a time where the machine has vectors of eight.
+//!
 //! Many columns are many chains, and each row is one vector loop.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use super::check_scan;
 use crate::error::Result;
-use crate::linalg::vectorize;
+use crate::linalg::{Direction, vectorize};
 use crate::matrix::check::is_finite;
 use crate::scalar::Field;
 
@@ -24,7 +26,7 @@ const STRETCH: usize = 1024;
 
 /// $`h_t = a_t h_{t-1} + b_t`$, one row after the other.
 ///
-/// Work O(len), depth O(len), memory O(1). Products of more than four transitions are never formed, and where
+/// Work O(len), depth O(len), memory O(1). Products of more than eight transitions are never formed, and where
 /// one of those overflows its stretch is done again row by row.
 ///
 /// # Shapes
@@ -75,6 +77,7 @@ pub(crate) fn forward<E: Field>(a: &[E], b: &[E], k: usize, initial: Option<&[E]
 }
 
 /// `g_t = f(a_{t+1}) g_{t+1} + b_t` over rows of k numbers, from the last to the first; `a_0` is not touched.
+/// f leaves real numbers as they are.
 pub(crate) fn reverse<E: Field>(a: &[E], b: &[E], k: usize, f: impl Fn(E) -> E + Copy, g: &mut [E]) {
     debug_assert!(b.len() == a.len() * k && g.len() == b.len());
     if b.is_empty() {
@@ -107,9 +110,12 @@ fn four<E: Field>(a: [E; 4], b: [E; 4], h: E) -> [E; 4] {
 fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
     for ((a, b), y) in a.chunks(STRETCH).zip(b.chunks(STRETCH)).zip(y.chunks_mut(STRETCH)) {
         let before = h;
-        let (a_blocks, a_rest) = a.as_chunks::<4>();
-        let (b_blocks, b_rest) = b.as_chunks::<4>();
-        let (y_blocks, y_rest) = y.as_chunks_mut::<4>();
+        let done = E::look_ahead(Direction::Forward, a, b, h, y);
+        let (ahead, y_behind) = y.split_at_mut(done);
+        h = ahead.last().copied().unwrap_or(h);
+        let (a_blocks, a_rest) = a[done..].as_chunks::<4>();
+        let (b_blocks, b_rest) = b[done..].as_chunks::<4>();
+        let (y_blocks, y_rest) = y_behind.as_chunks_mut::<4>();
         for ((&a, &b), y) in a_blocks.iter().zip(b_blocks).zip(y_blocks) {
             *y = four(a, b, h);
             h = y[3];
@@ -118,8 +124,8 @@ fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
             h = a * h + b;
             *y = h;
         }
-        // An infinity in a product or a local result stays in h, perhaps as NaN.
-        if !is_finite(h) {
+        // An infinity in a product or a local result stays in h, or in a row of the last vector, perhaps as NaN.
+        if !is_finite(h) || !ahead.iter().rev().take(8).all(|&h| is_finite(h)) {
             h = before;
             for ((&a, &b), y) in a.iter().zip(b).zip(y) {
                 h = a * h + b;
@@ -133,9 +139,12 @@ fn column_forward<E: Field>(a: &[E], b: &[E], mut h: E, y: &mut [E]) {
 fn column_reverse<E: Field>(a: &[E], b: &[E], mut g: E, f: impl Fn(E) -> E + Copy, y: &mut [E]) {
     for ((a, b), y) in a.rchunks(STRETCH).zip(b.rchunks(STRETCH)).zip(y.rchunks_mut(STRETCH)) {
         let before = g;
-        let (a_rest, a_blocks) = a.as_rchunks::<4>();
-        let (b_rest, b_blocks) = b.as_rchunks::<4>();
-        let (y_rest, y_blocks) = y.as_rchunks_mut::<4>();
+        let left = y.len() - E::look_ahead(Direction::Backward, a, b, g, y);
+        let (y_behind, ahead) = y.split_at_mut(left);
+        g = ahead.first().copied().unwrap_or(g);
+        let (a_rest, a_blocks) = a[..left].as_rchunks::<4>();
+        let (b_rest, b_blocks) = b[..left].as_rchunks::<4>();
+        let (y_rest, y_blocks) = y_behind.as_rchunks_mut::<4>();
         for ((&[a0, a1, a2, a3], &[b0, b1, b2, b3]), y) in a_blocks.iter().zip(b_blocks).zip(y_blocks).rev() {
             let [g3, g2, g1, g0] = four([f(a3), f(a2), f(a1), f(a0)], [b3, b2, b1, b0], g);
             *y = [g0, g1, g2, g3];
@@ -145,7 +154,7 @@ fn column_reverse<E: Field>(a: &[E], b: &[E], mut g: E, f: impl Fn(E) -> E + Cop
             g = f(a) * g + b;
             *y = g;
         }
-        if !is_finite(g) {
+        if !is_finite(g) || !ahead.iter().take(8).all(|&g| is_finite(g)) {
             g = before;
             for ((&a, &b), y) in a.iter().zip(b).zip(y).rev() {
                 g = f(a) * g + b;

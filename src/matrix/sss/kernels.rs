@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 use super::transition::into_flat;
-use crate::linalg::add_matmul;
+use crate::linalg::{add_matmul, large};
 use crate::scalar::Field;
 
 /// Which matrix made of a block is applied.
@@ -24,10 +24,6 @@ impl Apply {
     }
 }
 
-/// From this many multiplications on a product is left to the dense product, whose call costs as much as some
-/// hundred of them.
-const DENSE: usize = 4096;
-
 /// `out += M x` with `m` (rows, columns), or with its transpose or adjoint; `x` and `out` have `width` columns.
 #[inline(always)]
 pub(crate) fn add_product<E: Field>(
@@ -37,7 +33,7 @@ pub(crate) fn add_product<E: Field>(
     width: usize,
     out: &mut [E],
 ) {
-    if width >= 8 && rows * columns * width >= DENSE {
+    if width >= 8 && rows * columns * width >= large::<E>() {
         return dense_product(how, (m, (rows, columns)), x, width, out);
     }
     if columns == 0 || width == 0 {

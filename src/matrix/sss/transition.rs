@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ndarray::{Array, Array1, Array2, ArrayViewMut1, ArrayViewMut2, Dimension, s};
+use ndarray::{Array, Array1, Array2, ArrayViewMut1, Dimension, s};
 
 use super::blocks::{Blocks, BlocksMut};
 use super::kernels::{Apply, add_outer, add_product, dot_conj};
@@ -128,19 +128,23 @@ impl<E: Field> Transition<E> {
     /// # Panics
     /// As an index of a slice, if there is no such step or these are not the orders around it.
     pub fn step(&self, k: usize, after: usize, before: usize) -> Array2<E> {
-        let mut dense = Array2::zeros((after, before));
-        self.write(k, dense.view_mut());
-        dense
+        let mut dense = vec![E::zero(); after * before];
+        self.write(k, (after, before), &mut dense, before);
+        Array2::from_shape_vec((after, before), dense).expect("after * before numbers")
     }
 
-    /// Writes $`A_k`$ into a matrix of zeros.
-    pub(super) fn write(&self, k: usize, mut zeros: ArrayViewMut2<'_, E>) {
-        let mut diagonal = zeros.diag_mut();
+    /// Writes $`A_k`$, (after, before), over zeros, rows beginning `stride` numbers apart.
+    #[inline(always)]
+    pub(super) fn write(&self, k: usize, (after, before): (usize, usize), zeros: &mut [E], stride: usize) {
+        let diagonal = zeros.iter_mut().step_by(stride + 1).take(after.min(before));
         match self {
-            Self::Identity => diagonal.fill(E::one()),
-            Self::Scalar(a) => diagonal.fill(a[k]),
-            Self::Diagonal(a) => diagonal.assign(&a.block(k).slice(s![.., 0])),
-            Self::Dense(a) => zeros.assign(&a.block(k)),
+            Self::Identity => diagonal.for_each(|to| *to = E::one()),
+            Self::Scalar(a) => diagonal.for_each(|to| *to = a[k]),
+            Self::Diagonal(a) => diagonal.zip(a.values(k)).for_each(|(to, a)| *to = *a),
+            Self::Dense(a) => {
+                let rows = a.values(k).chunks_exact(before.max(1));
+                zeros.chunks_mut(stride.max(1)).zip(rows).for_each(|(to, a)| to[..before].copy_from_slice(a));
+            }
         }
     }
 

@@ -1,11 +1,11 @@
 //! Products of two structured matrices.
 
-use ndarray::{Array2, s};
+use ndarray::Array2;
 
 use super::super::hermitian::make_hermitian;
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition, Upper};
 use crate::error::{Error, Result, check_shape};
-use crate::linalg::{above, add_flat_product, adjoint, beside, product};
+use crate::linalg::{above, add_flat_product, add_product_to_part, adjoint, beside, product};
 use crate::scalar::Field;
 
 impl<E: Field> Sss<E> {
@@ -25,16 +25,20 @@ impl<E: Field> Sss<E> {
         let mut b = Blocks::zeros((0..self.len()).map(|k| (order(k + 1), columns(k))));
         let mut c = Blocks::zeros((0..self.len()).map(|k| (rows(k), order(k))));
         let mut d = Blocks::zeros((0..self.len()).map(|k| (rows(k), columns(k))));
-        let (mut all_b, mut all_d) = (b.unshared(), d.unshared());
+        let (mut all_b, mut all_c, mut all_d) = (b.unshared(), c.unshared(), d.unshared());
         for k in 0..self.len() {
             let (through, inputs) = (other.d.values(k), other.d.dims(k));
             let (top, bottom) = all_b.values(k).split_at_mut(self.orders[k + 1] * inputs.1);
             add_flat_product(top, self.b.values(k), through, inputs);
             bottom.copy_from_slice(other.b.values(k));
             add_flat_product(all_d.values(k), self.d.values(k), through, inputs);
-            let mut c = c.block_mut(k);
-            c.slice_mut(s![.., ..self.orders[k]]).assign(&self.c(k));
-            c.slice_mut(s![.., self.orders[k]..]).assign(&product(self.d(k), other.c(k)));
+            let (c, own) = (all_c.values(k), self.orders[k]);
+            for (c, row) in c.chunks_mut(order(k).max(1)).zip(self.c.values(k).chunks_exact(own.max(1))) {
+                c[..own].copy_from_slice(row);
+            }
+            if let Some(c) = c.get_mut(own..) {
+                add_product_to_part(c, order(k), self.d.values(k), other.c.values(k), other.c.dims(k));
+            }
         }
         Ok(Self::from_parts(cascade(self, other), b, c, d))
     }
@@ -193,12 +197,18 @@ fn cascade<E: Field>(first: &Sss<E>, second: &Sss<E>) -> Transition<E> {
     }
     let orders: Vec<_> = first.orders.iter().zip(&second.orders).map(|(n, m)| n + m).collect();
     let mut a = Blocks::zeros(orders.windows(2).map(|order| (order[1], order[0])));
-    for k in 0..first.len() {
-        let (rows, columns) = (first.orders[k + 1], first.orders[k]);
-        let mut a = a.block_mut(k);
-        first.transition.write(k, a.slice_mut(s![..rows, ..columns]));
-        second.transition.write(k, a.slice_mut(s![rows.., columns..]));
-        a.slice_mut(s![..rows, columns..]).assign(&product(first.b(k), second.c(k)));
+    let mut all = a.unshared();
+    for (k, &width) in orders.iter().enumerate().take(first.len()) {
+        let states = |m: &Sss<E>| (m.orders[k + 1], m.orders[k]);
+        let (rows, own) = states(first);
+        let (top, bottom) = all.values(k).split_at_mut(rows * width);
+        first.transition.write(k, states(first), top, width);
+        if let Some(bottom) = bottom.get_mut(own..) {
+            second.transition.write(k, states(second), bottom, width);
+        }
+        if let Some(top) = top.get_mut(own..) {
+            add_product_to_part(top, width, first.b.values(k), second.c.values(k), second.c.dims(k));
+        }
     }
     Transition::Dense(a)
 }

@@ -2,12 +2,12 @@
 
 use ndarray::Array2;
 
+use super::super::kernels::make_hermitian;
 use super::super::{Blocks, HermitianQuasiseparable, Quasiseparable, Sss, Transition};
-use super::scratch::{refill, set_product, turn};
-use super::singular;
+use super::scratch::refill;
+use super::{divides, singular};
 use crate::error::Result;
-use crate::linalg::{add_flat_product, adjoint, flat_rows, inverse, product};
-use crate::matrix::sss::kernels::{make_hermitian, view_mut};
+use crate::linalg::{add_adjoint_product, add_small_product, adjoint, inverse, product, vectorize};
 use crate::scalar::Field;
 
 /// The inverse of `L U` from L with unit diagonal and the adjoint V of U.
@@ -119,68 +119,79 @@ pub(super) fn hermitian_diagonal<E: Field>(factor: &Sss<E>) -> Result<Blocks<E>>
 /// Calls `each` for every step from the last on.
 fn backward<E: Field>(factor: &Sss<E>, mut each: impl FnMut(usize, &Step<E>)) -> Result<()> {
     let mut step = Step::new(factor.order_at(factor.len()));
-    for k in (0..factor.len()).rev() {
-        step.back(factor, k)?;
-        each(k, &step);
-    }
-    Ok(())
+    vectorize(
+        #[inline(always)]
+        || {
+            for k in (0..factor.len()).rev() {
+                step.back(factor, k)?;
+                each(k, &step);
+            }
+            Ok(())
+        },
+    )
 }
 
 /// What a step makes of the factor, and Z, each row after row in memory that the next step uses again.
 struct Step<E> {
+    inverse: Vec<E>, // d⁻¹
     ell: Vec<E>,
     reader: Vec<E>, // t
     diagonal: Vec<E>,
     z: Vec<E>,
     minus_c: Vec<E>,
     minus_scaled: Vec<E>, // -d⁻¹ C
-    turned: Vec<E>,       // an adjoint
     bz: Vec<E>,           // B~ᴴ Z
     zl: Vec<E>,           // Z ℓ
 }
 
 impl<E: Field> Step<E> {
     fn new(order: usize) -> Self {
-        let empty = Vec::new;
-        Self {
-            ell: empty(),
-            reader: empty(),
-            diagonal: empty(),
-            z: vec![E::zero(); order * order],
-            minus_c: empty(),
-            minus_scaled: empty(),
-            turned: empty(),
-            bz: empty(),
-            zl: empty(),
-        }
+        let [inverse, ell, reader, diagonal, minus_c, minus_scaled, bz, zl] = [const { Vec::new() }; 8];
+        let z = vec![E::zero(); order * order];
+        Self { inverse, ell, reader, diagonal, z, minus_c, minus_scaled, bz, zl }
     }
 
+    #[inline(always)]
     fn back(&mut self, m: &Sss<E>, k: usize) -> Result<()> {
         let (after, before, size) = (m.order_at(k + 1), m.order_at(k), m.inputs(k));
-        let inverse = inverse(m.d(k)).ok_or_else(|| singular(m.d(k), k))?;
-        let (inverse, b, c) = (flat_rows(inverse.view()), m.b.values(k), m.c.values(k));
+        let (b, c) = (m.b.values(k), m.c.values(k));
+        self.invert_pivot(m, k)?;
         self.minus_c.clear();
         self.minus_c.extend(c.iter().map(|c| -*c));
-        set_product(&mut self.minus_scaled, &inverse, &self.minus_c, (size, before), size);
+        refill(&mut self.minus_scaled, c.len());
+        add_small_product(&mut self.minus_scaled, &self.inverse, &self.minus_c, (size, before));
 
-        turn(b, size, &mut self.turned);
-        set_product(&mut self.bz, &self.turned, &self.z, (after, after), size);
-        set_product(&mut self.diagonal, &self.bz, b, (after, size), size);
-        self.diagonal.iter_mut().zip(&*inverse).for_each(|(d, i)| *d += *i);
+        refill(&mut self.bz, b.len());
+        add_adjoint_product(&mut self.bz, b, &self.z, (after, after));
+        self.diagonal.clone_from(&self.inverse);
+        add_small_product(&mut self.diagonal, &self.bz, b, (after, size));
         make_hermitian(&mut self.diagonal, size);
 
         refill(&mut self.ell, after * before);
-        m.transition.write(k, view_mut(&mut self.ell, after, before));
-        add_flat_product(&mut self.ell, b, &self.minus_c, (size, before));
-        set_product(&mut self.reader, &self.bz, &self.ell, (after, before), size);
-        self.reader.iter_mut().zip(&self.minus_scaled).for_each(|(r, s)| *r += *s);
+        m.transition.write(k, (after, before), &mut self.ell, before);
+        add_small_product(&mut self.ell, b, &self.minus_c, (size, before));
+        self.reader.clone_from(&self.minus_scaled);
+        add_small_product(&mut self.reader, &self.bz, &self.ell, (after, before));
 
-        set_product(&mut self.zl, &self.z, &self.ell, (after, before), after);
-        turn(&self.ell, before, &mut self.turned);
-        set_product(&mut self.z, &self.turned, &self.zl, (after, before), before);
-        turn(&self.minus_c, before, &mut self.turned); // the signs cancel
-        add_flat_product(&mut self.z, &self.turned, &self.minus_scaled, (size, before));
+        refill(&mut self.zl, after * before);
+        add_small_product(&mut self.zl, &self.z, &self.ell, (after, before));
+        refill(&mut self.z, before * before);
+        add_adjoint_product(&mut self.z, &self.ell, &self.zl, (after, before));
+        add_adjoint_product(&mut self.z, &self.minus_c, &self.minus_scaled, (size, before)); // the signs cancel
         make_hermitian(&mut self.z, before);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn invert_pivot(&mut self, m: &Sss<E>, k: usize) -> Result<()> {
+        self.inverse.clear();
+        match *m.d.values(k) {
+            [d] if divides(d) => self.inverse.push(E::one().over(d)),
+            _ => {
+                let inverse = inverse(m.d(k)).ok_or_else(|| singular(m.d(k), k))?;
+                self.inverse.extend(&inverse);
+            }
+        }
         Ok(())
     }
 }

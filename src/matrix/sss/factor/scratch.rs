@@ -10,6 +10,7 @@ pub(super) fn set_product<E: Field>(out: &mut Vec<E>, a: &[E], b: &[E], shape: (
 }
 
 /// `size` zeros in the same memory.
+#[inline(always)]
 pub(super) fn refill<E: Field>(values: &mut Vec<E>, size: usize) {
     values.clear();
     values.resize(size, E::zero());
