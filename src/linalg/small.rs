@@ -46,15 +46,27 @@ pub(crate) fn add_product_to_part<E: Field>(
         return;
     }
     if a.len() * columns >= large::<E>() {
-        let (a_shape, dst_shape) = ((a.len() / inner, inner), (a.len() / inner, columns));
-        let dst = ArrayViewMut2::from_shape(dst_shape.strides((stride, 1)), dst).expect("rows of a matrix");
-        let matrix = |values, shape| ArrayView2::from_shape(shape, values).expect("numbers of a matrix");
-        return super::add_matmul(dst, matrix(a, a_shape), matrix(b, (inner, columns)));
+        return add_library_product(dst, stride, a, b, (inner, columns));
     }
     super::vectorize(
         #[inline(always)]
-        || add_rows(dst, stride, b, (inner, columns), |i, l| a[i * inner + l]),
+        || add_rows(dst, stride, b, columns, each_row(a, inner)),
     );
+}
+
+/// [`add_product_to_part`] by the library.
+#[inline(never)]
+fn add_library_product<E: Field>(
+    dst: &mut [E],
+    stride: usize,
+    a: &[E],
+    b: &[E],
+    (inner, columns): (usize, usize),
+) {
+    let (a_shape, dst_shape) = ((a.len() / inner, inner), (a.len() / inner, columns));
+    let dst = ArrayViewMut2::from_shape(dst_shape.strides((stride, 1)), dst).expect("rows of a matrix");
+    let matrix = |values, shape| ArrayView2::from_shape(shape, values).expect("numbers of a matrix");
+    super::add_matmul(dst, matrix(a, a_shape), matrix(b, (inner, columns)));
 }
 
 /// [`add_flat_product`] to be inlined into loops over small matrices that are compiled for wide vectors as a whole.
@@ -63,7 +75,7 @@ pub(crate) fn add_small_product<E: Field>(dst: &mut [E], a: &[E], b: &[E], (inne
     if a.len() * columns >= large::<E>() {
         return add_flat_product(dst, a, b, (inner, columns));
     }
-    add_rows(dst, columns, b, (inner, columns), |i, l| a[i * inner + l]);
+    add_rows(dst, columns, b, columns, each_row(a, inner));
 }
 
 /// `dst += aᴴ b`, likewise; `a`: (inner, rows), `b`: (inner, columns).
@@ -81,36 +93,45 @@ pub(crate) fn add_adjoint_product<E: Field>(
         let dst = ArrayViewMut2::from_shape((rows, columns), dst).expect("numbers of a matrix");
         return super::add_matmul(dst, conjugated.t(), matrix(b, (inner, columns)));
     }
-    add_rows(dst, columns, b, (inner, columns), |i, l| a[l * rows + i].conj());
+    let row = |i: usize| (0..inner).map(move |l| a[l * rows + i].conj());
+    add_rows(dst, columns, b, columns, (0..rows).map(row));
 }
 
-/// `dst += a b` with a number of `a` by row and column, by plain loops.
+/// The rows of a matrix with numbers row after row.
 #[inline(always)]
-pub(crate) fn add_rows<E: Field>(
+fn each_row<E: Field>(a: &[E], inner: usize) -> impl Iterator<Item: Iterator<Item = E> + Clone> {
+    a.chunks_exact(inner.max(1)).map(|row| row.iter().copied())
+}
+
+/// `dst += a b` with `a` by its rows, by plain loops.
+#[inline(always)]
+fn add_rows<E: Field>(
     dst: &mut [E],
     stride: usize,
     b: &[E],
-    (inner, columns): (usize, usize),
-    a: impl Fn(usize, usize) -> E,
+    columns: usize,
+    a: impl Iterator<Item: Iterator<Item = E> + Clone>,
 ) {
+    if columns == 1 {
+        let rows = dst.iter_mut().step_by(stride).zip(a);
+        return rows.for_each(|(dst, a)| a.zip(b).for_each(|(a, &b)| *dst += a * b));
+    }
     if columns == 0 {
         return;
     }
-    let b = &b[..inner * columns];
-    for (i, dst) in dst.chunks_mut(stride).enumerate() {
+    for (dst, a) in dst.chunks_mut(stride).zip(a) {
         let (whole, rest) = dst[..columns].as_chunks_mut::<SIDE>();
         for (j, dst) in whole.iter_mut().enumerate() {
             let mut sums = *dst;
-            for (l, b) in b.chunks_exact(columns).enumerate() {
-                let (a, b) = (a(i, l), &b[j * SIDE..][..SIDE]);
+            for (a, b) in a.clone().zip(b.chunks_exact(columns)) {
+                let b = &b[j * SIDE..][..SIDE];
                 (0..SIDE).for_each(|n| sums[n] += a * b[n]);
             }
             *dst = sums;
         }
         let done = columns - rest.len();
         if done < columns {
-            for (l, b) in b.chunks_exact(columns).enumerate() {
-                let a = a(i, l);
+            for (a, b) in a.zip(b.chunks_exact(columns)) {
                 rest.iter_mut().zip(&b[done..]).for_each(|(dst, &b)| *dst += a * b);
             }
         }
