@@ -8,12 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Calls `f` on every item, in any order.
 pub(crate) fn for_each<I: Send>(items: Vec<I>, f: impl Fn(I) + Sync + Send) {
-    #[cfg(feature = "parallel")]
-    if items.len() > 1 && rayon::current_num_threads() > 1 {
-        let items: Vec<_> = items.into_iter().map(slot).collect();
-        return for_each_index(items.len(), &|i| take(&items[i]).into_iter().for_each(&f));
-    }
-    items.into_iter().for_each(f);
+    map(items, f);
 }
 
 /// `f` of every item, in the order of the items.
@@ -21,7 +16,7 @@ pub(crate) fn map<I: Send, O: Send>(items: Vec<I>, f: impl Fn(I) -> O + Sync + S
     #[cfg(feature = "parallel")]
     if items.len() > 1 && rayon::current_num_threads() > 1 {
         let (items, results): (Vec<_>, Vec<_>) =
-            items.into_iter().map(|item| (slot(item), Mutex::new(None))).unzip();
+            items.into_iter().map(|item| (Mutex::new(Some(item)), Mutex::new(None))).unzip();
         for_each_index(items.len(), &|i| {
             let result = take(&items[i]).map(&f);
             *results[i].lock().unwrap_or_else(PoisonError::into_inner) = result;
@@ -39,16 +34,10 @@ fn for_each_index(count: usize, f: &(dyn Fn(usize) + Sync)) {
     (0..count).into_par_iter().with_max_len(1).for_each(f);
 }
 
-/// A place from which one thread takes what is there.
+/// What one thread takes from a place, if it is there.
 #[cfg(feature = "parallel")]
-fn slot<T>(value: T) -> Mutex<Option<T>> {
-    Mutex::new(Some(value))
-}
-
-/// What is in a slot, if it was not taken before.
-#[cfg(feature = "parallel")]
-fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Both results, the two calls side by side if there are threads for it.

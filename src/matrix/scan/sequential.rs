@@ -9,7 +9,7 @@
 //! l = a_{t+3} (a_{t+2} (a_{t+1} b_t + b_{t+1}) + b_{t+2}) + b_{t+3}
 //! ```
 //!
-//! Numbers in double precision go eight rows at a time where the machine has vectors of eight.
+//! Real numbers in double precision go eight rows at a time on processors with AVX-512.
 //!
 //! Many columns are many chains, and each row is one vector loop.
 
@@ -26,8 +26,8 @@ const STRETCH: usize = 1024;
 
 /// $`h_t = a_t h_{t-1} + b_t`$, one row after the other.
 ///
-/// Work O(len), depth O(len), memory O(1). Products of more than eight transitions are never formed, and where
-/// one of those overflows its stretch is done again row by row.
+/// Work O(len), depth O(len), memory O(1). Products of more than eight transitions are never formed. Where one of those
+/// overflows its stretch is done again row by row; one that underflows is zero, as it is as an entry of the matrix.
 ///
 /// # Shapes
 /// `a`: (len); `b`: (len, k); `initial`: (k), zero if absent; result: (len, k).

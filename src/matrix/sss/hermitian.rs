@@ -161,10 +161,9 @@ pub(super) fn other_than_hermitian<E: Field>(d: ArrayView2<'_, E>) -> Option<Str
 
 /// Every block replaced by its Hermitian part.
 pub(super) fn make_hermitian<E: Field>(d: &mut Blocks<E>) {
-    for k in 0..d.len() {
-        let size = d.dims(k).0;
-        kernels::make_hermitian(d.unshared().values(k), size);
-    }
+    let sizes: Vec<_> = (0..d.len()).map(|k| d.dims(k).0).collect();
+    let mut all = d.unshared();
+    sizes.into_iter().enumerate().for_each(|(k, size)| kernels::make_hermitian(all.values(k), size));
 }
 
 impl<E: Field> Cotangent for HermitianQuasiseparable<E> {

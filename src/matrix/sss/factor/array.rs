@@ -154,6 +154,7 @@ impl<E: Field> StateSpaceRoots<E> {
         let last = self.noise.len().checked_sub(1).map(|k| self.noise.dims(k).0);
         let orders: Vec<_> = (0..self.output.len()).map(|k| self.output.dims(k).1).chain(last).collect();
         let read = |k: usize| k < self.output.len() && self.output.dims(k).0 > 0;
-        bare::check_orders(&orders, &self.transition, |k| read(k) || (k > 0 && self.noise.dims(k - 1).1 > 0))
+        let roots = |k: usize| k.checked_sub(1).map_or(self.initial.ncols(), |k| self.noise.dims(k).1);
+        bare::check_orders(&orders, &self.transition, |k| read(k) || roots(k) > 0)
     }
 }

@@ -10,8 +10,9 @@ use crate::linalg::{above, back_substitute, beside, product};
 use crate::scalar::Field;
 
 impl<E: Field> Quasiseparable<E> {
-    /// The inverse by its generators, of at most the same orders, with dense transitions: for every nonsingular matrix, also
-    /// where the elimination of [`lu`](Self::lu) breaks down.
+    /// The inverse by its generators, with dense transitions: for every nonsingular matrix, also where the elimination
+    /// of [`lu`](Self::lu) breaks down. Of at most the same orders where blocks on the diagonal are square; otherwise by as
+    /// many more as there are rows beyond columns before a step.
     ///
     /// With $`M = V W R`$ as in [`qr`](Self::qr), and with the factors of $`M^H`$ for the other side,
     ///

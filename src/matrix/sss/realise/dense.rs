@@ -94,7 +94,7 @@ fn lengths(partition: &Partition, len: usize) -> Result<Vec<usize>> {
     Ok(partition.ranges(len)?.into_iter().map(|range| range.len()).collect())
 }
 
-/// The same where there is memory for the entries of a column of blocks.
+/// The same where memory for the entries of a column of blocks can be asked for.
 fn strips<E>(partition: &Partition, len: usize) -> Result<Vec<usize>> {
     let sizes = lengths(partition, len)?;
     let width = sizes.iter().copied().max().unwrap_or(0);

@@ -84,7 +84,8 @@ impl<E: Spectral> Quasiseparable<E> {
             }
             Tolerance::Frobenius(share) => {
                 let budget = share * (low * lower.norm()).hypot(up * upper.norm());
-                let first = lower.realise(Goal::Error(budget * FRAC_1_SQRT_2 / low))?;
+                let part = if upper.norm() > 0.0 { FRAC_1_SQRT_2 } else { 1.0 };
+                let first = lower.realise(Goal::Error(budget * part / low))?;
                 let second = upper.realise(Goal::Error(rest(budget, low * first.error) / up))?;
                 (first, second)
             }
